@@ -1,0 +1,126 @@
+"""The contract of a backend: what a framework must do to be trained, timed and compared here.
+
+The canonical layout of weights is Keras's (gate order i, f, c, o), float32, under the names and shapes of
+`levelfield.start.shapes`. All arrays that cross this line are numpy's; what a backend holds inside is its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from levelfield.protocol import Protocol
+
+Weights = dict[str, np.ndarray]
+
+Progress = Callable[[int, Callable[[], tuple[float, float]]], None]
+"""Called after each step with the number of steps done and a function that fetches the epoch's mean loss and accuracy
+so far. It costs nothing unless it decides to show them: fetching waits for the device."""
+
+
+def silent(step: int, fetch: Callable[[], tuple[float, float]]) -> None:
+    """A progress that shows nothing."""
+
+
+@dataclass
+class Evaluation:
+    """Validation of a model on a set of sequences."""
+
+    loss: float
+    """Mean binary cross-entropy."""
+    accuracy: float
+    """Share of sequences on the right side of probability 0.5."""
+    probabilities: np.ndarray
+    """float32, shape (sequences,)."""
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for is not there."""
+
+
+class Backend(ABC):
+    """One framework's implementation of the protocol."""
+
+    device: str
+    """`cpu` or `cuda`: what is used."""
+
+    @abstractmethod
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        """Builds model and optimiser. `device` is `auto`, `cpu` or `cuda`; raises DeviceError for `cuda` without a GPU."""
+
+    @abstractmethod
+    def load(self, weights: Weights) -> None:
+        """Sets the model's weights and puts the optimiser back to before its first step."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """The model's weights in the canonical layout."""
+
+    @abstractmethod
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+
+    @abstractmethod
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Trains one step per batch of `order`, in that order, the smaller last batch included.
+
+        x: int32 (sequences, length); y: float32 (sequences,); order: rows of x, int64 (sequences trained,).
+        Returns each step's mean loss (float32) and number of right answers (int32), both measured before the step's
+        own update. Nothing is fetched from the device before the end, and the device is idle on return.
+        """
+
+    @abstractmethod
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Logits, float32 (sequences,), computed in batches of the protocol's size; the device is idle on return."""
+
+    @abstractmethod
+    def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
+        """Loss and gradient of the mean loss over one batch, before any clipping, in the canonical layout."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Waits until the device has done all that it was given."""
+
+    def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
+        """Trains and predicts a few batches of each size that will come, so that all is compiled; then loads `weights`.
+
+        x, y: the data to be trained on. Afterwards the state is exactly that after `load(weights)`.
+        """
+        size, rest = self.batch_size, len(x) % self.batch_size
+        rows = np.arange(min(len(x), 2 * size + rest))
+        self.load(weights)
+        self.train_epoch(x, y, rows)
+        self.predict(x[rows])
+        self.load(weights)
+        self.synchronize()
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int: ...
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework and of what it runs on."""
+
+    def flags(self) -> dict[str, str]:
+        """Precision and allocator settings in force, as the framework reports them."""
+        return {}
+
+    def peak_memory(self) -> tuple[int | None, int | None]:
+        """Peak bytes allocated and reserved on the GPU by the framework's allocator; None where there is no such count."""
+        return None, None
+
+    def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
+        """Names of the LSTM kernels of one training step, from a profile; empty where the framework cannot tell."""
+        return []
+
+
+def evaluate(backend: Backend, x: np.ndarray, y: np.ndarray) -> Evaluation:
+    """Validates: the backend predicts, the figures are computed here, the same way for all."""
+    logits = backend.predict(x).astype(np.float64)
+    loss = float(np.mean(np.logaddexp(0, logits) - logits * y))
+    accuracy = float(np.mean((logits > 0) == (y > 0.5)))
+    return Evaluation(loss, accuracy, (1 / (1 + np.exp(-logits))).astype(np.float32))

@@ -1,0 +1,208 @@
+"""What a run leaves behind: `run.json`, `epochs.csv`, `steps.npz`, `weights.npz`; read and written whole.
+
+Plain dataclasses, since they are written inside the containers; `collect.py` validates them with pydantic when it
+reads them. Units stand in the names. A figure that was not measured is None (empty in CSV), never 0.
+"""
+
+import csv
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass
+class Machine:
+    """What ran: host, processor, accelerator and software, as found by the run itself."""
+
+    host: str
+    cpu: str
+    cpus: int
+    threads: int
+    memory_bytes: int
+    system: str
+    python: str
+    device: str
+    """`cpu` or `cuda`: what the run used, not what was asked for."""
+    gpu: str | None = None
+    gpu_uuid: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    """Package versions found in the process."""
+    flags: dict[str, str] = field(default_factory=dict)
+    """Precision and allocator settings in force."""
+    scheduler: dict[str, str] = field(default_factory=dict)
+    """Job id, node and the devices that a scheduler gave, if one did."""
+
+
+@dataclass
+class Times:
+    """Seconds of wall time on a monotonic clock, the device synchronised at both ends of each part."""
+
+    import_seconds: float
+    """Importing the framework."""
+    build_seconds: float
+    """Making model and optimiser and loading the start."""
+    warm_up_seconds: float
+    """The first steps, with all compilation; the state is restored afterwards."""
+    train_seconds: float
+    """Training, all epochs, validation apart."""
+    validation_seconds: float
+    process_seconds: float
+    """From the start of the process to the writing of this record."""
+
+
+@dataclass
+class Latency:
+    """Wall time of single steps, each synchronised, from a probe after training."""
+
+    p50_seconds: float
+    p90_seconds: float
+    p99_seconds: float
+    steps: int
+
+
+@dataclass
+class Memory:
+    """Peaks over the training of the run."""
+
+    host_peak_bytes: int
+    """Largest resident set of the process."""
+    allocated_peak_bytes: int | None = None
+    """Largest sum of live tensors in the framework's allocator on the GPU."""
+    reserved_peak_bytes: int | None = None
+    """Most that the allocator held."""
+    nvml_peak_bytes: int | None = None
+    """Most that NVML saw of this process on the GPU, CUDA context included."""
+
+
+@dataclass
+class Run:
+    """One case with one seed: the content of `run.json`."""
+
+    study: str
+    case: str
+    backend: str
+    departures: list[str]
+    seed: int
+    started: str
+    """ISO 8601, UTC."""
+    corpus: str
+    train_sequences: int
+    validation_sequences: int
+    protocol: dict
+    protocol_sha256: str
+    data_sha256: str
+    start_sha256: str
+    commit: str | None
+    image: str | None
+    """Digest of the container image, None outside one."""
+    parameters: int
+    """Trainable parameters."""
+    machine: Machine
+    times: Times
+    memory: Memory
+    latency: Latency | None = None
+    seconds_to_target: float | None = None
+    """Seconds of training until the validation accuracy first reached the study's target; None: never."""
+    kernels: list[str] = field(default_factory=list)
+    """The LSTM kernels that a profile of one step named."""
+    checks: dict[str, bool] = field(default_factory=dict)
+    measurements: dict[str, float | str | None] = field(default_factory=dict)
+    """Further figures of `measure/`, units in the names: energy, clocks, limits, noise."""
+
+
+@dataclass
+class Epoch:
+    """A row of `epochs.csv`."""
+
+    epoch: int
+    """From 1."""
+    train_seconds: float
+    validation_seconds: float
+    train_loss: float
+    """Mean over the epoch's sequences, each batch measured before its own update."""
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    sequences_per_second: float
+    """Training throughput."""
+    tokens_per_second: float
+    """The same in tokens, padding included."""
+    energy_joules: float | None = None
+    """The GPU's energy counter over the training part of the epoch."""
+
+
+@dataclass
+class Steps:
+    """`steps.npz`: one value a training step, in order; arrays of shape (epochs · steps an epoch,)."""
+
+    epoch: np.ndarray
+    """int32, from 1."""
+    loss: np.ndarray
+    """float32: mean loss of that batch, before its update."""
+    accuracy: np.ndarray
+    """float32: share of that batch classified rightly, before its update."""
+    sequences: np.ndarray
+    """int32: size of the batch."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes under another name, then moves into place: a reader sees the whole file or none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an uncompressed `.npz` whole; the bytes depend on the arrays alone."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads an `.npz` of plain arrays; refuses pickled ones."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def write_json(path: Path, value) -> None:
+    """Writes a dataclass or plain data as JSON, whole; NaN is refused."""
+    plain = value if isinstance(value, (dict, list)) else asdict(value)
+    write_whole(path, (json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_epochs(path: Path, epochs: list[Epoch]) -> None:
+    """Writes `epochs.csv`, a row an epoch, empty where nothing was measured."""
+    lines = [",".join(f.name for f in fields(Epoch))]
+    for epoch in epochs:
+        lines.append(",".join("" if value is None else repr(value) for value in asdict(epoch).values()))
+    write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def read_epochs(path: Path) -> list[Epoch]:
+    with Path(path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Epoch(**{name: None if value == "" else int(value) if name == "epoch" else float(value) for name, value in row.items()})
+        for row in rows
+    ]
