@@ -35,7 +35,7 @@ DEPARTURES = {
         f"{ARTICLE}, PyTorch side, first attempt",
     ),
     "adapted-init": Departure(
-        "weights", "Embedding U(−0.5, 0.5), input kernels Xavier uniform, recurrent kernels orthogonal per gate, all biases 0.",
+        "weights", "Embedding U(−0.5, 0.5), input kernels Xavier uniform, recurrent kernels orthogonal, all biases 0.",
         f"{ARTICLE}, PyTorch side, after torchMoji",
     ),
     "clip-norm": Departure("optimiser", "The gradient's global norm is clipped at 5.", f"{ARTICLE}, PyTorch side"),

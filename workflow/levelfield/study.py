@@ -1,0 +1,192 @@
+"""A study: one config file, validated, and expanded to cases and runs. The models here are the source of the schema."""
+
+import re
+from dataclasses import asdict, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from levelfield.backends import registered
+from levelfield.departures import DEPARTURES
+from levelfield.errors import UserError
+from levelfield.protocol import Case, Protocol
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
+IMDB_SEQUENCES = 25_000
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Strict):
+    """Where the reviews come from and how many are used."""
+
+    file: Path | None = Field(None, description="An own `imdb.npz` in Keras's layout; `LEVELFIELD_IMDB` names one, too.")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum that the own file must have.")
+    otherwise: Literal["snippets", "none"] = Field(
+        "snippets",
+        description="What to do where IMDB cannot be had: take the VADER study's movie-review snippets, or stop with an error.",
+    )
+    synthetic: bool = Field(False, description="Sequences made from a seed in the protocol's shape, for timing alone.")
+    train: int | None = Field(None, ge=1, description="Training sequences used, the first so many; all where empty.")
+    validation: int | None = Field(None, ge=1, description="Validation sequences used; all where empty.")
+
+
+class Settings(Strict):
+    """Settings of the protocol that a case may have of its own; cases that differ in them are not compared as equals."""
+
+    batch_size: int | None = Field(None, ge=1, description="See protocol.batch_size.")
+    length: int | None = Field(None, ge=1, description="See protocol.length.")
+    precision: Literal["float32", "tf32", "bfloat16"] | None = Field(None, description="See protocol.precision.")
+    deterministic: bool | None = Field(None, description="See protocol.deterministic.")
+
+
+class CaseConfig(Strict):
+    """A case as written in a config; its name alone, where a backend is all there is to say."""
+
+    backend: str = Field(description="The backend's name: `levelfield doctor` lists them.")
+    name: str | None = Field(None, pattern=NAME, description="Row of the leaderboard; made of the rest where empty.")
+    departures: tuple[str, ...] = Field((), description="Named differences from the protocol: departures.py tells them.")
+    settings: Settings = Field(Settings(), description="Protocol settings of this case alone.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def from_name(cls, value):
+        return {"backend": value} if isinstance(value, str) else value
+
+    @field_validator("backend")
+    @classmethod
+    def known_backend(cls, value: str) -> str:
+        if value not in registered():
+            raise ValueError(f"unknown backend; allowed: {', '.join(sorted(registered()))}")
+        return value
+
+    @field_validator("departures")
+    @classmethod
+    def known_departures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for departure in value:
+            if departure not in DEPARTURES:
+                raise ValueError(f"unknown departure {departure!r}; allowed: {', '.join(sorted(DEPARTURES))}")
+        if len({"naive-init", "adapted-init"} & set(value)) == 2:
+            raise ValueError("naive-init and adapted-init exclude each other")
+        return tuple(sorted(set(value), key=list(DEPARTURES).index))
+
+    @model_validator(mode="after")
+    def possible(self):
+        for departure in self.departures:
+            able = DEPARTURES[departure].backends
+            if able and self.backend not in able:
+                raise ValueError(f"{self.backend} cannot make the departure {departure!r}; it is one of {', '.join(able)}")
+        return self
+
+
+class Images(Strict):
+    """The containers of `snakemake --sdm apptainer`; without that option nothing here is read."""
+
+    kind: Literal["cuda", "cpu"] = Field("cuda", description="For machines with an NVIDIA GPU, or without.")
+    base: str | None = Field(
+        None, description="Base of the images: a reference with its digest, or the folder of a root file system."
+    )
+    ready: dict[str, str] = Field(
+        {}, description="Ready images by name (tensorflow, torch, jax, analysis): a `.sif`, or `docker://…@sha256:…`."
+    )
+
+
+class Study(Strict):
+    """The content of a file of `config/`."""
+
+    study: str = Field(pattern=NAME, description="Name of the study and of its folder in `results/`.")
+    data: Data = Field(Data(), description="The reviews.")
+    protocol: Protocol = Field(Protocol(), description="All that is equal for every case.")
+    cases: Annotated[list[CaseConfig], Field(min_length=1)] = Field(description="What is compared: one row each.")
+    vary: dict[Literal["batch_size", "length", "precision", "deterministic"], list[int | bool | str]] = Field(
+        {}, description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
+        [0, 1, 2], description="One run of every case for each."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` without a GPU is an error; `auto` takes one if there.")
+    target_accuracy: float = Field(0.85, gt=0, lt=1, description="Validation accuracy that time to accuracy is measured to.")
+    equivalence_margin: float = Field(0.005, gt=0, lt=1, description="Accuracies closer than this count as equivalent.")
+    parity: bool = Field(True, description="Prove each matched case against the float64 reference before it is timed.")
+    images: Images = Field(Images(), description="Containers.")
+
+    @field_validator("seeds")
+    @classmethod
+    def different_seeds(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("a seed stands there twice")
+        return value
+
+    @model_validator(mode="after")
+    def consistent(self):
+        names = [case.name for case in self.expanded]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise ValueError(f"two cases are named {twice[0]!r}: give one a `name` of its own")
+        sequences = self.data.train or IMDB_SEQUENCES
+        for case in self.expanded:
+            if case.protocol.batch_size > sequences:
+                raise ValueError(f"batch_size {case.protocol.batch_size} is larger than the training data ({sequences} sequences)")
+        return self
+
+    @cached_property
+    def expanded(self) -> list[Case]:
+        """The cases in the config's order, each with its name and its whole protocol."""
+        variants = [{}] + [{key: value} for key, values in self.vary.items() for value in values]
+        if self.vary:
+            variants = variants[1:]
+        return [self._case(case, variant) for case, variant in product(self.cases, variants)]
+
+    def _case(self, config: CaseConfig, variant: dict) -> Case:
+        own = Settings(**config.settings.model_dump() | variant).model_dump(exclude_none=True)
+        protocol = replace(self.protocol, **own)
+        parts = [config.name or "+".join([config.backend, *config.departures])]
+        if config.name is None or variant:
+            parts += [f"{key}={value}" for key, value in own.items() if config.name is None or key in variant]
+        return Case("+".join(parts), config.backend, config.departures, protocol, self.device, self.target_accuracy)
+
+    @property
+    def length(self) -> int:
+        """Tokens that the data is kept with: the longest of the cases; each case takes its own length of it."""
+        return max(case.protocol.length for case in self.expanded)
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """(case, seed) in the order in which they run: the cases alternate within each seed."""
+        return [(case.name, seed) for seed in self.seeds for case in self.expanded]
+
+
+def read_study(config: dict, source: str) -> Study:
+    """Validates a config that came from the file(s) `source`; raises UserError with one line for all that is wrong."""
+    try:
+        return Study.model_validate(config)
+    except ValidationError as error:
+        raise UserError("; ".join(_told(source, found) for found in error.errors())) from None
+
+
+def _told(source: str, error: dict) -> str:
+    """One error as `file: key: what was found: what is allowed`."""
+    key = ".".join(str(part) for part in error["loc"]) or "study"
+    message = re.sub("^Value error, ", "", error["msg"])
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{source}: {key}: unknown key; allowed: {', '.join(_allowed(error['loc']))}"
+    if error["type"] == "missing":
+        return f"{source}: {key}: missing"
+    found = repr(error["input"]) if not isinstance(error["input"], dict) or len(repr(error["input"])) < 60 else "these keys"
+    return f"{source}: {key}: found {found}: {message}"
+
+
+def _allowed(location: tuple) -> list[str]:
+    """The keys of the model that holds the misspelt key."""
+    models = {"data": Data, "images": Images, "cases": CaseConfig, "settings": Settings}
+    holders = [part for part in location[:-1] if isinstance(part, str)]
+    if holders and holders[-1] == "protocol":
+        return list(asdict(Protocol()))
+    return list(models.get(holders[-1], Study).model_fields) if holders else list(Study.model_fields)
