@@ -1,0 +1,188 @@
+"""Writes a whole finished study with made-up figures, through the same records as a real one; no framework is needed.
+
+The figures follow from (case, seed) alone. `failures` says which runs did not finish and how.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from levelfield.protocol import Case, digest
+from levelfield.records import (
+    Epoch,
+    Latency,
+    Machine,
+    Memory,
+    Run,
+    Steps,
+    Times,
+    save_arrays,
+    write_epochs,
+    write_json,
+)
+from levelfield.start import parameters, shapes
+from levelfield.study import Study, read_study
+
+STEP_SECONDS = {
+    "keras-tensorflow": 0.120, "keras-jax": 0.170, "keras-torch": 0.400, "torch": 0.105, "torch-compile": 0.107, "jax": 0.150,
+}
+SHIFT = {"extra-tanh": 0.006, "last-step-output": 0.012, "naive-init": 0.09, "adapted-init": 0.03, "second-bias": 0.002}
+TITLES = {"IMDB reviews (own file)": "IMDB", "VADER movie-review snippets": "VADER snippets, not IMDB",
+          "synthetic sequences": "synthetic, timing only"}
+FINISHED, FAILED, MISSING, FAILED_PARITY = "finished", "failed", "missing", "failed-parity"
+
+
+def make_study(
+    folder: Path,
+    cases=("keras-tensorflow", "torch"),
+    seeds=(0, 1, 2),
+    epochs: int = 2,
+    steps: int = 782,
+    failures: dict | None = None,
+    gpus: dict[str, str] | None = None,
+    corpus: str = "IMDB reviews (own file)",
+    vary: dict | None = None,
+    speed: float = 1.0,
+) -> Path:
+    """Makes the study `folder.name` in `folder` and returns the folder.
+
+    `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch. `failures`: {(case, seed): "failed" |
+    "missing"} and {case: "failed-parity"}. `gpus`: the GPU model that a case ran on; CPU for those not named. `speed`:
+    factor on all training times, to make a second study that is slower or faster.
+    """
+    folder, failures, gpus = Path(folder), failures or {}, gpus or {}
+    sequences = 32 * steps
+    study = read_study(
+        {
+            "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {},
+            "protocol": {"epochs": epochs}, "data": {"train": sequences, "validation": sequences},
+        },
+        "made_study.py",
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "study.json", study.model_dump(mode="json"))
+    data = _data(corpus, sequences)
+    write_json(folder / "data" / "data.json", data)
+    (folder / "cases").mkdir(exist_ok=True)
+    for case in study.expanded:
+        case.write(folder / "cases" / f"{case.name}.json")
+        passed = failures.get(case.name) != FAILED_PARITY
+        if study.parity:
+            write_json(folder / "parity" / f"{case.name}.json", _parity(case, passed))
+        if not passed:
+            continue
+        for seed in study.seeds:
+            kind = failures.get((case.name, seed), FINISHED)
+            run_folder = folder / "runs" / case.name / f"seed-{seed}"
+            if kind == FINISHED:
+                _finished(run_folder, study, case, seed, steps, gpus.get(case.name), data, speed)
+            elif kind == FAILED:
+                write_json(run_folder / "failure.json", _failure(study, case, seed))
+    return folder
+
+
+def _data(corpus: str, sequences: int) -> dict:
+    return {
+        "corpus": corpus, "title": TITLES[corpus], "why": "made up for a test", "source_sha256": "5" * 64,
+        "sha256": {name: digest(name) for name in ("x_train", "y_train", "x_val", "y_val")},
+        "train_sequences": sequences, "validation_sequences": sequences, "vocabulary": 20_000, "length": 200,
+        "padding": "pre", "truncation": "pre", "citation": "Maas et al. (2011)",
+    }  # fmt: skip
+
+
+def _parity(case: Case, passed: bool) -> dict:
+    rng = np.random.default_rng(_key(case.name, 0))
+    gradients = {name: float(f"{10 ** rng.uniform(-6.4, -5.3):.3g}") for name in shapes(case.protocol)}
+    bounds = {"probabilities": 1e-6, "gradients": 1e-5, "weights_step_1": 1e-6, "loss_step_10": 1e-6, "loss_step_50": 1e-3}
+    measured = {
+        "probabilities": 6e-8 if passed and case.matched else 4.1e-3, "gradients": max(gradients.values()),
+        "weights_step_1": 7e-8, "loss_step_10": 3e-8, "loss_step_50": 2e-6,
+    }  # fmt: skip
+    return {
+        "case": case.name, "backend": case.backend, "departures": list(case.departures), "passed": passed,
+        "bounds": bounds, "measured": measured, "gradients": gradients,
+    }  # fmt: skip
+
+
+def _failure(study: Study, case: Case, seed: int) -> dict:
+    return {
+        "study": study.study, "case": case.name, "backend": case.backend, "departures": list(case.departures), "seed": seed,
+        "started": "2026-01-05T10:00:00+00:00", "error": "MemoryError: 12.0 GB asked for, 8.0 GB there",
+        "log_tail": "step 120\nstep 130\nMemoryError: <script>alert(1)</script>", "seconds": 31.5,
+    }  # fmt: skip
+
+
+def _key(name: str, seed: int) -> int:
+    return int(digest([name, seed])[:12], 16)
+
+
+def _learning(rng: np.random.Generator, epochs: int, steps: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and accuracy of each batch: a falling curve with a batch's noise; accuracies are multiples of 1/32."""
+    progress = np.arange(epochs * steps) / steps
+    level = 0.22 + shift + 0.47 * np.exp(-1.9 * progress)
+    loss = np.clip(level + rng.normal(0, 0.07, level.size), 0.02, None)
+    right = rng.binomial(32, np.clip(1.02 - 0.52 * level, 0.5, 0.97))
+    return loss.astype(np.float32), (right / 32).astype(np.float32)
+
+
+def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu: str | None, data: dict, speed: float) -> None:
+    protocol, rng, shared = case.protocol, np.random.default_rng(_key(case.name, seed)), np.random.default_rng(seed)
+    shift = sum(SHIFT.get(name, 0) for name in case.departures)
+    if "drop-last-batch" in case.departures:
+        steps -= 1
+    loss, accuracy = _learning(rng, protocol.epochs, steps, shift)
+    epoch_of = np.repeat(np.arange(1, protocol.epochs + 1, dtype=np.int32), steps)
+    sizes = np.full(loss.shape, 32, np.int32)
+    save_arrays(folder / "steps.npz", asdict(Steps(epoch_of, loss, accuracy, sizes)))
+
+    step_seconds = STEP_SECONDS.get(case.backend, 0.2) * speed * (0.05 if gpu else 1) * np.exp(shared.normal(0, 0.03))
+    epochs = []
+    for epoch in range(1, protocol.epochs + 1):
+        mine, seconds = epoch_of == epoch, float(steps * step_seconds * np.exp(rng.normal(0, 0.01)))
+        sequences = 32 * steps
+        epochs.append(
+            Epoch(
+                epoch=epoch, train_seconds=seconds, validation_seconds=0.3 * seconds,
+                train_loss=float(loss[mine].mean(dtype=float)), train_accuracy=float(accuracy[mine].mean(dtype=float)),
+                validation_loss=float(0.34 + 0.02 / epoch + shift + shared.normal(0, 0.005) + rng.normal(0, 0.003)),
+                validation_accuracy=float(
+                    np.clip(0.862 - 0.02 / epoch - shift / 2 + shared.normal(0, 0.003) + rng.normal(0, 0.001), 0, 1)
+                ),
+                sequences_per_second=sequences / seconds, tokens_per_second=sequences * protocol.length / seconds,
+                energy_joules=210.0 * seconds if gpu else None,
+            )  # fmt: skip
+        )
+    write_epochs(folder / "epochs.csv", epochs)
+
+    train, validation = sum(e.train_seconds for e in epochs), sum(e.validation_seconds for e in epochs)
+    reached = next((e.epoch for e in epochs if e.validation_accuracy >= case.target_accuracy), None)
+    extra = 1_024 if "second-bias" in case.departures else 0
+    run = Run(
+        study=study.study, case=case.name, backend=case.backend, departures=list(case.departures), seed=seed,
+        started=f"2026-01-05T{10 + seed % 12:02d}:00:00+00:00", corpus=data["corpus"],
+        train_sequences=data["train_sequences"], validation_sequences=data["validation_sequences"],
+        protocol=asdict(protocol), protocol_sha256=digest(protocol), data_sha256=digest(data["sha256"]),
+        start_sha256=digest(["start", seed]), commit="c" * 40, image=None, parameters=parameters(protocol) + extra,
+        machine=_machine(case, gpu),
+        times=Times(2.0, 1.5, 12.0 if case.backend == "torch-compile" else 3.0, train, validation, train + validation + 8.5),
+        memory=Memory(
+            int(2.1e9 + 1e7 * seed), *((int(3e8), int(5e8), int(9e8)) if gpu else (None, None, None))
+        ),
+        latency=Latency(step_seconds, 1.1 * step_seconds, 1.4 * step_seconds, 50),
+        seconds_to_target=sum(e.train_seconds for e in epochs[:reached]) if reached else None,
+        kernels=["cudnn_lstm_forward"] if gpu else [],
+        checks={"loss_finite": True, "loss_fell": True, "steps_fill_epoch": True, "parameters": True},
+        measurements={"gpu_power_limit_watts": 300.0 if gpu else None, "host_load_before": 0.1},
+    )  # fmt: skip
+    write_json(folder / "run.json", run)
+
+
+def _machine(case: Case, gpu: str | None) -> Machine:
+    return Machine(
+        host="node-1", cpu="Made Processor 9000", cpus=2, threads=2, memory_bytes=16 * 2**30, system="Linux 6.1",
+        python="3.11.2", device="cuda" if gpu else "cpu", gpu=gpu, gpu_uuid="GPU-0" if gpu else None,
+        driver="550.54" if gpu else None, cuda="12.4" if gpu else None, cudnn="9.1" if gpu else None,
+        versions={case.backend.split("-")[0]: "3.0.0", "numpy": "2.4.6"}, flags={"TF32": "0"},
+    )  # fmt: skip
+
