@@ -1,0 +1,35 @@
+"""Prints a training review, decoded, with its label."""
+
+import json
+from pathlib import Path
+
+from levelfield.data.prepare import review
+from levelfield.data.sequences import decode
+from levelfield.data.source import find_corpus
+from levelfield.errors import UserError
+
+DEFAULT_STUDY = Path("results/article")
+
+
+def arguments(parser):
+    parser.add_argument("number", type=int, help="counted from 0, in the order in which the study's data has them")
+    parser.add_argument("--study", type=Path, default=DEFAULT_STUDY, metavar="DIR", help="whose data (default: %(default)s)")
+    parser.add_argument("--downloads", type=Path, default=Path("downloads"), metavar="DIR")
+
+
+def run(args):
+    file = args.study / "study.json"
+    if not file.exists() and args.study != DEFAULT_STUDY:
+        raise UserError(f"{args.study}: no study.json there; name the folder of a study that was run, as results/article")
+    study = json.loads(file.read_text()) if file.exists() else {"data": {}, "protocol": {}}
+    vocabulary = study["protocol"].get("vocabulary", 20_000)
+    corpus = find_corpus(args.downloads, vocabulary=vocabulary, words=True, **study["data"])
+    ids, label = review(corpus, args.number, vocabulary)
+    print(
+        f"{corpus.title}: training review {args.number}, label {label} ({'positive' if label else 'negative'}), {len(ids)} tokens"
+    )
+    print("ids: " + ", ".join(map(str, ids)))
+    if corpus.words is None:
+        print("text: not to be had, since no word index is at hand (for an own file: imdb_word_index.json beside it)")
+    else:
+        print(f"text: {decode(ids, corpus.words)}")

@@ -1,0 +1,100 @@
+"""Fetches one file over https: progress, retries, resumption, and its final name only when the checksum is right."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+TIMEOUTS = (5, 30)
+"""Seconds to connect, seconds without a byte."""
+ATTEMPTS = 4
+LARGEST = 256 * 2**20
+"""Bytes; nothing that is fetched here is near it."""
+
+
+class DownloadError(Exception):
+    """The file could not be had; the message says why."""
+
+
+class RefusedError(DownloadError):
+    """The file came whole and is not the one expected; it was kept aside."""
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def refuse_unless(path: Path, expected: str, algorithm: str = "sha256", told_as: str | None = None) -> None:
+    """Moves `path` aside as `<name>.refused` and raises RefusedError unless it has the checksum.
+
+    `told_as`: the final name, where `path` is still under another one.
+    """
+    found = checksum(path, algorithm)
+    if found != expected:
+        name = told_as or path.name
+        aside = path.with_name(f"{name}.refused")
+        path.replace(aside)
+        raise RefusedError(f"{name} has the {algorithm} {found}, expected {expected}; kept aside as {aside}")
+
+
+def fetch(url: str, target: Path, expected: str, algorithm: str = "sha256") -> Path:
+    """Fetches `url` as `target`. What came of a broken transfer stays as `<name>.part`, and is gone on with next time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _transfer(url, part, target.name)
+            break
+        except requests.RequestException as error:
+            # A host that does not answer at all gets no second chance: the caller has another source.
+            refused = error.response is not None and error.response.status_code < 500
+            if attempt == ATTEMPTS or refused or isinstance(error, requests.ConnectTimeout):
+                raise DownloadError(f"{url}: {_told(error)}") from error
+            time.sleep(2 ** (attempt - 1))
+    refuse_unless(part, expected, algorithm, told_as=target.name)
+    part.replace(target)
+    return target
+
+
+def _transfer(url: str, part: Path, name: str) -> None:
+    """One attempt, appending to what is there where the server can go on from it; raises requests' exceptions."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable and have:
+            # Either all of it is there, or more than all: the checksum tells.
+            return
+        response.raise_for_status()
+        goes_on = response.status_code == requests.codes.partial_content
+        if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise requests.RequestException("the server sent another range than asked for")
+        have = have if goes_on else 0
+        total = have + int(response.headers.get("Content-Length", 0)) or None
+        with (
+            part.open("ab" if goes_on else "wb") as file,
+            tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            for chunk in response.iter_content(2**16):
+                have += len(chunk)
+                if have > LARGEST:
+                    raise DownloadError(f"{url}: sends more than {LARGEST:,} bytes")
+                file.write(chunk)
+                bar.update(len(chunk))
+
+
+def _told(error: requests.RequestException) -> str:
+    """The failure in few words: requests' own messages hold whole chains of objects."""
+    if error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return (
+            "the host cannot be reached"
+            if "NewConnection" in str(error) or "NameResolution" in str(error)
+            else "the connection broke"
+        )
+    return str(error)
