@@ -25,11 +25,19 @@ from levelfield.start import parameters, shapes
 from levelfield.study import Study, read_study
 
 STEP_SECONDS = {
-    "keras-tensorflow": 0.120, "keras-jax": 0.170, "keras-torch": 0.400, "torch": 0.105, "torch-compile": 0.107, "jax": 0.150,
+    "keras-tensorflow": 0.120,
+    "keras-jax": 0.170,
+    "keras-torch": 0.400,
+    "torch": 0.105,
+    "torch-compile": 0.107,
+    "jax": 0.150,
 }
 SHIFT = {"extra-tanh": 0.006, "last-step-output": 0.012, "naive-init": 0.09, "adapted-init": 0.03, "second-bias": 0.002}
-TITLES = {"IMDB reviews (own file)": "IMDB", "VADER movie-review snippets": "VADER snippets, not IMDB",
-          "synthetic sequences": "synthetic, timing only"}
+TITLES = {
+    "IMDB reviews (own file)": "IMDB",
+    "VADER movie-review snippets": "VADER snippets, not IMDB",
+    "synthetic sequences": "synthetic, timing only",
+}
 FINISHED, FAILED, MISSING, FAILED_PARITY = "finished", "failed", "missing", "failed-parity"
 
 
@@ -52,7 +60,7 @@ def make_study(
     factor on all training times, to make a second study that is slower or faster.
     """
     folder, failures, gpus = Path(folder), failures or {}, gpus or {}
-    sequences = 32 * steps
+    sequences = 32 * (steps - 1) + 8  # as 25,000 = 32 · 781 + 8: the last batch of an epoch is smaller
     study = read_study(
         {
             "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {},
@@ -133,23 +141,30 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
         steps -= 1
     loss, accuracy = _learning(rng, protocol.epochs, steps, shift)
     epoch_of = np.repeat(np.arange(1, protocol.epochs + 1, dtype=np.int32), steps)
-    sizes = np.full(loss.shape, 32, np.int32)
+    sizes = np.full((protocol.epochs, steps), 32, np.int32)
+    if "drop-last-batch" not in case.departures:
+        sizes[:, -1] = 8
+    sizes = sizes.ravel()
     save_arrays(folder / "steps.npz", asdict(Steps(epoch_of, loss, accuracy, sizes)))
 
     step_seconds = STEP_SECONDS.get(case.backend, 0.2) * speed * (0.05 if gpu else 1) * np.exp(shared.normal(0, 0.03))
     epochs = []
     for epoch in range(1, protocol.epochs + 1):
         mine, seconds = epoch_of == epoch, float(steps * step_seconds * np.exp(rng.normal(0, 0.01)))
-        sequences = 32 * steps
+        sequences = int(sizes[mine].sum())
         epochs.append(
             Epoch(
-                epoch=epoch, train_seconds=seconds, validation_seconds=0.3 * seconds,
-                train_loss=float(loss[mine].mean(dtype=float)), train_accuracy=float(accuracy[mine].mean(dtype=float)),
+                epoch=epoch,
+                train_seconds=seconds,
+                validation_seconds=0.3 * seconds,
+                train_loss=float(np.average(loss[mine], weights=sizes[mine])),
+                train_accuracy=float(np.average(accuracy[mine], weights=sizes[mine])),
                 validation_loss=float(0.34 + 0.02 / epoch + shift + shared.normal(0, 0.005) + rng.normal(0, 0.003)),
                 validation_accuracy=float(
                     np.clip(0.862 - 0.02 / epoch - shift / 2 + shared.normal(0, 0.003) + rng.normal(0, 0.001), 0, 1)
                 ),
-                sequences_per_second=sequences / seconds, tokens_per_second=sequences * protocol.length / seconds,
+                sequences_per_second=sequences / seconds,
+                tokens_per_second=sequences * protocol.length / seconds,
                 energy_joules=210.0 * seconds if gpu else None,
             )  # fmt: skip
         )
@@ -185,4 +200,3 @@ def _machine(case: Case, gpu: str | None) -> Machine:
         driver="550.54" if gpu else None, cuda="12.4" if gpu else None, cudnn="9.1" if gpu else None,
         versions={case.backend.split("-")[0]: "3.0.0", "numpy": "2.4.6"}, flags={"TF32": "0"},
     )  # fmt: skip
-
