@@ -1,0 +1,53 @@
+"""What ran: the machine record of a run, and the commit of the code that ran."""
+
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+
+from levelfield.backends.base import Backend
+from levelfield.measure import gpu, host
+from levelfield.records import Machine
+
+SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "CUDA_VISIBLE_DEVICES")
+
+
+def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Machine:
+    """The machine as this process finds it. device: the GPU that the run holds; only told where the backend uses it."""
+    used = device if backend.device == "cuda" else None
+    versions = backend.versions()
+    return Machine(
+        host=socket.gethostname(),
+        cpu=host.cpu_model(),
+        cpus=host.cpus_available(),
+        threads=threads,
+        memory_bytes=host.memory_bytes(),
+        system=platform.platform(),
+        python=platform.python_version(),
+        device=backend.device,
+        gpu=used.name if used else None,
+        gpu_uuid=used.uuid if used else None,
+        driver=used.driver if used else None,
+        cuda=versions.get("cuda"),
+        cudnn=versions.get("cudnn"),
+        versions=versions,
+        flags=backend.flags(),
+        scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
+    )
+
+
+def commit() -> str | None:
+    """The code's git commit, with `+changes` where the checkout was changed since.
+
+    LEVELFIELD_COMMIT, which the rules set for containers, goes first: there is no git in them. None where neither tells.
+    """
+    told = os.environ.get("LEVELFIELD_COMMIT")
+    if told:
+        return told
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None
