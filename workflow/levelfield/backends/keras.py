@@ -1,0 +1,259 @@
+"""Keras, on TensorFlow, JAX or PyTorch: a functional model, `compile`, `fit`, `predict`.
+
+Which of the three is chosen by `KERAS_BACKEND`, set before the import by the registry.
+"""
+
+import sys
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.protocol import Protocol
+from levelfield.start import shapes
+
+ON = keras.backend.backend()
+if ON == "tensorflow":
+    import tensorflow as tf
+elif ON == "jax":
+    import jax
+elif ON == "torch":
+    import torch
+
+CLIP_NORM = 5.0
+CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
+
+
+class DenseGradientAdam(keras.optimizers.Adam):
+    """Adam that sums the duplicate slices of an embedding's gradient before it squares them, as Adam is defined.
+
+    Keras's own squares each slice by itself where TensorFlow hands it `IndexedSlices`; on JAX and PyTorch gradients
+    are dense anyhow.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        super().apply([ops.convert_to_tensor(grad) for grad in grads], trainable_variables)
+
+
+class StepRecord(keras.metrics.Metric):
+    """Writes each batch's own loss and right answers into buffers on the device; its result is the accuracy so far.
+
+    `fit` reports running means over the epoch, whose differences lose digits; the buffers hold the values themselves.
+    """
+
+    def __init__(self):
+        super().__init__(name="accuracy")
+        self.losses = self.add_variable((CAPACITY,), "zeros", name="losses")
+        self.correct = self.add_variable((CAPACITY,), "zeros", dtype="int32", name="correct")
+        self.steps = self.add_variable((), "zeros", dtype="int32", name="steps")
+        self.right = self.add_variable((), "zeros", name="right")
+        self.seen = self.add_variable((), "zeros", name="seen")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels = ops.cast(ops.reshape(y_true, (-1,)), "float32")
+        logits = ops.cast(ops.reshape(y_pred, (-1,)), "float32")
+        loss = ops.mean(ops.softplus(logits) - logits * labels)
+        right = ops.sum(ops.cast(ops.equal(logits > 0, labels > 0.5), "int32"))
+        at = ops.reshape(self.steps, (1, 1))
+        self.losses.assign(ops.scatter_update(self.losses, at, ops.reshape(loss, (1,))))
+        self.correct.assign(ops.scatter_update(self.correct, at, ops.reshape(right, (1,))))
+        self.steps.assign_add(1)
+        self.right.assign_add(ops.cast(right, "float32"))
+        self.seen.assign_add(ops.cast(ops.shape(labels)[0], "float32"))
+
+    def result(self):
+        return self.right / ops.maximum(self.seen, 1.0)
+
+
+class ReportStep(keras.callbacks.Callback):
+    """Hands each step's number and the means that `fit` keeps anyway to a progress."""
+
+    async_safe = True  # otherwise fit waits for the device after each step
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self.progress = progress
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress(batch + 1, lambda: (float(logs["loss"]), float(logs["accuracy"])))
+
+
+def build_model(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
+    """Tokens int32 (batch, length) -> logits (batch, 1)."""
+    last_step = "last-step-output" in departures
+    tokens = keras.Input((protocol.length,), dtype="int32")
+    features = layers.Embedding(protocol.vocabulary, protocol.embedding)(tokens)
+    features = layers.Bidirectional(layers.LSTM(protocol.units, return_sequences=True))(features)
+    features = layers.Bidirectional(layers.LSTM(protocol.units, return_sequences=last_step))(features)
+    if last_step:
+        features = features[:, -1]
+    if "extra-tanh" in departures:
+        features = layers.Activation("tanh")(features)
+    return keras.Model(tokens, layers.Dense(1, dtype="float32")(features))
+
+
+def has_gpu() -> bool:
+    """Whether the framework underneath finds a GPU."""
+    if ON == "tensorflow":
+        return bool(tf.config.list_physical_devices("GPU"))
+    if ON == "jax":
+        return any(device.platform == "gpu" for device in jax.devices())
+    return torch.cuda.is_available()
+
+
+def set_framework(protocol: Protocol, device: str, threads: int) -> str:
+    """Device, threads, precision and determinism, in the words of each framework; returns the device in use."""
+    if ON == "tensorflow":
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.experimental.enable_tensor_float_32_execution(protocol.precision == "tf32")
+        if device == "cpu":
+            tf.config.set_visible_devices([], "GPU")
+        if protocol.deterministic:
+            keras.utils.set_random_seed(0)  # TensorFlow's determinism asks for one; nothing here draws from it
+            tf.config.experimental.enable_op_determinism()
+    elif ON == "jax":
+        if device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if protocol.precision == "tf32" else "float32")
+    else:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(protocol.deterministic)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
+    keras.config.set_dtype_policy("mixed_bfloat16" if protocol.precision == "bfloat16" else "float32")
+    if device == "cuda" and not has_gpu():
+        raise DeviceError(f"device is cuda, but Keras on {ON} finds no GPU: set `device: cpu` or `auto`")
+    if ON != "tensorflow" and "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].config.set_visible_devices([], "GPU")  # Keras may load it beside; the GPU is not its
+    return "cuda" if device != "cpu" and has_gpu() else "cpu"
+
+
+class Keras(Backend):
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        self.device = set_framework(protocol, device, threads)
+        self.protocol = protocol
+        self.departures = departures
+        self.model = build_model(protocol, departures)
+        adam = keras.optimizers.Adam if "sparse-embedding-adam" in departures else DenseGradientAdam
+        self.model.compile(
+            optimizer=adam(
+                learning_rate=protocol.learning_rate,
+                beta_1=protocol.beta_1,
+                beta_2=protocol.beta_2,
+                epsilon=protocol.epsilon,
+                global_clipnorm=CLIP_NORM if "clip-norm" in departures else None,
+            ),
+            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            metrics=[StepRecord()],
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+
+    @property
+    def batch_size(self) -> int:
+        return self.protocol.batch_size
+
+    @property
+    def record(self) -> StepRecord:
+        return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord))
+
+    def load(self, weights: Weights) -> None:
+        for name, variable in zip(shapes(self.protocol), self.model.trainable_variables, strict=True):
+            variable.assign(weights[name])
+        for variable in self.model.optimizer.variables:
+            if variable is not self.model.optimizer._learning_rate:
+                variable.assign(ops.zeros(variable.shape, variable.dtype))
+
+    def weights(self) -> Weights:
+        variables = self.model.trainable_variables
+        return {n: ops.convert_to_numpy(v).copy() for n, v in zip(shapes(self.protocol), variables, strict=True)}
+
+    def parameters(self) -> int:
+        return sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
+
+    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent):
+        size = self.protocol.batch_size
+        if "drop-last-batch" in self.departures:
+            order = order[: len(order) // size * size]
+        steps = -(-len(order) // size)
+        if steps > CAPACITY:
+            raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
+        self.model.fit(
+            x[order], y[order], batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress)]
+        )
+        record = self.record
+        return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].copy()
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return self.model.predict(x, batch_size=self.protocol.batch_size, verbose=0).reshape(-1).astype(np.float32)
+
+    def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
+        model, labels = self.model, y.reshape(-1, 1)
+        if ON == "tensorflow":
+            with tf.GradientTape() as tape:
+                loss = model.loss(labels, model(x, training=True))
+            found = [tf.convert_to_tensor(g) for g in tape.gradient(loss, [v.value for v in model.trainable_variables])]
+        elif ON == "jax":
+
+            def loss_of(trainable, fixed):
+                logits, _ = model.stateless_call(trainable, fixed, x, training=True)
+                return model.loss(labels, logits)
+
+            values = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+            loss, found = jax.value_and_grad(loss_of)(*values)
+        else:
+            model.zero_grad()
+            loss = model.loss(labels, model(x, training=True))
+            loss.backward()
+            found = [v.value.grad for v in model.trainable_variables]
+        gradients = {n: ops.convert_to_numpy(g).copy() for n, g in zip(shapes(self.protocol), found, strict=True)}
+        if ON == "torch":
+            model.zero_grad()
+        return float(ops.convert_to_numpy(loss)), gradients
+
+    def synchronize(self) -> None:
+        if self.device == "cpu":
+            return
+        if ON == "tensorflow":
+            tf.test.experimental.sync_devices()
+        elif ON == "jax":
+            jax.block_until_ready([v.value for v in self.model.trainable_variables])
+        else:
+            torch.cuda.synchronize()
+
+    def versions(self) -> dict[str, str]:
+        found = {"keras": keras.__version__}
+        if ON == "tensorflow":
+            build = tf.sysconfig.get_build_info()
+            found |= {"tensorflow": tf.__version__}
+            found |= {name: build[f"{name}_version"] for name in ("cuda", "cudnn") if build.get(f"{name}_version")}
+        elif ON == "jax":
+            found |= {"jax": jax.__version__, "jaxlib": jax.lib.__version__}
+        else:
+            found |= {"torch": torch.__version__}
+            if torch.version.cuda:
+                found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+        return found
+
+    def flags(self) -> dict[str, str]:
+        found = {"dtype_policy": keras.config.dtype_policy().name, "jit_compile": str(self.model.jit_compile)}
+        if ON == "tensorflow":
+            found["tf32"] = str(tf.config.experimental.tensor_float_32_execution_enabled())
+            found["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
+        elif ON == "jax":
+            found["matmul_precision"] = str(jax.config.jax_default_matmul_precision)
+        else:
+            found["tf32_matmul"] = str(torch.backends.cuda.matmul.allow_tf32)
+            found["tf32_cudnn"] = str(torch.backends.cudnn.allow_tf32)
+            found["threads"] = str(torch.get_num_threads())
+        return found
+
+    def peak_memory(self) -> tuple[int | None, int | None]:
+        if self.device == "cpu":
+            return None, None
+        if ON == "tensorflow":
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"], None
+        if ON == "jax":
+            found = jax.devices()[0].memory_stats()
+            return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
+        return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
