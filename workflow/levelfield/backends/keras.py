@@ -29,11 +29,11 @@ class DenseGradientAdam(keras.optimizers.Adam):
     """Adam that sums the duplicate slices of an embedding's gradient before it squares them, as Adam is defined.
 
     Keras's own squares each slice by itself where TensorFlow hands it `IndexedSlices`; on JAX and PyTorch gradients
-    are dense anyhow.
+    are dense anyhow, and Keras's own is used.
     """
 
     def apply(self, grads, trainable_variables=None):
-        super().apply([ops.convert_to_tensor(grad) for grad in grads], trainable_variables)
+        super().apply([tf.convert_to_tensor(grad) for grad in grads], trainable_variables)
 
 
 class StepRecord(keras.metrics.Metric):
@@ -135,7 +135,8 @@ class Keras(Backend):
         self.protocol = protocol
         self.departures = departures
         self.model = build_model(protocol, departures)
-        adam = keras.optimizers.Adam if "sparse-embedding-adam" in departures else DenseGradientAdam
+        densify = ON == "tensorflow" and "sparse-embedding-adam" not in departures
+        adam = DenseGradientAdam if densify else keras.optimizers.Adam
         self.model.compile(
             optimizer=adam(
                 learning_rate=protocol.learning_rate,
