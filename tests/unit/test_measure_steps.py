@@ -1,0 +1,100 @@
+"""Latency and pauses, on a pretended backend whose steps take known times on a pretended clock."""
+
+import numpy as np
+import pytest
+
+from levelfield.backends.base import silent
+from levelfield.measure.clock import ClockError, Stopwatch
+from levelfield.measure.latency import probe
+from levelfield.measure.pauses import StepClock
+
+
+class Backend:
+    """Steps that take the given seconds on the device; the host hands each out in 1 ms and waits only where asked."""
+
+    batch_size = 4
+
+    def __init__(self, seconds, stall_before=0.0, stall_after=0.0, waits_for_device=True):
+        self.seconds, self.stall_before, self.stall_after = seconds, stall_before, stall_after
+        self.waits = waits_for_device
+        self.now = self.ready = 50.0
+
+    def clock(self):
+        return self.now
+
+    def synchronize(self):
+        if self.waits:
+            self.now = max(self.now, self.ready)
+
+    def train_epoch(self, x, y, order, progress=silent):
+        self.now += self.stall_before
+        for step in range(len(order) // self.batch_size):
+            self.now += 0.001
+            self.ready = max(self.ready, self.now) + self.seconds[step % len(self.seconds)]
+            progress(step + 1, lambda: (0.0, 0.0))
+        self.synchronize()
+        self.now += self.stall_after
+
+
+X, Y = np.zeros((4 * 30, 5), np.int32), np.zeros(4 * 30, np.float32)
+
+
+def test_latency_is_that_of_single_steps_waited_for():
+    backend = Backend([0.1] * 9 + [0.2])
+    latency = probe(backend, X, Y, step_seconds=0.1, clock=backend.clock)
+    assert latency.steps == 29
+    assert latency.p50_seconds == pytest.approx(0.101)
+    assert latency.p99_seconds == pytest.approx(0.201)
+
+
+def test_latency_without_synchronisation_differs_from_the_epochs_steps():
+    """The planted fault: a backend whose synchronize does not wait. The run's check of latency against epoch finds it."""
+    backend = Backend([0.1], waits_for_device=False)
+    assert probe(backend, X, Y, step_seconds=0.1, clock=backend.clock).p50_seconds == pytest.approx(0.001)
+
+
+def test_too_little_data_gives_no_latency():
+    backend = Backend([0.1])
+    assert probe(backend, X[:8], Y[:8], step_seconds=0.1, clock=backend.clock) is None
+
+
+def test_a_clock_that_steps_back_gives_no_latency():
+    backend, readings = Backend([0.1]), iter([5.0, 6.0, 4.0] + [7.0] * 40)
+    with pytest.raises(ClockError):
+        probe(backend, X, Y, step_seconds=0.1, clock=lambda: next(readings))
+
+
+def epoch(backend, queued=False):
+    steps = StepClock(30, silent, backend.clock)
+    with Stopwatch(backend.synchronize, backend.clock) as watch:
+        backend.train_epoch(X, Y, np.arange(len(X)), steps)
+    return watch.seconds, steps.pauses(queued)
+
+
+class Host(Backend):
+    """A backend that computes on the host: each step is done when it is handed out."""
+
+    def train_epoch(self, x, y, order, progress=silent):
+        super().train_epoch(x, y, order, lambda step, fetch: (self.synchronize(), progress(step, fetch)))
+
+
+def test_an_epoch_without_stalls_has_none():
+    seconds, pauses = epoch(Host([0.1]))
+    assert seconds == pytest.approx(30 * 0.101)
+    assert (pauses.stalls, pauses.stalled_seconds) == (0, 0)
+    assert pauses.median_seconds == pytest.approx(0.101)
+
+
+@pytest.mark.parametrize(
+    "backend", [Host([0.1], stall_before=5), Host([0.1], stall_after=5), Host([0.1] * 17 + [5.1] + [0.1] * 12)]
+)
+def test_a_stall_is_seen_wherever_it_hides(backend):
+    _, pauses = epoch(backend)
+    assert pauses.stalls == 1
+    assert pauses.stalled_seconds == pytest.approx(5, abs=0.15)
+
+
+def test_the_rest_of_a_gpus_queue_is_no_stall():
+    _, pauses = epoch(Backend([0.1]), queued=True)
+    assert pauses.stalls == 0
+    assert pauses.after_seconds == pytest.approx(3, abs=0.1)
