@@ -1,15 +1,18 @@
 """Fetches one file over https: progress, retries, resumption, and its final name only when the checksum is right."""
 
 import hashlib
+import sys
 import time
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
+from urllib3.exceptions import NewConnectionError
 
 TIMEOUTS = (5, 30)
 """Seconds to connect, seconds without a byte."""
-ATTEMPTS = 4
+ATTEMPTS, ATTEMPTS_TO_REACH = 4, 2
+"""Of a transfer that breaks; of a host that can't be reached: there the caller has another source."""
 LARGEST = 256 * 2**20
 """Bytes; nothing that is fetched here is near it."""
 
@@ -40,6 +43,18 @@ def refuse_unless(path: Path, expected: str, algorithm: str = "sha256", told_as:
         raise RefusedError(f"{name} has the {algorithm} {found}, expected {expected}; kept aside as {aside}")
 
 
+def at_hand(path: Path, expected: str, algorithm: str = "sha256") -> bool:
+    """Whether `path` is there with the checksum; with another one it is moved aside, which is said on stderr."""
+    if not path.exists():
+        return False
+    try:
+        refuse_unless(path, expected, algorithm)
+    except RefusedError as error:
+        print(f"levelfield: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def fetch(url: str, target: Path, expected: str, algorithm: str = "sha256") -> Path:
     """Fetches `url` as `target`. What came of a broken transfer stays as `<name>.part`, and is gone on with next time."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +64,9 @@ def fetch(url: str, target: Path, expected: str, algorithm: str = "sha256") -> P
             _transfer(url, part, target.name)
             break
         except requests.RequestException as error:
-            # A host that does not answer at all gets no second chance: the caller has another source.
+            attempts = ATTEMPTS_TO_REACH if _unreachable(error) else ATTEMPTS
             refused = error.response is not None and error.response.status_code < 500
-            if attempt == ATTEMPTS or refused or isinstance(error, requests.ConnectTimeout):
+            if refused or isinstance(error, requests.ConnectTimeout) or attempt >= attempts:
                 raise DownloadError(f"{url}: {_told(error)}") from error
             time.sleep(2 ** (attempt - 1))
     refuse_unless(part, expected, algorithm, told_as=target.name)
@@ -85,16 +100,22 @@ def _transfer(url: str, part: Path, name: str) -> None:
                 bar.update(len(chunk))
 
 
+def _unreachable(error: requests.RequestException) -> bool:
+    """Whether no connection came about: no such name, nobody there, a proxy or a certificate in the way."""
+    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.ProxyError, requests.exceptions.SSLError)):
+        return True
+    cause = error.args[0] if error.args else None
+    return isinstance(getattr(cause, "reason", None), NewConnectionError)
+
+
 def _told(error: requests.RequestException) -> str:
     """The failure in few words: requests' own messages hold whole chains of objects."""
     if error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
+    if _unreachable(error):
+        return "the host cannot be reached"
     if isinstance(error, requests.Timeout):
         return "no answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return (
-            "the host cannot be reached"
-            if "NewConnection" in str(error) or "NameResolution" in str(error)
-            else "the connection broke"
-        )
+    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        return "the connection broke"
     return str(error)

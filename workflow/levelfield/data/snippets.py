@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.data.download import DownloadError, refuse_unless
+from levelfield.data.download import DownloadError, at_hand, refuse_unless
 from levelfield.data.sequences import Reviews
 
 PACKAGE, VERSION = "vaderSentiment", "3.3.2"
@@ -36,8 +36,7 @@ SEPARATORS = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~\t\n\s]+")
 def fetch_snippets(downloads: Path) -> Path:
     """The source distribution in `downloads`, fetched unless it is there; raises DownloadError."""
     target = Path(downloads) / SDIST
-    if target.exists():
-        refuse_unless(target, SHA256)
+    if at_hand(target, SHA256):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:

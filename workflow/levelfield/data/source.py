@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from levelfield.data.archive import read_archive
-from levelfield.data.download import DownloadError, checksum, fetch, refuse_unless
+from levelfield.data.download import DownloadError, at_hand, checksum, fetch
 from levelfield.data.sequences import Reviews
 from levelfield.data.snippets import fetch_snippets, read_snippets
 from levelfield.data.synthetic import SEED, synthetic_reviews
@@ -97,11 +97,9 @@ def _own_file(path: Path, why: str, sha256: str | None, words: bool) -> Corpus:
 def _published(downloads: Path, otherwise: str, words: bool) -> Corpus:
     """The published file: at hand, or fetched; where it can't be had, what `otherwise` says."""
     path = downloads / "imdb.npz"
+    here = at_hand(path, IMDB_SHA256)
     try:
-        at_hand = path.exists()
-        if at_hand:
-            refuse_unless(path, IMDB_SHA256)
-        else:
+        if not here:
             fetch(f"{PUBLISHED}/{path.name}", path, IMDB_SHA256)
         index = _published_words(downloads) if words else None
     except DownloadError as error:
@@ -111,15 +109,13 @@ def _published(downloads: Path, otherwise: str, words: bool) -> Corpus:
                 f"put Keras's imdb.npz at {path}; or set data.otherwise: snippets to use the VADER snippets instead"
             ) from None
         return _snippets(downloads, str(error))
-    why = "the copy already downloaded" if at_hand else f"downloaded from {PUBLISHED}"
+    why = "the copy already downloaded" if here else f"downloaded from {PUBLISHED}"
     return Corpus("IMDB reviews (Keras's imdb.npz)", "IMDB", why, IMDB_SHA256, MAAS, *read_archive(path), words=index)
 
 
 def _published_words(downloads: Path) -> dict[str, int]:
     path = downloads / "imdb_word_index.json"
-    if path.exists():
-        refuse_unless(path, WORD_INDEX_MD5, "md5")
-    else:
+    if not at_hand(path, WORD_INDEX_MD5, "md5"):
         fetch(f"{PUBLISHED}/{path.name}", path, WORD_INDEX_MD5, "md5")
     return json.loads(path.read_text())
 

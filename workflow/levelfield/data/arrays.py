@@ -1,0 +1,25 @@
+"""Reads the encoded reviews of a study, each case with its own length."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from levelfield.protocol import Protocol
+
+
+def load_split(folder: Path, split: str, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """x int32 (sequences, protocol.length) and y float32 (sequences,) of the split `train` or `val`.
+
+    The data is kept with the longest length of the study; a shorter one is the side that truncation keeps, which holds
+    where padding and truncation are on the same side (study.py asks for it).
+    """
+    x = np.load(Path(folder) / f"x_{split}.npy", mmap_mode="r", allow_pickle=False)
+    y = np.load(Path(folder) / f"y_{split}.npy", allow_pickle=False)
+    kept = x[:, -protocol.length :] if protocol.truncation == "pre" else x[:, : protocol.length]
+    return np.array(kept), y
+
+
+def load_description(folder: Path) -> dict:
+    """The content of `data.json`."""
+    return json.loads((Path(folder) / "data.json").read_text())
