@@ -1,0 +1,49 @@
+"""Measures a case against the float64 reference: outputs, gradients and first steps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from levelfield.backends import load_class
+from levelfield.parity import BOUNDS, Parity, judge, measure
+from levelfield.protocol import Case, digest
+from levelfield.reference import Trajectory
+from levelfield.start import load_start
+
+
+def arguments(parser):
+    parser.add_argument("--case", type=Path, required=True, metavar="JSON")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
+    parser.add_argument("--start", type=Path, required=True, metavar="NPZ")
+    parser.add_argument("--reference", type=Path, required=True, metavar="NPZ", help="from the same start and protocol")
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="JSON")
+
+
+def run(args):
+    case = Case.read(args.case)
+    start, start_sha256 = load_start(args.start)
+    x, y = (np.load(args.data / f"{name}_train.npy", mmap_mode="r") for name in "xy")
+    departures = frozenset(case.departures)
+    backend = load_class(case.backend)(case.protocol, departures, case.device, args.threads)
+    weights = start.weights_for(case.protocol, departures)
+    found = measure(case, backend, weights, Trajectory.load(args.reference), x, y, start.order[0])
+    parity = Parity(
+        case=case.name,
+        backend=case.backend,
+        departures=list(case.departures),
+        matched=case.matched,
+        seed=start.seed,
+        device=backend.device,
+        precision=case.protocol.precision,
+        versions=backend.versions(),
+        protocol_sha256=digest(case.protocol),
+        start_sha256=start_sha256,
+        corpus=json.loads((args.data / "data.json").read_text())["title"],
+        **found,
+        **judge(found["measured"], BOUNDS.get((backend.device, case.protocol.precision))),
+    )
+    parity.write(args.out)
+    verdict = {True: "within the bounds", False: "; ".join(parity.missed), None: "not bounded on this device and precision"}
+    print(f"{case.name}, {parity.steps} steps: {verdict[parity.passed]}")
