@@ -152,7 +152,7 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
     for epoch in range(1, protocol.epochs + 1):
         mine, seconds = epoch_of == epoch, float(steps * step_seconds * np.exp(rng.normal(0, 0.01)))
         sequences = int(sizes[mine].sum())
-        epochs.append(
+        epochs += [
             Epoch(
                 epoch=epoch,
                 train_seconds=seconds,
@@ -166,8 +166,8 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
                 sequences_per_second=sequences / seconds,
                 tokens_per_second=sequences * protocol.length / seconds,
                 energy_joules=210.0 * seconds if gpu else None,
-            )  # fmt: skip
-        )
+            )
+        ]  # fmt: skip
     write_epochs(folder / "epochs.csv", epochs)
 
     train, validation = sum(e.train_seconds for e in epochs), sum(e.validation_seconds for e in epochs)
