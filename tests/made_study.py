@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from levelfield.parity import FLOAT32, Parity, judge
 from levelfield.protocol import Case, digest
 from levelfield.records import (
     Epoch,
@@ -77,7 +78,7 @@ def make_study(
         case.write(folder / "cases" / f"{case.name}.json")
         passed = failures.get(case.name) != FAILED_PARITY
         if study.parity:
-            write_json(folder / "parity" / f"{case.name}.json", _parity(case, passed))
+            _parity(case, passed).write(folder / "parity" / f"{case.name}.json")
         if not passed:
             continue
         for seed in study.seeds:
@@ -99,18 +100,20 @@ def _data(corpus: str, sequences: int) -> dict:
     }  # fmt: skip
 
 
-def _parity(case: Case, passed: bool) -> dict:
+def _parity(case: Case, passed: bool) -> Parity:
     rng = np.random.default_rng(_key(case.name, 0))
-    gradients = {name: float(f"{10 ** rng.uniform(-6.4, -5.3):.3g}") for name in shapes(case.protocol)}
-    bounds = {"probabilities": 1e-6, "gradients": 1e-5, "weights_step_1": 1e-6, "loss_step_10": 1e-6, "loss_step_50": 1e-3}
+    tensors = {name: float(f"{10 ** rng.uniform(-6.4, -5.3):.3g}") for name in shapes(case.protocol)}
     measured = {
-        "probabilities": 6e-8 if passed and case.matched else 4.1e-3, "gradients": max(gradients.values()),
-        "weights_step_1": 7e-8, "loss_step_10": 3e-8, "loss_step_50": 2e-6,
+        "weights_after_warm_up": 0.0, "probabilities": 6e-8 if passed and case.matched else 4.1e-3,
+        "gradients": max(tensors.values()), "loss_step_1": 6e-9, "loss_step_10": 3e-8, "loss_step_50": 2e-6,
+        "weights_step_1": 7e-8, "weights_step_10": 8e-7, "weights_step_50": 9e-5,
     }  # fmt: skip
-    return {
-        "case": case.name, "backend": case.backend, "departures": list(case.departures), "passed": passed,
-        "bounds": bounds, "measured": measured, "gradients": gradients,
-    }  # fmt: skip
+    return Parity(
+        case.name, case.backend, list(case.departures), case.matched, 0, "cpu", case.protocol.precision, {"numpy": "2.4.6"},
+        digest(case.protocol), digest(["start", 0]), "IMDB reviews (own file)", 50, measured=measured, gradients=tensors,
+        weights={step: tensors for step in ("1", "10", "50")}, losses=[1e-8 * 1.2**step for step in range(50)],
+        **judge(measured, FLOAT32),
+    )  # fmt: skip
 
 
 def _failure(study: Study, case: Case, seed: int) -> dict:

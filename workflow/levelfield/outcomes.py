@@ -13,11 +13,12 @@ from zipfile import BadZipFile
 from pydantic import TypeAdapter, ValidationError
 
 from levelfield.errors import UserError
+from levelfield.parity import Parity
 from levelfield.protocol import Case
 from levelfield.records import Epoch, Run, Steps, load_arrays, read_epochs
 from levelfield.study import Study
 
-RUN, EPOCHS = TypeAdapter(Run), TypeAdapter(list[Epoch])
+RUN, EPOCHS, PARITY = TypeAdapter(Run), TypeAdapter(list[Epoch]), TypeAdapter(Parity)
 STATUS = ("finished", "failed", "missing", "failed-parity")
 
 
@@ -48,7 +49,7 @@ def load_study(folder: Path) -> Study:
 def outcomes(folder: Path, study: Study) -> Iterator[tuple[Case, int, str, str | None, Record | None]]:
     """(case, seed, status, error, record) of each planned run, the cases in the study's order; a record where finished."""
     for case in study.expanded:
-        barred = _parity_missed(folder / "parity" / f"{case.name}.json") if study.parity and case.matched else None
+        barred = _barred(folder, case) if study.parity else None
         for seed in study.seeds:
             run = folder / "runs" / case.name / f"seed-{seed}"
             if barred:
@@ -63,6 +64,15 @@ def outcomes(folder: Path, study: Study) -> Iterator[tuple[Case, int, str, str |
                     yield case, seed, "missing", None, None
             except BrokenRecord as error:
                 yield case, seed, "failed", str(error), None
+
+
+def _barred(folder: Path, case: Case) -> str | None:
+    """Why the case must not be timed, if so; a parity file that cannot be read proves nothing and bars it, too."""
+    try:
+        parity = read_parity(folder, case.name)
+    except BrokenRecord as error:
+        return str(error)
+    return f"parity missed: {'; '.join(parity.missed)}" if parity and parity.barred else None
 
 
 def read_record(folder: Path, case: Case, seed: int) -> Record:
@@ -111,16 +121,7 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
 
 
-def _parity_missed(file: Path) -> str | None:
-    """Which bounds the case missed, with its figures; None where it passed or was not measured."""
-    if not file.exists():
-        return None
-    parity = _json(file)
-    if parity["passed"]:
-        return None
-    missed = [
-        f"{name} {parity['measured'][name]:.2g}, bound {bound:.2g}"
-        for name, bound in parity["bounds"].items()
-        if not parity["measured"][name] <= bound
-    ]
-    return f"parity missed: {'; '.join(missed)}"
+def read_parity(folder: Path, case: str) -> Parity | None:
+    """The parity of a case; None where it was not measured. Raises BrokenRecord where its file is not whole."""
+    file = Path(folder) / "parity" / f"{case}.json"
+    return _read(file, lambda file: PARITY.validate_json(file.read_bytes())) if file.exists() else None
