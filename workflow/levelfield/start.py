@@ -118,12 +118,7 @@ class Start:
 
 
 def make_start(protocol: Protocol, seed: int, sequences: int) -> Start:
-    """Draws the start for `sequences` training sequences; raises UserError where a batch would not be full."""
-    if protocol.batch_size > sequences:
-        raise UserError(
-            f"a batch of {protocol.batch_size} is larger than the training data ({sequences} sequences): "
-            f"set protocol.batch_size to at most {sequences}"
-        )
+    """Draws the start for `sequences` training sequences."""
     order = np.stack([generator(seed, ORDER + epoch).permutation(sequences) for epoch in range(protocol.epochs)])
     return Start(seed, initial_weights(protocol, seed), order.astype(np.int32))
 

@@ -1,0 +1,5 @@
+include: "workflow/Snakefile"
+
+
+# the targets of an included file never become the default
+workflow.default_target = "all"

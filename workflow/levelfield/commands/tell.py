@@ -1,0 +1,14 @@
+"""Tells what a study has so far: collects its records and makes tables, figures and page, failed and missing runs as such."""
+
+from pathlib import Path
+
+from levelfield.commands import collect, figures, report, tables
+
+
+def arguments(parser):
+    parser.add_argument("folder", type=Path, metavar="results/<study>")
+
+
+def run(args):
+    for step in (collect, tables, figures, report):
+        step.run(args)

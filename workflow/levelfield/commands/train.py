@@ -1,0 +1,68 @@
+"""Trains one case with one seed and records it: what one job of the workflow does."""
+
+import json
+import os
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from levelfield.errors import UserError
+from levelfield.measure import host
+from levelfield.protocol import Case
+from levelfield.records import write_json
+
+
+def arguments(parser):
+    parser.add_argument("--study", required=True, metavar="NAME")
+    parser.add_argument("--case", type=Path, required=True, metavar="JSON", help="cases/<case>.json of the study")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
+    parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
+    parser.add_argument("--parity", type=Path, metavar="JSON", help="parity/<case>.json: a case that failed it is not timed")
+    parser.add_argument("--threads", type=int, required=True, help="threads the run may use, at most as many as there are CPUs")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+
+def run(args):
+    case = Case.read(args.case)
+    failure = args.out / "failure.json"
+    failure.unlink(missing_ok=True)
+    began = time.monotonic()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        train_case(args, case)
+    except BaseException as error:
+        record = {
+            "study": args.study,
+            "case": case.name,
+            "backend": case.backend,
+            "departures": list(case.departures),
+            "seed": args.seed,
+            "started": started,
+            "error": f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error),
+            "log_tail": traceback.format_exc()[-2000:],
+            "seconds": time.monotonic() - began,
+        }
+        write_json(failure, record)
+        raise
+
+
+def train_case(args, case: Case) -> None:
+    """Everything that must be said before the framework is imported, then the training."""
+    if args.parity:
+        refuse_unproven(json.loads(args.parity.read_text()))
+    threads = min(args.threads, host.cpus_available())
+    for variable in ("OMP_NUM_THREADS", "NPROC"):  # NPROC: XLA's thread pools on a CPU
+        os.environ[variable] = str(threads)
+    if case.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from levelfield.train import train
+
+    train(args.study, case, args.seed, args.data, args.start, threads, args.out)
+
+
+def refuse_unproven(parity: dict) -> None:
+    """Raises UserError for a matched case that missed a bound of parity: what is not the same program is not timed."""
+    if parity["matched"] and parity["passed"] is False:
+        raise UserError(f"failed parity, not timed: {parity['case']} missed {'; '.join(parity['missed'])}")

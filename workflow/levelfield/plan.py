@@ -1,0 +1,93 @@
+"""What the Snakefile asks of a study: paths, the slices of settings that each rule uses, the order of runs."""
+
+import json
+import os
+import shlex
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from levelfield.errors import UserError
+from levelfield.measure.environment import commit
+from levelfield.protocol import Case
+from levelfield.study import Study, read_study
+
+PACKAGE = Path(__file__).resolve().parent
+TELLING = ("collect", "outcomes", "statistics", "tables", "article", "readme", "figures", "report")
+START_FIELDS = ("vocabulary", "embedding", "units", "epochs")
+
+
+
+class Plan:
+    """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.folder = f"results/{study.study}"
+        self.downloads = "results/.downloads"
+        self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
+        self.seeds = study.seeds
+
+    @classmethod
+    def read(cls, config: dict, files: list[str]) -> "Plan":
+        """The plan of Snakemake's config, or one line that says what is wrong with it, before anything runs."""
+        try:
+            own = [str(file) for file in files if Path(file).name != "config.yaml"]
+            return cls(read_study(config, own[0] if own else "--config"))
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+    @property
+    def shell_prefix(self) -> str:
+        """Set before every command, inside a container, too: the checkout's code runs, and knows its commit."""
+        variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or ""}
+        return "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
+
+    @property
+    def study_json(self) -> str:
+        return self.study.model_dump_json()
+
+    @property
+    def data_files(self) -> list[str]:
+        """The own file that the reviews come from, if there is one: then it is an input."""
+        file = self.study.data.file or os.environ.get("LEVELFIELD_IMDB")
+        return [] if self.study.data.synthetic or not file else [str(file)]
+
+    @property
+    def data_json(self) -> str:
+        return self.study.data.model_dump_json(exclude_none=True)
+
+    @property
+    def start_json(self) -> str:
+        """The settings that the initial weights and the batch order depend on; batch size and length are none of them."""
+        return json.dumps({name: getattr(self.study.protocol, name) for name in START_FIELDS})
+
+    def case_json(self, wildcards) -> str:
+        return json.dumps(asdict(self.cases[wildcards.case]))
+
+    @cached_property
+    def _rank(self) -> dict[tuple[str, int], int]:
+        return {run: len(self.study.runs) - index for index, run in enumerate(self.study.runs)}
+
+    def priority(self, wildcards) -> int:
+        """Runs go in the study's order, the cases alternating within each seed, so that drift hits all alike."""
+        return self._rank[wildcards.case, int(wildcards.seed)]
+
+    def parity_of(self, wildcards) -> list[str]:
+        return [f"{self.folder}/parity/{wildcards.case}.json"] if self.study.parity else []
+
+    def each_run(self, file: str) -> list[str]:
+        """The path of `file` in every run's folder."""
+        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs]
+
+    def each_parity(self) -> list[str]:
+        return [f"{self.folder}/parity/{case}.json" for case in self.cases] if self.study.parity else []
+
+    @cached_property
+    def telling_sha256(self) -> str:
+        """Hash of the code that tells results: as it changes, tables and figures are made anew, which costs seconds."""
+        files = [file for name in TELLING for file in [PACKAGE / f"{name}.py", *sorted((PACKAGE / name).rglob("*.*"))]]
+        return sha256(b"".join(f.read_bytes() for f in files if f.is_file() and f.suffix != ".pyc")).hexdigest()

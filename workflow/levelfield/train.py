@@ -1,0 +1,167 @@
+"""The one training procedure: loads data and start, trains a case with one seed, measures, records. Names no framework."""
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from levelfield.backends import load_class
+from levelfield.backends.base import Backend, evaluate
+from levelfield.data.arrays import load_description, load_split
+from levelfield.errors import UserError
+from levelfield.measure import environment, host
+from levelfield.measure.clock import Stopwatch
+from levelfield.progress import progress
+from levelfield.protocol import Case, Protocol, digest
+from levelfield.records import Epoch, Memory, Run, Steps, Times, save_arrays, write_epochs, write_json
+from levelfield.start import load_start, parameters
+
+
+def train(study: str, case: Case, seed: int, data: Path, start_file: Path, threads: int, out: Path) -> Run:
+    """Trains `case` from the start of `seed` and writes run.json, epochs.csv, steps.npz and weights.npz into `out`.
+
+    data: folder of the study's encoded reviews. threads: what the process may use. Raises UserError where the start is
+    another seed's, altered, or made for other data, and where the model's size is not the protocol's.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    protocol, departures = case.protocol, frozenset(case.departures)
+    start, start_sha256 = load_start(start_file)
+    description = load_description(data)
+    x_train, y_train = load_split(data, "train", protocol)
+    x_val, y_val = load_split(data, "val", protocol)
+    check_start(start, seed, protocol, len(x_train))
+    if "drop-last-batch" in departures:
+        kept = len(x_val) // protocol.batch_size * protocol.batch_size
+        x_val, y_val = x_val[:kept], y_val[:kept]
+
+    with Stopwatch() as importing:
+        backend_class = load_class(case.backend)
+    with Stopwatch() as building:
+        backend: Backend = backend_class(protocol, departures, case.device, threads)
+        weights = start.weights_for(protocol, departures)
+        backend.load(weights)
+    check_parameters(backend, case)
+    with Stopwatch(backend.synchronize) as warming:
+        backend.warm_up(x_train, y_train, weights)
+    print(
+        f"{case.name}, seed {seed}: {description['title']}, {len(x_train):,} + {len(x_val):,} sequences, on {backend.device}, "
+        f"{threads} threads; warm-up took {warming.seconds:.1f} s",
+        flush=True,
+    )
+
+    epochs, steps = [], []
+    for number, order in enumerate(start.order[: protocol.epochs].astype(np.int64), 1):
+        with progress(f"{case.name} seed {seed} epoch {number}/{protocol.epochs}", steps_of(order, protocol)) as report:
+            with Stopwatch(backend.synchronize) as training:
+                losses, correct = backend.train_epoch(x_train, y_train, order, report)
+        with Stopwatch(backend.synchronize) as validating:
+            validation = evaluate(backend, x_val, y_val)
+        sizes = batch_sizes(len(order), len(losses), protocol.batch_size)
+        steps.append(Steps(np.full(len(losses), number, np.int32), losses, (correct / sizes).astype(np.float32), sizes))
+        epoch = Epoch(
+            epoch=number,
+            train_seconds=training.seconds,
+            validation_seconds=validating.seconds,
+            train_loss=float(np.average(losses.astype(np.float64), weights=sizes)),
+            train_accuracy=float(correct.sum() / sizes.sum()),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            sequences_per_second=float(sizes.sum() / training.seconds),
+            tokens_per_second=float(sizes.sum() * protocol.length / training.seconds),
+        )
+        epochs.append(epoch)
+        print(
+            f"{case.name}, seed {seed}, epoch {number}: {epoch.train_seconds:.1f} s, loss {epoch.train_loss:.4f}, "
+            f"accuracy {epoch.train_accuracy:.4f}; validation loss {epoch.validation_loss:.4f}, "
+            f"accuracy {epoch.validation_accuracy:.4f} ({epoch.validation_seconds:.1f} s)",
+            flush=True,
+        )
+
+    allocated, reserved = backend.peak_memory()
+    run = Run(
+        study=study,
+        case=case.name,
+        backend=case.backend,
+        departures=list(case.departures),
+        seed=seed,
+        started=started,
+        corpus=description["corpus"],
+        train_sequences=len(x_train),
+        validation_sequences=len(x_val),
+        protocol=asdict(protocol),
+        protocol_sha256=digest(protocol),
+        data_sha256=description["sha256"],
+        start_sha256=start_sha256,
+        commit=environment.commit(),
+        image=os.environ.get("LEVELFIELD_IMAGE"),
+        parameters=backend.parameters(),
+        machine=environment.machine(backend, threads),
+        times=Times(
+            import_seconds=importing.seconds,
+            build_seconds=building.seconds,
+            warm_up_seconds=warming.seconds,
+            train_seconds=sum(epoch.train_seconds for epoch in epochs),
+            validation_seconds=sum(epoch.validation_seconds for epoch in epochs),
+            process_seconds=host.process_age_seconds(),
+        ),
+        memory=Memory(host.peak_resident_bytes(), allocated, reserved),
+        seconds_to_target=seconds_to_target(epochs, case.target_accuracy),
+        checks=checks(steps),
+    )
+    save_arrays(out / "steps.npz", {name: np.concatenate([getattr(s, name) for s in steps]) for name in asdict(steps[0])})
+    save_arrays(out / "weights.npz", backend.weights())
+    write_epochs(out / "epochs.csv", epochs)
+    write_json(out / "run.json", run)
+    return run
+
+
+def steps_of(order: np.ndarray, protocol: Protocol) -> int:
+    return -(-len(order) // protocol.batch_size)
+
+
+def batch_sizes(sequences: int, steps: int, batch_size: int) -> np.ndarray:
+    """Size of each step's batch, int32 (steps,): full ones, and the rest last where it was not dropped."""
+    sizes = np.full(steps, batch_size, np.int32)
+    if steps * batch_size > sequences:
+        sizes[-1] = sequences - (steps - 1) * batch_size
+    return sizes
+
+
+def seconds_to_target(epochs: list[Epoch], target: float) -> float | None:
+    """Seconds of training until the validation accuracy first reaches the target; None: never."""
+    spent = 0.0
+    for epoch in epochs:
+        spent += epoch.train_seconds
+        if epoch.validation_accuracy >= target:
+            return spent
+    return None
+
+
+def checks(steps: list[Steps]) -> dict[str, bool]:
+    """What must hold of any training that worked; recorded, and told by the tables where it does not."""
+    losses = np.concatenate([epoch.loss for epoch in steps])
+    tenth = max(1, len(losses) // 10)
+    return {
+        "losses_finite": bool(np.isfinite(losses).all()),
+        "losses_fell": bool(losses[-tenth:].mean() < losses[:tenth].mean()),
+    }
+
+
+def check_start(start, seed: int, protocol: Protocol, sequences: int) -> None:
+    """Raises UserError where the start is not that of this seed, these epochs and this data."""
+    if start.seed != seed or start.order.shape[1] != sequences or start.order.shape[0] < protocol.epochs:
+        raise UserError(
+            f"the start is of seed {start.seed} for {start.order.shape[0]} epochs of {start.order.shape[1]:,} sequences; "
+            f"needed: seed {seed}, {protocol.epochs} epochs of {sequences:,}: run snakemake again, which makes it anew"
+        )
+
+
+def check_parameters(backend: Backend, case: Case) -> None:
+    """Raises UserError where the model has another number of trainable parameters than the protocol says."""
+    protocol = case.protocol
+    second_biases = 16 * protocol.units if "second-bias" in case.departures else 0  # 2 layers · 2 directions · 4 gates
+    expected, found = parameters(protocol) + second_biases, backend.parameters()
+    if found != expected:
+        raise UserError(f"{case.name} has {found:,} trainable parameters, the protocol's model has {expected:,}")

@@ -1,0 +1,40 @@
+# What a person reads: tidy records, tables, figures, the page
+
+
+rule collect:
+    input:
+        f"{plan.folder}/study.json",
+        rules.data.output.description,
+        plan.each_run("run.json"),
+        plan.each_parity(),
+    output:
+        multiext(f"{plan.folder}/", "runs.parquet", "epochs.parquet", "steps.parquet"),
+    log:
+        f"{plan.folder}/logs/collect.log",
+    params:
+        folder=plan.folder,
+        code=plan.telling_sha256,
+    localrule: True
+    shell:
+        "python -m levelfield collect {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule tables:
+    input:
+        rules.collect.output,
+    output:
+        directory(f"{plan.folder}/tables"),
+        f"{plan.folder}/README.md",
+    log:
+        f"{plan.folder}/logs/tables.log",
+    params:
+        folder=plan.folder,
+        code=plan.telling_sha256,
+    localrule: True
+    shell:
+        "python -m levelfield tables {params.folder:q} 2>&1 | tee {log:q}"
+
+
+onerror:
+    # what finished is told all the same, failed and missing runs as such
+    shell(f"test ! -e {plan.folder}/runs || python -m levelfield tell {plan.folder}")
