@@ -84,11 +84,11 @@ def read_archive(path: Path) -> tuple[Reviews, Reviews]:
         with zipfile.ZipFile(path) as archive, ThreadPoolExecutor() as pool:
             _check_headers(archive)
             contents = pool.map(archive.read, MEMBERS)
-            parts = []
-            for name in ("train", "test"):
-                rows = _objects(next(contents), f"x_{name}")
-                parts.append(Reviews.from_lists(rows, _integers(next(contents), f"y_{name}")))
-            return parts[0], parts[1]
+            train, validation = (
+                Reviews.from_lists(_objects(next(contents), f"x_{part}"), _integers(next(contents), f"y_{part}"))
+                for part in ("train", "test")
+            )
+            return train, validation
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     # The documentation of pickle: damaged data may raise any exception; the same is true of damaged zip files.
