@@ -1,0 +1,45 @@
+"""The figures of a study: which there are, and writing them as SVG and PNG."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import altair as alt
+
+from levelfield.figures import learning, scaling, speed
+from levelfield.figures.results import Results
+from levelfield.figures.theme import Look, render
+from levelfield.records import write_whole
+
+Figure = Callable[[Results, Look], alt.Chart | None]
+
+OBLIGATORY: dict[str, Figure] = {
+    "loss": learning.loss,
+    "accuracy": learning.accuracy,
+    "validation": learning.validation,
+    "throughput": speed.throughput,
+    "time": speed.time,
+    "memory": speed.memory,
+}
+"""Made for every study, whatever its runs came to."""
+OPTIONAL: dict[str, Figure] = {
+    "latency": speed.latency,
+    "energy": speed.energy,
+    "scaling": scaling.scaling,
+}
+"""Made where the study has their data; they return None where it has not."""
+
+
+def write_figures(folder: Path) -> list[Path]:
+    """Writes `figures/<name>.svg` and `.png` of the study in `folder`, removes those of figures it no longer has."""
+    results, out, written = Results.read(folder), Path(folder) / "figures", []
+    for name, figure in (OBLIGATORY | OPTIONAL).items():
+        chart = figure(results, Look())
+        if chart is None:
+            for old in out.glob(f"{name}.*"):
+                old.unlink()
+            continue
+        svg, png = render(chart)
+        write_whole(out / f"{name}.svg", svg.encode())
+        write_whole(out / f"{name}.png", png)
+        written += [out / f"{name}.svg", out / f"{name}.png"]
+    return written

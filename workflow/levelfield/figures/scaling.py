@@ -1,0 +1,90 @@
+"""The figure of a study that varies a size: throughput, latency and memory against batch size or length."""
+
+import altair as alt
+import pandas as pd
+
+from levelfield.figures.results import Results
+from levelfield.figures.theme import SHOWN, WIDTH, Look, case_scale
+
+SIZES = {"batch_size": "sequences a batch", "length": "tokens a sequence"}
+MEASURES = {
+    "throughput": "training sequences a second",
+    "latency": "milliseconds a step (p50)",
+    "host memory": "GiB of host memory at the peak",
+    "GPU memory": "GiB of GPU memory at the peak",
+}
+
+
+def growth(results: Results) -> pd.DataFrame:
+    """One row a run, size and measure: columns setting, size, line (the case without its size), case, seed, measure, value."""
+    runs = results.finished
+    total = results.epochs.assign(n=results.epochs["sequences_per_second"] * results.epochs["train_seconds"])
+    total = total.groupby(["case", "seed"], as_index=False)[["n", "train_seconds"]].sum()
+    runs = runs.merge(total.assign(throughput=total["n"] / total["train_seconds"])[["case", "seed", "throughput"]])
+    runs = runs.assign(
+        **{
+            "latency": 1000 * runs["latency_p50_seconds"],
+            "host memory": runs["host_peak_bytes"] / 2**30,
+            "GPU memory": runs["nvml_peak_bytes"].fillna(runs["reserved_peak_bytes"]) / 2**30,
+        }
+    )
+    parts = [pd.DataFrame(columns=["setting", "size", "line", "case", "seed", "measure", "value"])]
+    for setting in SIZES.keys() & results.study.vary.keys():
+        for size in results.study.vary[setting]:
+            mine = runs[runs["case"].str.endswith(f"+{setting}={size}")]
+            long = mine.melt(["case", "seed"], list(MEASURES), "measure", "value").dropna(subset=["value"])
+            if len(long):
+                line = long["case"].str.removesuffix(f"+{setting}={size}")
+                parts.append(long.assign(setting=setting, size=size, line=line))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def panels(results: Results, look: Look) -> dict[str, list[alt.LayerChart]]:
+    """The panels for each setting that the study varies, in words; empty where it varies no size."""
+    found = growth(results)
+    lines = list(dict.fromkeys(found["line"]))
+    made = {}
+    for setting, words in SIZES.items():
+        mine = found[found["setting"] == setting]
+        if mine["size"].nunique() > 1:
+            shown = [measure for measure in MEASURES if measure in set(mine["measure"])]
+            made[words] = [_panel(mine[mine["measure"] == measure], measure, words, lines, look) for measure in shown]
+    return made
+
+
+def _panel(rows: pd.DataFrame, measure: str, words: str, lines: list[str], look: Look) -> alt.LayerChart:
+    sizes = sorted(rows["size"].unique().tolist())
+    means = rows.groupby(["line", "case", "size"], as_index=False).agg(value=("value", "mean"), seeds=("seed", "nunique"))
+    x = alt.X(
+        "size:Q",
+        title=words,
+        scale=alt.Scale(type="log", base=2, nice=False),
+        axis=alt.Axis(values=sizes, grid=False, format="d"),
+    )
+    kind = "linear" if "memory" in measure else "log"
+    y = alt.Y("value:Q", title=MEASURES[measure], scale=alt.Scale(type=kind, zero=kind == "linear"), axis=alt.Axis(tickCount=5))
+    legend = alt.Legend(title=None, columns=1 if look.page else 4)
+    colour = alt.Color("line:N", scale=case_scale(lines), legend=legend)
+    dash = alt.StrokeDash("line:N", scale=case_scale(lines, dashes=True), legend=legend)
+    mean = alt.Chart(means.round(4)).transform_filter(SHOWN)
+    told = [alt.Tooltip("line:N", title="case"), alt.Tooltip("size:Q", title=words), alt.Tooltip("value:Q", title=MEASURES[measure], format=",.4~r"),
+            alt.Tooltip("seeds:Q")]  # fmt: skip
+    return alt.layer(
+        mean.mark_line(strokeWidth=2).encode(x, y, color=colour, strokeDash=dash),
+        mean.mark_point(filled=True, size=45, opacity=1).encode(x, y, color=colour, tooltip=told),
+        alt.Chart(rows[["case", "line", "size", "value"]].round(4)).transform_filter(SHOWN)
+        .mark_point(filled=True, size=14, opacity=0.5).encode(x, y),
+    )  # fmt: skip
+
+
+def scaling(results: Results, look: Look) -> alt.Chart | None:
+    """All panels in one figure, a row a setting; None where the study varies no size."""
+    made = panels(results, look)
+    if not made:
+        return None
+    rows = []
+    for row in made.values():
+        width = (WIDTH + 60 - 70 * len(row)) // len(row)
+        rows.append(alt.hconcat(*(panel.properties(width=width, height=210) for panel in row), spacing=18))
+    explained = "line: mean over seeds; dots: single seeds; logarithmic scales, memory's apart"
+    return look.finish(alt.vconcat(*rows, spacing=24), "Growth with size", f"{results.context}\n{explained}")

@@ -1,0 +1,106 @@
+"""How every figure looks: colours, sizes, titles; and how it becomes SVG and PNG, without a browser.
+
+Colours are those of Okabe and Ito (Color Universal Design, 2008), told apart by readers of all kinds of colour vision.
+Its black is left out, since it vanishes on a dark page, and its yellow, since it vanishes on a white one.
+"""
+
+from dataclasses import dataclass
+
+import altair as alt
+import vl_convert
+
+CASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+DASHES = ([1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [12, 4])
+"""With more cases than colours, the colours come again with the next dash."""
+PART_COLOURS = ("#BBBBBB", "#999933", "#88CCEE", "#44AA99", "#DDCC77", "#DDDDDD")
+"""For parts of one bar, which are no cases: from Tol's muted scheme, so that no part looks like a case."""
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+"""The first is inside vl-convert: text is laid out alike on every machine."""
+WIDTH = 640
+"""Of the plot itself: about 800 px with axis and labels, the width of a README."""
+ROW = 26
+"""Height of a bar's row."""
+HIDDEN = "hidden"
+"""The charts' parameter that names the cases which a reader switched off; empty in a file."""
+SHOWN = f"indexof({HIDDEN}, datum.case) < 0"
+"""Vega's expression for a row of a case that is switched on."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of one theme of the page; the files use LIGHT."""
+
+    text: str
+    faint: str
+    grid: str
+    background: str
+
+
+LIGHT = Palette(text="#1b1f24", faint="#57606a", grid="#e4e7eb", background="#ffffff")
+DARK = Palette(text="#e6e8eb", faint="#a3abb5", grid="#333a43", background="#16191d")
+
+
+def config(palette: Palette) -> dict:
+    """Vega-Lite's configuration in the colours of a theme; text of 12 px and more."""
+    return {
+        "background": palette.background,
+        "font": FONT,
+        "view": {"stroke": None},
+        "title": {
+            "anchor": "start", "color": palette.text, "fontSize": 16, "fontWeight": 600, "offset": 12,
+            "subtitleColor": palette.faint, "subtitleFontSize": 12.5, "subtitlePadding": 5,
+        },
+        "axis": {
+            "labelColor": palette.faint, "titleColor": palette.text, "gridColor": palette.grid, "domainColor": palette.grid,
+            "tickColor": palette.grid, "labelFontSize": 12, "titleFontSize": 12.5, "titleFontWeight": 400, "labelLimit": 260,
+        },
+        "legend": {
+            "labelColor": palette.text, "titleColor": palette.faint, "labelFontSize": 12, "titleFontSize": 12,
+            "titleFontWeight": 400, "orient": "top", "columns": 4, "labelLimit": 300, "symbolStrokeWidth": 2.5, "symbolSize": 140,
+            "symbolOpacity": 1,
+        },
+        "header": {"labelColor": palette.text, "titleColor": palette.text, "labelFontSize": 12.5},
+        "text": {"color": palette.text, "fontSize": 12},
+        "rule": {"color": palette.faint},
+        "point": {"color": palette.text},
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where a chart will be seen: in a file, or on the page, which has a legend, a width and a title of its own."""
+
+    page: bool = False
+
+    @property
+    def width(self) -> int | str:
+        return "container" if self.page else WIDTH
+
+    def legend(self, **options) -> alt.Legend | None:
+        """The legend of the cases; on the page the switches are the legend."""
+        return None if self.page else alt.Legend(title=None, **options)
+
+    def finish(self, chart: alt.Chart, title: str, subtitle: str) -> alt.Chart:
+        """Adds the title (the page writes its own) and the parameter that switches cases off."""
+        chart = chart.add_params(alt.param(name=HIDDEN, value=[]))
+        return chart if self.page else chart.properties(title=alt.TitleParams(title, subtitle=subtitle.split("\n")), padding=14)
+
+
+def case_scale(cases: list[str], dashes: bool = False, variants: int = 1) -> alt.Scale:
+    """Each case's colour, or with `dashes` its dash: by its place in the study, the same in every chart.
+
+    `variants`: how many sizes each case of a study that varies one is taken in; they have one colour and differ in dash.
+    """
+    number, places = len(CASE_COLOURS), range(len(cases))
+    if not dashes:
+        return alt.Scale(domain=cases, range=[CASE_COLOURS[(place // variants) % number] for place in places])
+    turns = (place % variants if variants > 1 else place // number for place in places)
+    return alt.Scale(domain=cases, range=[DASHES[turn % len(DASHES)] for turn in turns])
+
+
+def render(chart: alt.Chart) -> tuple[str, bytes]:
+    """The chart as SVG text and as PNG bytes at twice the size; equal charts give equal bytes."""
+    spec = {**chart.to_dict(), "config": config(LIGHT) | {"aria": False}}
+    version = alt.SCHEMA_VERSION.lstrip("v").rpartition(".")[0]
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=version)
+    return svg, vl_convert.svg_to_png(svg, scale=2)
