@@ -19,5 +19,5 @@ def synthetic_reviews(vocabulary: int, train: int | None, validation: int | None
 
 def _part(generator: np.random.Generator, count: int, vocabulary: int) -> Reviews:
     ends = np.cumsum(np.maximum(1, generator.lognormal(LOG_MEAN, LOG_SPREAD, count)).astype(np.int64))
-    ranks = np.floor((vocabulary - RESERVED) ** generator.random(ends[-1], np.float32)).astype(np.int32)
+    ranks = np.floor((vocabulary - RESERVED) ** generator.random(ends[-1], np.float32)).astype(np.uint32)
     return Reviews(ranks, ends, generator.integers(0, 2, count))
