@@ -5,7 +5,7 @@ from pathlib import Path
 
 import altair as alt
 
-from levelfield.figures import learning, scaling, speed
+from levelfield.figures import learning, proof, scaling, speed
 from levelfield.figures.results import Results
 from levelfield.figures.theme import Look, render
 from levelfield.records import write_whole
@@ -25,6 +25,7 @@ OPTIONAL: dict[str, Figure] = {
     "latency": speed.latency,
     "energy": speed.energy,
     "scaling": scaling.scaling,
+    "parity": proof.parity,
 }
 """Made where the study has their data; they return None where it has not."""
 

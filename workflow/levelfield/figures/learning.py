@@ -45,7 +45,7 @@ def step_curves(results: Results) -> StepCurves:
     length = steps.groupby(epoch, observed=True)["loss"].transform("size")
     longest = int(length.max()) if len(steps) else 1
     curves = max(steps["case"].nunique(), 1) * max(steps["epoch"].nunique(), 1)
-    size = max(1, min(longest, max(FEWEST, round(longest / min(WINDOWS, max(2, POINTS // curves))))))
+    size = max(1, min(longest // 3, max(FEWEST, round(longest / min(WINDOWS, max(3, POINTS // curves))))))
     windows = np.maximum(1, (length / size).round().astype(int))
     steps["window"] = steps.groupby(epoch, observed=True).cumcount() * windows // length
     steps["step"] = steps.groupby(run, observed=True).cumcount() + 1
@@ -79,7 +79,7 @@ def accuracy(results: Results, look: Look) -> alt.Chart:
 def _by_step(curves: StepCurves, results: Results, look: Look, name: str, title: str) -> alt.Chart:
     scale = alt.Scale(domain=[0, float(np.ceil(curves.means["step"].max() + curves.size / 2))] if len(curves.means) else [0, 1])
     x = alt.X("step:Q", title="training step", axis=alt.Axis(grid=False, format=",d", tickMinStep=1), scale=scale)
-    y = alt.Y(f"{name}:Q", title=name, scale=alt.Scale(zero=False))
+    y = alt.Y(f"{name}:Q", title=name, scale=alt.Scale(zero=False), axis=alt.Axis(format=".2f"))
     chart = _curves(curves.seeds, curves.means, results, look, x, y, name)
     if curves.boundaries:
         rules = alt.Chart(pd.DataFrame({"step": curves.boundaries})).mark_rule(strokeDash=[2, 3], opacity=0.8)
@@ -117,7 +117,7 @@ def validation_panel(results: Results, look: Look, name: str) -> alt.Chart:
     ticks = list(range(1, epochs + 1)) if epochs <= 15 else alt.Undefined
     scale = alt.Scale(domain=[0.85, epochs + 0.15], nice=False)
     x = alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(grid=False, format="d", tickMinStep=1, values=ticks))
-    y = alt.Y(f"{name}:Q", title=f"validation {name}", scale=alt.Scale(zero=False))
+    y = alt.Y(f"{name}:Q", title=f"validation {name}", scale=alt.Scale(zero=False), axis=alt.Axis(format=".3f"))
     return _curves(seeds, means.round(5), results, look, x, y, name, points=True)
 
 
@@ -135,7 +135,7 @@ def _curves(
     dash = alt.StrokeDash("case:N", scale=case_scale(results.cases, True, results.variants), legend=legend)
     mean = alt.Chart(means).transform_filter(SHOWN)
     single = alt.Chart(seeds).transform_filter(SHOWN).encode(x, y, alt.Detail("seed:N"), color=colour)
-    layers = [mean.mark_line(strokeWidth=2.4, point=False).encode(x, y, color=colour, strokeDash=dash)]
+    layers = [mean.mark_line(strokeWidth=2.4).encode(x, y, color=colour, strokeDash=dash)]
     if means["seeds"].max() == 1:
         if points:
             layers.append(single.mark_point(filled=True, size=30, opacity=1))

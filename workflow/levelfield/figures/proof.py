@@ -1,0 +1,74 @@
+"""Figures of fairness: how far each backend is from the reference, and what each departure from the protocol is worth."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from levelfield.figures.results import Results
+from levelfield.figures.theme import ROW, SHOWN, Look
+from levelfield.outcomes import read_parity
+
+QUANTITIES = {
+    "weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients",
+    "weights_step_1": "weights, step 1", "loss_step_10": "loss, step 10", "loss_step_50": "loss, step 50",
+    "loss_step_1": "loss, step 1", "weights_step_10": "weights, step 10", "weights_step_50": "weights, step 50",
+}  # fmt: skip
+INK = "#1b1f24"
+"""Text on the cells, which are light in both themes of the page."""
+
+
+def parity_rows(results: Results) -> pd.DataFrame:
+    """Columns case, quantity, distance (text), bound (text) and orders: powers of ten above the bound, below it negative."""
+    rows = []
+    for case in results.cases:
+        parity = read_parity(results.folder, case)
+        for name, words in QUANTITIES.items() if parity else ():
+            if name in parity.measured:
+                value, bound = parity.measured[name], parity.bounds.get(name)
+                rows.append({
+                    "case": case, "quantity": words, "distance": _power(value), "bound": "none" if bound is None else _power(bound, 0), "orders": _orders(value, bound),
+                })  # fmt: skip
+    return pd.DataFrame(rows, columns=["case", "quantity", "distance", "bound", "orders"])
+
+
+def _power(value: float | None, digits: int = 1) -> str:
+    """`4.1e-3`: as short as a cell asks for."""
+    return "not finite" if value is None else f"{value:.{digits}e}".replace("e-0", "e-") if value else "0"
+
+
+def _orders(value: float | None, bound: float | None) -> float | None:
+    if bound is None:
+        return None
+    if value is None or bound == 0:
+        return -3.0 if value == 0 else 3.0
+    return float(np.clip(np.log10(max(value, 1e-300) / bound), -3, 3))
+
+
+def parity(results: Results, look: Look) -> alt.Chart | None:
+    """Distances of each case from the float64 reference, coloured against their bounds; None where none was measured."""
+    rows = parity_rows(results)
+    if rows.empty:
+        return None
+    quantities = [words for words in QUANTITIES.values() if words in set(rows["quantity"])]
+    cases = [case for case in results.cases if case in set(rows["case"])]
+    base = alt.Chart(rows).transform_filter(SHOWN).encode(
+        alt.X("quantity:N", sort=quantities, title=None, axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
+        alt.Y("case:N", sort=cases, title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),
+    )  # fmt: skip
+    scale = alt.Scale(domain=[-3, -0.01, 0.01, 3], range=["#7db8de", "#e3f0f8", "#fbe3d2", "#e58a4a"])
+    legend = alt.Legend(
+        title="distance over its bound", orient="bottom", direction="horizontal", values=[-3, -2, -1, 0, 1, 2, 3],
+        labelExpr="datum.value == 0 ? 'bound' : datum.value > 0 ? '× ' + pow(10, datum.value) : '1/' + pow(10, -datum.value)",
+        gradientLength=300,
+    )  # fmt: skip
+    colour = alt.condition("isValid(datum.orders)", alt.Color("orders:Q", scale=scale, legend=legend), alt.value("#d5d9de"))
+    told = [alt.Tooltip("case:N"), alt.Tooltip("quantity:N"), alt.Tooltip("distance:N"), alt.Tooltip("bound:N")]
+    marked = base.transform_calculate(text="(isValid(datum.orders) && datum.orders > 0 ? '× ' : '') + datum.distance")
+    chart = alt.layer(
+        base.mark_rect(invalid="show").encode(color=colour, tooltip=told),
+        marked.mark_text(color=INK).encode(text="text:N", tooltip=told),
+    ).properties(width=look.width, height={"step": ROW + 4})
+    explained = (
+        "largest distance from a float64 reference, measured before anything was timed; ×: above the bound; grey: no bound"
+    )
+    return look.finish(chart, "Parity", f"{results.context}\n{explained}")
