@@ -4,13 +4,13 @@ What a case passes here is its whole training procedure on real batches, on the 
 time it: first the warm-up, which must leave no trace, then the first batch's outputs and gradients, then 50 steps.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from levelfield.backends.base import Backend, Weights, evaluate
-from levelfield.protocol import Case, Protocol, digest
+from levelfield.protocol import Case
 from levelfield.records import write_json
 from levelfield.reference import CHECKPOINTS, Trajectory
 
@@ -87,11 +87,6 @@ class Parity:
 
     def write(self, path: Path) -> None:
         write_json(path, self)
-
-
-def reference_name(protocol: Protocol) -> str:
-    """File name of the reference trajectory: cases that differ in precision or number of epochs alone share one."""
-    return f"reference-{digest(replace(protocol, precision='float32', deterministic=False, epochs=1))[:12]}.npz"
 
 
 def measure(

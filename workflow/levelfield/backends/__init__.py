@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 
 from levelfield.backends.base import Backend
 from levelfield.errors import UserError
+from levelfield.measure.host import cpus_available
 
 GROUP = "levelfield.backends"
 
@@ -42,6 +43,19 @@ def registered() -> dict[str, Registered]:
     """This package's backends and those that installed packages registered; the latter's image has their own name."""
     others = {point.name: Registered(point.value, point.name) for point in entry_points(group=GROUP)}
     return others | BACKENDS
+
+
+def confine(device: str, threads: int) -> int:
+    """Tells the libraries under a framework, before its import, what they may use; returns the number of threads.
+
+    device: `cpu` hides every GPU. threads: at most as many as the process has CPUs.
+    """
+    threads = min(threads, cpus_available())
+    for variable in ("OMP_NUM_THREADS", "NPROC"):  # NPROC: XLA's thread pools on a CPU
+        os.environ[variable] = str(threads)
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return threads
 
 
 def load_class(name: str) -> type[Backend]:

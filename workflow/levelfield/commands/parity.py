@@ -1,11 +1,9 @@
 """Measures a case against the float64 reference: outputs, gradients and first steps."""
 
-import json
 from pathlib import Path
 
-import numpy as np
-
-from levelfield.backends import load_class
+from levelfield.backends import confine, load_class
+from levelfield.data.arrays import load_description, load_split
 from levelfield.parity import BOUNDS, Parity, judge, measure
 from levelfield.protocol import Case, digest
 from levelfield.reference import Trajectory
@@ -16,7 +14,7 @@ def arguments(parser):
     parser.add_argument("--case", type=Path, required=True, metavar="JSON")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--start", type=Path, required=True, metavar="NPZ")
-    parser.add_argument("--reference", type=Path, required=True, metavar="NPZ", help="from the same start and protocol")
+    parser.add_argument("--reference", type=Path, required=True, metavar="NPZ", help="trajectory of the same start")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
 
@@ -24,9 +22,10 @@ def arguments(parser):
 def run(args):
     case = Case.read(args.case)
     start, start_sha256 = load_start(args.start)
-    x, y = (np.load(args.data / f"{name}_train.npy", mmap_mode="r") for name in "xy")
+    x, y = load_split(args.data, "train", case.protocol)
     departures = frozenset(case.departures)
-    backend = load_class(case.backend)(case.protocol, departures, case.device, args.threads)
+    threads = confine(case.device, args.threads)
+    backend = load_class(case.backend)(case.protocol, departures, case.device, threads)
     weights = start.weights_for(case.protocol, departures)
     found = measure(case, backend, weights, Trajectory.load(args.reference), x, y, start.order[0])
     parity = Parity(
@@ -40,7 +39,7 @@ def run(args):
         versions=backend.versions(),
         protocol_sha256=digest(case.protocol),
         start_sha256=start_sha256,
-        corpus=json.loads((args.data / "data.json").read_text())["title"],
+        corpus=load_description(args.data)["title"],
         **found,
         **judge(found["measured"], BOUNDS.get((backend.device, case.protocol.precision))),
     )

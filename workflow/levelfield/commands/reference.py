@@ -1,25 +1,25 @@
 """Computes the float64 trajectory that backends are measured against."""
 
+import json
 from pathlib import Path
 
-import numpy as np
-
-from levelfield.protocol import Case
+from levelfield.data.arrays import load_split
+from levelfield.protocol import Protocol
 from levelfield.reference import trajectory
 from levelfield.start import load_start
 
 
 def arguments(parser):
-    parser.add_argument("--case", type=Path, required=True, metavar="JSON", help="a case with the protocol: cases/<case>.json")
+    parser.add_argument("--protocol", type=json.loads, required=True, metavar="JSON")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
-    parser.add_argument("--start", type=Path, required=True, metavar="NPZ")
+    parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
     parser.add_argument("--out", type=Path, required=True, metavar="NPZ")
 
 
 def run(args):
-    protocol = Case.read(args.case).protocol
+    protocol = Protocol(**args.protocol)
     start, _ = load_start(args.start)
-    x, y = (np.load(args.data / f"{name}_train.npy", mmap_mode="r") for name in "xy")
+    x, y = load_split(args.data, "train", protocol)
     found = trajectory(protocol, start.weights, x, y, start.order[0])
     found.save(args.out)
     print(f"{len(found.losses)} steps in float64: loss {found.losses[0]:.6f} to {found.losses[-1]:.6f}")
