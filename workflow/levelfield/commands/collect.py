@@ -6,9 +6,9 @@ from levelfield.collect import collect
 
 
 def arguments(parser):
-    parser.add_argument("study", type=Path, help="folder of the study, such as results/article")
+    parser.add_argument("folder", type=Path, metavar="results/<study>")
 
 
 def run(args):
-    counts = collect(args.study)
-    print(f"{args.study}: " + ", ".join(f"{count} runs {status}" for status, count in counts.items() if count))
+    counts = collect(args.folder)
+    print(f"{args.folder}: " + ", ".join(f"{count} runs {status}" for status, count in counts.items() if count))

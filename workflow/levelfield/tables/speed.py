@@ -1,0 +1,165 @@
+"""Tables of time: the leaderboard, and the performance table with everything that was measured."""
+
+import pandas as pd
+
+from levelfield.figures.results import Results
+from levelfield.outcomes import STATUS, BrokenRecord, read_parity
+from levelfield.statistics import NOT_ENOUGH, ratio, time_to_target
+from levelfield.tables.groups import MEMORY, by_seeds, finished, pairs
+from levelfield.tables.table import Table, number, spread
+
+LEADER = ["epoch_seconds", "sequences_per_second", "validation_accuracy", "host_peak_bytes", "nvml_peak_bytes"]
+TIMES = ["import_seconds", "build_seconds", "warm_up_seconds", "process_seconds"]
+LATENCY = ["latency_p50_seconds", "latency_p90_seconds", "latency_p99_seconds"]
+EPOCH = ["epoch_seconds", "validation_seconds", "sequences_per_second", "tokens_per_second", "energy_joules_per_epoch"]
+
+
+def leaderboard(results: Results) -> Table:
+    """A row each case and machine: the fastest first, then cases with departures, then those without a finished run."""
+    runs = finished(results)
+    board = by_seeds(runs, ["case", "machine"], LEADER)
+    protocols = {case.name: case.protocol for case in results.study.expanded}
+    board = board.merge(_outcomes(results), on="case", how="outer")
+    board["protocol"] = board["case"].map(lambda case: list(dict.fromkeys(protocols.values())).index(protocols[case]))
+    board["matched"] = board["departures"] == ""
+    board = board.sort_values(
+        ["matched", "epoch_seconds", "case"], ascending=[False, True, True], na_position="last", ignore_index=True
+    )
+    board = board.sort_values("epoch_seconds", key=lambda seconds: seconds.isna(), kind="stable", ignore_index=True)
+    board[["target_reached", "seconds_to_target"]] = [_target(runs, row.case, row.machine) for row in board.itertuples()]
+    board["target_reached"] = board["target_reached"].astype(int)
+    fastest = board[board["matched"]].groupby(["protocol", "machine"])["case"].first()
+    found = [_against(runs, row, fastest.get((row.protocol, row.machine))) for row in board.itertuples()]
+    board[["fastest", "times_fastest", "times_fastest_low", "times_fastest_high"]] = found
+    board = board.drop(columns=["protocol", "matched"])
+    shown = pd.DataFrame(
+        {
+            "case": board["case"],
+            "seconds an epoch": [spread(r.epoch_seconds, r.epoch_seconds_sd, 1) for r in board.itertuples()],
+            "time, fastest = 1": [_times(r) for r in board.itertuples()],
+            "sequences/s": [number(value, 0) for value in board["sequences_per_second"]],
+            "validation accuracy": [spread(r.validation_accuracy, r.validation_accuracy_sd, 4) for r in board.itertuples()],
+            f"seconds to {results.study.target_accuracy:g}": [_reached(r) for r in board.itertuples()],
+            "peak memory, GB": [_memory(r) for r in board.itertuples()],
+            "parity": board["parity"],
+            "seeds": [f"{r.finished} of {r.planned}" for r in board.itertuples()],
+            "not finished": [_unfinished(r) for r in board.itertuples()],
+        }
+    )
+    if len(results.machines) > 1:
+        shown.insert(1, "machine", board["machine"].fillna(""))
+    notes = [
+        "Mean ± standard deviation over the seeds. Time against the fastest matched case with the same protocol on the same "
+        "machine: geometric mean of the ratios by seed [95 % interval]. Seconds to the target: median of training time alone."
+    ]
+    if len(results.machines) > 1:
+        notes.append(f"Several machines: {'; '.join(results.machines)}. Compare rows of one machine alone.")
+    if (board["departures"] != "").any():
+        notes.append("Cases with departures run another program than the protocol asks for; they stand below the matched ones.")
+    return Table("leaderboard", f"Leaderboard: {results.context}", board, shown, notes)
+
+
+def _outcomes(results: Results) -> pd.DataFrame:
+    """A row each planned case: departures, parity, how many runs came to what, and the first error."""
+    rows = []
+    for case, runs in results.runs.groupby("case", sort=False):
+        counts = {status.replace("-", "_"): int((runs["status"] == status).sum()) for status in STATUS}
+        errors = runs["error"].dropna()
+        row = {"case": case, "departures": runs["departures"].iloc[0], "parity": _parity(results, case), "planned": len(runs)}
+        rows.append(row | counts | {"error": errors.iloc[0] if len(errors) else None})
+    return pd.DataFrame(rows)
+
+
+def _parity(results: Results, case: str) -> str:
+    try:
+        parity = read_parity(results.folder, case)
+    except BrokenRecord:
+        return "unreadable"
+    if parity is None:
+        return "not measured"
+    if not parity.matched:
+        return "departs"
+    return {True: "passed", False: "missed", None: "unproven"}[parity.passed]
+
+
+def _target(runs: pd.DataFrame, case: str, machine: str) -> tuple[int, float | None]:
+    mine = runs[(runs["case"] == case) & (runs["machine"] == machine)]
+    found = time_to_target(mine["seconds_to_target"])
+    return found.reached, found.median_seconds
+
+
+def _against(runs: pd.DataFrame, row, fastest: str | None) -> tuple:
+    """Case that the row is compared with, and the paired ratio of times with its interval."""
+    if fastest is None or pd.isna(row.machine):
+        return None, None, None, None
+    found = pairs(runs[runs["machine"] == row.machine], row.case, fastest)
+    estimate = ratio(found.first["epoch_seconds"], found.second["epoch_seconds"])
+    return fastest, estimate.value, estimate.low, estimate.high
+
+
+def _times(row) -> str:
+    if pd.isna(row.times_fastest):
+        return ""
+    if row.case == row.fastest:
+        return "1"
+    if pd.isna(row.times_fastest_low):
+        return f"{row.times_fastest:.2f}, {NOT_ENOUGH}"
+    return f"{row.times_fastest:.2f} [{row.times_fastest_low:.2f}, {row.times_fastest_high:.2f}]"
+
+
+def _reached(row) -> str:
+    if not row.finished:
+        return ""
+    share = "" if row.target_reached == row.finished else f"{row.target_reached} of {row.finished} got there"
+    return ", ".join(part for part in (number(row.seconds_to_target, 1), share) if part)
+
+
+def _memory(row) -> str:
+    host = number(row.host_peak_bytes, 2, 1e-9)
+    return host if pd.isna(row.nvml_peak_bytes) else f"{host} + {number(row.nvml_peak_bytes, 2, 1e-9)} GPU"
+
+
+def _unfinished(row) -> str:
+    words = {"failed": row.failed, "missing": row.missing, "failed parity": row.failed_parity}
+    found = ", ".join(f"{count} {word}" for word, count in words.items() if count)
+    return f"{found}: {_short(row.error)}" if isinstance(row.error, str) else found
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 90 else line[:89] + "…"
+
+
+def performance(results: Results) -> Table:
+    """Everything that was timed or counted, a row each case and machine; empty where it was not measured."""
+    figures = [*EPOCH, *TIMES, *LATENCY, *MEMORY]
+    data = by_seeds(finished(results), ["case", "machine"], figures)
+    columns = {
+        "train, s an epoch": ("epoch_seconds", 1, 1),
+        "validation, s": ("validation_seconds", 1, 1),
+        "sequences/s": ("sequences_per_second", 1, 1),
+        "warm-up, s": ("warm_up_seconds", 1, 1),
+        "import and build, s": (None, 1, 1),
+        "step p50, ms": ("latency_p50_seconds", 1, 1e3),
+        "step p99, ms": ("latency_p99_seconds", 1, 1e3),
+        "host peak, GB": ("host_peak_bytes", 2, 1e-9),
+        "GPU allocated, GB": ("allocated_peak_bytes", 2, 1e-9),
+        "GPU by NVML, GB": ("nvml_peak_bytes", 2, 1e-9),
+        "energy, J an epoch": ("energy_joules_per_epoch", 0, 1),
+        "whole process, s": ("process_seconds", 1, 1),
+    }
+    shown = {"case": data["case"]}
+    if len(results.machines) > 1:
+        shown["machine"] = data["machine"]
+    for heading, (name, digits, scale) in columns.items():
+        if name is None:
+            shown[heading] = [number(total, digits, scale) for total in data["import_seconds"] + data["build_seconds"]]
+        else:
+            cells = zip(data[name], data[f"{name}_sd"], strict=True)
+            shown[heading] = [spread(mean, deviation, digits, scale) for mean, deviation in cells]
+    shown["seeds"] = data["seeds"]
+    notes = [
+        "Mean ± standard deviation over the seeds that finished; empty: not measured. Train, validation and throughput: mean of "
+        "the epochs, warm-up (compilation) apart. GB: 1e9 bytes."
+    ]
+    return Table("performance", f"Performance: {results.context}", data, pd.DataFrame(shown), notes)
