@@ -6,9 +6,9 @@ from pathlib import Path
 import altair as alt
 
 from levelfield.figures import learning, proof, scaling, speed
-from levelfield.figures.results import Results
 from levelfield.figures.theme import Look, render
 from levelfield.records import write_whole
+from levelfield.results import Results
 
 Figure = Callable[[Results, Look], alt.Chart | None]
 

@@ -1,20 +1,21 @@
 """Figures of learning: loss and accuracy by step and by epoch, each seed visible, the same statistic for every case."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from levelfield.figures.results import Results
 from levelfield.figures.theme import SHOWN, WIDTH, Look, case_scale
+from levelfield.results import Results
 
 WINDOWS = 40
 """Windows of an epoch; of an epoch of 782 steps each spans 20 steps or 19."""
 FEWEST = 8
 """Fewest steps of a window where an epoch has them: the mean of fewer batches of 32 is mostly noise."""
-POINTS = 8_000
+POINTS = 6_000
 """Most points of all cases' curves together: with more cases or epochs the windows grow. A page has to open."""
 SEED_LINES = 60
 """Most runs whose own curves are drawn; with more, a band from the lowest seed to the highest stands for them."""
@@ -36,6 +37,7 @@ class StepCurves:
     """Steps at which a new epoch begins, where all cases agree in that."""
 
 
+@lru_cache(maxsize=1)
 def step_curves(results: Results) -> StepCurves:
     """Reads `steps.parquet` and averages it."""
     columns = ["case", "seed", "epoch", "loss", "accuracy", "sequences"]
@@ -80,7 +82,9 @@ def _by_step(curves: StepCurves, results: Results, look: Look, name: str, title:
     scale = alt.Scale(domain=[0, float(np.ceil(curves.means["step"].max() + curves.size / 2))] if len(curves.means) else [0, 1])
     x = alt.X("step:Q", title="training step", axis=alt.Axis(grid=False, format=",d", tickMinStep=1), scale=scale)
     y = alt.Y(f"{name}:Q", title=name, scale=alt.Scale(zero=False), axis=alt.Axis(format=".2f"))
-    chart = _curves(curves.seeds, curves.means, results, look, x, y, name)
+    seeds = curves.seeds[["case", "seed", "step", name]]
+    means = curves.means[["case", "seeds", "step", name, f"{name}_low", f"{name}_high"]]
+    chart = _curves(seeds, means, results, look, x, y, name)
     if curves.boundaries:
         rules = alt.Chart(pd.DataFrame({"step": curves.boundaries})).mark_rule(strokeDash=[2, 3], opacity=0.8)
         chart = alt.layer(rules.encode(alt.X("step:Q")), chart)

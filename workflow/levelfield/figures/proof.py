@@ -4,9 +4,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from levelfield.figures.results import Results
 from levelfield.figures.theme import ROW, SHOWN, Look
 from levelfield.outcomes import read_parity
+from levelfield.results import Results
 
 QUANTITIES = {
     "weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients",

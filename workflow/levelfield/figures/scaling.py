@@ -3,15 +3,15 @@
 import altair as alt
 import pandas as pd
 
-from levelfield.figures.results import Results
 from levelfield.figures.theme import SHOWN, WIDTH, Look, case_scale
+from levelfield.results import Results
 
 SIZES = {"batch_size": "sequences a batch", "length": "tokens a sequence"}
 MEASURES = {
     "throughput": "training sequences a second",
     "latency": "milliseconds a step (p50)",
-    "host memory": "GiB of host memory at the peak",
-    "GPU memory": "GiB of GPU memory at the peak",
+    "host memory": "GB of host memory at the peak",
+    "GPU memory": "GB of GPU memory at the peak",
 }
 
 
@@ -24,8 +24,8 @@ def growth(results: Results) -> pd.DataFrame:
     runs = runs.assign(
         **{
             "latency": 1000 * runs["latency_p50_seconds"],
-            "host memory": runs["host_peak_bytes"] / 2**30,
-            "GPU memory": runs["nvml_peak_bytes"].fillna(runs["reserved_peak_bytes"]) / 2**30,
+            "host memory": runs["host_peak_bytes"] / 1e9,
+            "GPU memory": runs["nvml_peak_bytes"].fillna(runs["reserved_peak_bytes"]) / 1e9,
         }
     )
     parts = [pd.DataFrame(columns=["setting", "size", "line", "case", "seed", "measure", "value"])]

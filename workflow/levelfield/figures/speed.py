@@ -3,8 +3,8 @@
 import altair as alt
 import pandas as pd
 
-from levelfield.figures.results import Results
 from levelfield.figures.theme import PART_COLOURS, ROW, SHOWN, Look, case_scale
+from levelfield.results import Results
 
 PARTS = {
     "import": "import_seconds", "build": "build_seconds", "warm-up": "warm_up_seconds", "training": "train_seconds",
@@ -116,13 +116,13 @@ def memory(results: Results, look: Look) -> alt.Chart:
     """Peak memory of a run: of the process on the host, and on the GPU where there is one."""
     runs = results.finished
     long = pd.concat(
-        [runs[["case", "seed"]].assign(kind=kind, value=runs[column] / 2**30) for kind, column in MEMORY.items()]
+        [runs[["case", "seed"]].assign(kind=kind, value=runs[column] / 1e9) for kind, column in MEMORY.items()]
     ).dropna()
     kinds = [kind for kind in MEMORY if kind in set(long["kind"])]
     if len(kinds) > 1:
         chart = _memory_by_kind(long, kinds, results, look)
     else:
-        chart = _bars(long, results, look, "GiB of host memory at the peak", ",.2f")
+        chart = _bars(long, results, look, "GB of host memory at the peak", ",.2f")
     return look.finish(chart, "Peak memory", f"{results.context}\nmean over seeds; shorter is better")
 
 
@@ -132,9 +132,9 @@ def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look
     )
     y, offset = _cases(results), alt.YOffset("kind:N", sort=kinds)
     colours = alt.Scale(domain=kinds, range=[PART_COLOURS[list(MEMORY).index(kind)] for kind in kinds])
-    told = [alt.Tooltip("case:N"), alt.Tooltip("kind:N"), alt.Tooltip("value:Q", title="GiB, mean", format=".2f"),
-            alt.Tooltip("high:Q", title="GiB, highest seed", format=".2f")]  # fmt: skip
-    bars = alt.Chart(means).transform_filter(SHOWN).encode(y, _axis("value", "GiB at the peak", means["value"].max()), offset)
+    told = [alt.Tooltip("case:N"), alt.Tooltip("kind:N"), alt.Tooltip("value:Q", title="GB, mean", format=".2f"),
+            alt.Tooltip("high:Q", title="GB, highest seed", format=".2f")]  # fmt: skip
+    bars = alt.Chart(means).transform_filter(SHOWN).encode(y, _axis("value", "GB at the peak", means["value"].max()), offset)
     return alt.layer(
         bars.mark_bar().encode(color=alt.Color("kind:N", scale=colours, legend=alt.Legend(title=None)), tooltip=told),
         bars.mark_text(align="left", dx=6).encode(text=alt.Text("value:Q", format=".2f")),

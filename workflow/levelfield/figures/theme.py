@@ -28,7 +28,7 @@ SHOWN = f"indexof({HIDDEN}, datum.case) < 0"
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of one theme of the page; the files use LIGHT."""
+    """Colours of what is not data."""
 
     text: str
     faint: str
@@ -36,12 +36,13 @@ class Palette:
     background: str
 
 
-LIGHT = Palette(text="#1b1f24", faint="#57606a", grid="#e4e7eb", background="#ffffff")
-DARK = Palette(text="#e6e8eb", faint="#a3abb5", grid="#333a43", background="#16191d")
+FILE = Palette(text="#1b1f24", faint="#57606a", grid="#e4e7eb", background="#ffffff")
+PAGE = Palette(text="var(--text)", faint="var(--faint)", grid="var(--grid)", background="transparent")
+"""The page's own colours: its style sheet sets them, so that charts follow its theme, and paper's, without being drawn anew."""
 
 
 def config(palette: Palette) -> dict:
-    """Vega-Lite's configuration in the colours of a theme; text of 12 px and more."""
+    """Vega-Lite's configuration; text of 12 px and more."""
     return {
         "background": palette.background,
         "font": FONT,
@@ -80,10 +81,15 @@ class Look:
         """The legend of the cases; on the page the switches are the legend."""
         return None if self.page else alt.Legend(title=None, **options)
 
-    def finish(self, chart: alt.Chart, title: str, subtitle: str) -> alt.Chart:
-        """Adds the title (the page writes its own) and the parameter that switches cases off."""
+    def finish(self, chart: alt.Chart, title: str, subtitle: str, values: str = "") -> alt.Chart:
+        """Adds the title and the parameter that switches cases off; the page writes titles itself, from `usermeta`.
+
+        `values`: the figures in words, for readers who do not see the chart.
+        """
         chart = chart.add_params(alt.param(name=HIDDEN, value=[]))
-        return chart if self.page else chart.properties(title=alt.TitleParams(title, subtitle=subtitle.split("\n")), padding=14)
+        if self.page:
+            return chart.properties(usermeta={"title": title, "caption": subtitle, "values": values})
+        return chart.properties(title=alt.TitleParams(title, subtitle=subtitle.split("\n")), padding=14)
 
 
 def case_scale(cases: list[str], dashes: bool = False, variants: int = 1) -> alt.Scale:
@@ -100,7 +106,7 @@ def case_scale(cases: list[str], dashes: bool = False, variants: int = 1) -> alt
 
 def render(chart: alt.Chart) -> tuple[str, bytes]:
     """The chart as SVG text and as PNG bytes at twice the size; equal charts give equal bytes."""
-    spec = {**chart.to_dict(), "config": config(LIGHT) | {"aria": False}}
+    spec = {**chart.to_dict(), "config": config(FILE) | {"aria": False}}
     version = alt.SCHEMA_VERSION.lstrip("v").rpartition(".")[0]
     svg = vl_convert.vegalite_to_svg(spec, vl_version=version)
     return svg, vl_convert.svg_to_png(svg, scale=2)
