@@ -130,6 +130,9 @@ class Study(Strict):
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
             raise ValueError(f"two cases are named {twice[0]!r}: give one a `name` of its own")
+        sides = self.protocol.padding, self.protocol.truncation
+        if len({case.protocol.length for case in self.expanded}) > 1 and len(set(sides)) > 1:
+            raise ValueError("cases of different length need padding and truncation on the same side")
         sequences = self.data.train or IMDB_SEQUENCES
         for case in self.expanded:
             if case.protocol.batch_size > sequences:
