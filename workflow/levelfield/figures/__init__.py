@@ -5,7 +5,7 @@ from pathlib import Path
 
 import altair as alt
 
-from levelfield.figures import learning, proof, scaling, speed
+from levelfield.figures import compared, learning, proof, scaling, speed
 from levelfield.figures.theme import Look, render
 from levelfield.records import write_whole
 from levelfield.results import Results
@@ -26,6 +26,8 @@ OPTIONAL: dict[str, Figure] = {
     "energy": speed.energy,
     "scaling": scaling.scaling,
     "parity": proof.parity,
+    "standing": compared.standing,
+    "departures": compared.worth,
 }
 """Made where the study has their data; they return None where it has not."""
 
