@@ -63,11 +63,12 @@ class Backend(ABC):
 
     @abstractmethod
     def train_epoch(
-        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Trains one step per batch of `order`, in that order, the smaller last batch included.
 
         x: int32 (sequences, length); y: float32 (sequences,); order: rows of x, int64 (sequences trained,).
+        wait: wait for the device after each step, before `progress` is called: for the probe of single steps, never else.
         Returns each step's mean loss (float32) and number of right answers (int32), both measured before the step's
         own update. Nothing is fetched from the device before the end, and the device is idle on return.
         """

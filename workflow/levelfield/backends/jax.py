@@ -147,7 +147,7 @@ class Jax(Backend):
         updates, moments = self.adam.update(gradients, moments, weights)
         return (optax.apply_updates(weights, updates), moments), loss, correct
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent):
+    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size = self.protocol.batch_size
         if "drop-last-batch" in self.departures:
             order = order[: len(order) // size * size]
@@ -158,6 +158,8 @@ class Jax(Backend):
             self.state, loss, correct = self.step(self.state, tokens[batch], labels[batch])
             losses.append(loss)
             corrects.append(correct)
+            if wait:
+                self.synchronize()
             progress(
                 len(losses),
                 lambda: (float(np.mean(losses)), sum(map(int, corrects)) / min(len(losses) * size, len(order))),

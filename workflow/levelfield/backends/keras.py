@@ -69,11 +69,10 @@ class StepRecord(keras.metrics.Metric):
 class ReportStep(keras.callbacks.Callback):
     """Hands each step's number and the means that `fit` keeps anyway to a progress."""
 
-    async_safe = True  # otherwise fit waits for the device after each step
-
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: Progress, wait: bool):
         super().__init__()
         self.progress = progress
+        self.async_safe = not wait  # without it fit waits for loss and accuracy after each step
 
     def on_train_batch_end(self, batch, logs=None):
         self.progress(batch + 1, lambda: (float(logs["loss"]), float(logs["accuracy"])))
@@ -172,7 +171,7 @@ class Keras(Backend):
     def parameters(self) -> int:
         return sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent):
+    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size = self.protocol.batch_size
         if "drop-last-batch" in self.departures:
             order = order[: len(order) // size * size]
@@ -180,7 +179,7 @@ class Keras(Backend):
         if steps > CAPACITY:
             raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
         self.model.fit(
-            x[order], y[order], batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress)]
+            x[order], y[order], batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress, wait)]
         )
         record = self.record
         return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].copy()

@@ -124,7 +124,7 @@ class Torch(Backend):
         self.optimizer.step()
         return loss.detach(), ((logits > 0) == (labels > 0.5)).sum()
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent):
+    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size = self.protocol.batch_size
         if "drop-last-batch" in self.departures:
             order = order[: len(order) // size * size]
@@ -136,7 +136,11 @@ class Torch(Backend):
         self.model.train()
         for step, (batch, targets) in enumerate(zip(tokens.split(size), labels.split(size), strict=True)):
             losses[step], correct[step] = self._step(batch, targets)
-            progress(step + 1, lambda n=step + 1: (losses[:n].mean().item(), correct[:n].sum().item() / min(n * size, len(order))))
+            if wait:
+                self.synchronize()
+            progress(
+                step + 1, lambda n=step + 1: (losses[:n].mean().item(), correct[:n].sum().item() / min(n * size, len(order)))
+            )
         return losses.cpu().numpy(), correct.cpu().numpy()
 
     @torch.inference_mode()

@@ -29,10 +29,9 @@ def probe(
     stamps = []
 
     def stamp(step: int, fetch) -> None:
-        backend.synchronize()
         stamps.append(clock())
 
-    backend.train_epoch(x, y, np.arange(steps * backend.batch_size), stamp)
+    backend.train_epoch(x, y, np.arange(steps * backend.batch_size), stamp, wait=True)
     seconds = np.diff(stamps)
     if len(seconds) != steps - 1:
         raise RuntimeError(f"the backend reported {len(stamps)} of {steps} steps: train_epoch must call progress after each")

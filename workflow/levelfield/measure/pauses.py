@@ -1,4 +1,4 @@
-"""Pauses inside a timed epoch: what an epoch's time holds beside its steps, so that no stall stays unseen in it."""
+"""Pauses inside a timed epoch: what its time holds beside its steps, so that no stall stays unseen in it."""
 
 import time
 from collections.abc import Callable
@@ -12,54 +12,80 @@ from levelfield.measure.clock import ClockError
 # A pause counts from half a second and ten steps on: Keras-TensorFlow's stalls take up to 5 s, a step up to 1 s.
 LEAST_SECONDS = 0.5
 LEAST_STEPS = 10
+# A step that is handed out in less than this share of the mean step's time went into a queue.
+QUEUED_SHARE = 0.2
+QUEUE_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
 class Pauses:
     """How an epoch's time divides, as the host saw the steps being handed out."""
 
+    steps: int
+    seconds: float
     before_seconds: float
     """From the call to the end of the first step."""
     longest_seconds: float
     """Longest time between two steps."""
     after_seconds: float
-    """From the last step to the return, on a GPU the rest of the queue as well."""
-    median_seconds: float
-    """Median time between two steps."""
-    stalls: int
-    """Pauses between steps that count as stalls."""
-    stalled_seconds: float
-    """Time of the stalls, the first and the last part included where they are longer than that of steps."""
+    """From the last step to the return: the queue is worked off."""
+    queued: int
+    """Steps that were handed out at once: the depth of the queue (JAX on a CPU 32, a GPU up to all)."""
+
+    @property
+    def stalls(self) -> int:
+        """Pauses that neither steps nor the queue account for."""
+        return sum(pause > least for pause, least in self._judged())
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Time of the stalls beyond what accounts for them."""
+        return sum(pause - least for pause, least in self._judged() if pause > least)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the queue took most of the epoch, so that pauses on the device cannot be seen from the host."""
+        return 2 * self.queued > self.steps
+
+    def _judged(self) -> list[tuple[float, float]]:
+        mean = self.seconds / self.steps
+        least = max(LEAST_SECONDS, LEAST_STEPS * mean)
+        return [
+            (self.before_seconds, least),
+            (self.longest_seconds, least),
+            (self.after_seconds, least + QUEUE_MARGIN * self.queued * mean),
+        ]
 
 
 class StepClock:
-    """A progress that stamps every step (80 ns each) and hands it on; one for each epoch, made just before it starts."""
+    """A progress that stamps every step (0.2 µs each) and hands it on; one for each epoch, made just before it starts."""
 
     def __init__(self, steps: int, progress: Progress, clock: Callable[[], float] = time.monotonic):
-        self._stamps, self._progress, self._clock = np.zeros(steps), progress, clock
+        self._stamps, self._progress, self._clock = np.full(steps, np.nan), progress, clock
         self._start = clock()
 
     def __call__(self, step: int, fetch: Callable[[], tuple[float, float]]) -> None:
         self._stamps[step - 1] = self._clock()
         self._progress(step, fetch)
 
-    def pauses(self, queued: bool) -> Pauses:
-        """To be called as soon as the epoch has returned. queued: whether the device works off a queue of steps (GPU), so
-        that the host's last wait is no pause. Raises ClockError where the clock stepped back."""
+    def pauses(self) -> Pauses:
+        """To be called as soon as the epoch has returned. Raises ClockError where the clock stepped back."""
         end = self._clock()
-        between = np.diff(self._stamps)
-        before, after = float(self._stamps[0] - self._start), float(end - self._stamps[-1])
-        if min(before, after, *between) < 0:
-            raise ClockError(f"the clock stepped back by {-min(before, after, *between)} seconds within an epoch")
-        median = float(np.median(between)) if len(between) else before
-        least = max(LEAST_SECONDS, LEAST_STEPS * median)
-        inside = between[between > least]
-        ends = [pause for pause in (before, 0.0 if queued else after) if pause > least]
+        # sorted, since Keras calls callbacks in threads of their own; a departure may leave out the last step
+        stamps = np.sort(self._stamps[~np.isnan(self._stamps)])
+        if not len(stamps):
+            raise RuntimeError("the backend reported no step: train_epoch must call progress after each")
+        if stamps[0] < self._start or end < stamps[-1]:
+            raise ClockError(
+                f"the clock stepped back within an epoch: {self._start!r}, {stamps[0]!r} … {stamps[-1]!r}, {end!r}"
+            )
+        between, seconds = np.diff(stamps), end - self._start
+        at_once = between < QUEUED_SHARE * seconds / len(stamps)
         return Pauses(
-            before_seconds=before,
-            longest_seconds=float(between.max()) if len(between) else 0.0,
-            after_seconds=after,
-            median_seconds=median,
-            stalls=len(inside) + len(ends),
-            stalled_seconds=float(inside.sum()) + sum(ends),
+            steps=len(stamps),
+            seconds=seconds,
+            before_seconds=float(stamps[0] - self._start),
+            longest_seconds=float(between.max(initial=0.0)),
+            after_seconds=float(end - stamps[-1]),
+            queued=int(at_once.sum()),
         )

@@ -1,0 +1,90 @@
+"""The protocol's operations, against a count by hand: an LSTM written out, every product counted as it is made."""
+
+import numpy as np
+import pytest
+
+from levelfield.measure import limit
+from levelfield.protocol import Protocol
+
+
+class Counted:
+    """Multiplies matrices and counts the multiplications and additions of their elements."""
+
+    def __init__(self):
+        self.operations = 0
+
+    def product(self, a, b):
+        (n, k), (_, m) = a.shape, b.shape
+        self.operations += n * m * k + n * m * k
+        return a @ b
+
+
+def lstm_forward_backward(count, inputs, kernel, recurrent):
+    """One direction over one sequence, inputs (length, size): forward, and backward for a gradient of all states."""
+    units, states, hidden, cell = recurrent.shape[0], [], np.zeros((1, recurrent.shape[0])), 0.0
+    for token in inputs:
+        z = count.product(token[None], kernel) + count.product(hidden, recurrent)
+        i, f, g, o = np.split(np.tanh(z), 4, axis=1)
+        states.append(hidden)
+        cell = f * cell + i * g
+        hidden = o * np.tanh(cell)
+    forward = count.operations
+    down = np.ones((1, 4 * units))  # the gradient of a step's four gates: its values do not matter to the count
+    for token, state in zip(inputs, states, strict=True):
+        count.product(down, kernel.T)
+        count.product(token[:, None], down)
+        count.product(down, recurrent.T)
+        count.product(state.T, down)
+    return forward
+
+
+def test_operations_are_those_of_a_count_by_hand():
+    protocol = Protocol(length=5, embedding=3, units=2, batch_size=1)
+    forward = total = 0
+    for size in (3, 4):
+        for _direction in range(2):
+            count = Counted()
+            forward += lstm_forward_backward(count, np.ones((5, size)), np.ones((size, 8)), np.ones((2, 8)))
+            total += count.operations
+    dense = Counted()
+    dense.product(np.ones((1, 4)), np.ones((4, 1)))
+    forward += dense.operations
+    dense.product(np.ones((1, 1)), np.ones((1, 4)))
+    dense.product(np.ones((4, 1)), np.ones((1, 1)))
+    total += dense.operations
+    assert limit.forward_operations(protocol) == forward
+    assert limit.training_operations(protocol) == total
+
+
+def test_the_reference_experiment():
+    assert limit.training_operations(Protocol()) == 235_930_368
+    assert limit.update_bytes(Protocol()) == 24 * 2_757_761
+
+
+def calibration(**values) -> limit.Calibration:
+    return limit.Calibration(
+        **{
+            "host": "h", "cpu": "c", "threads": 2, "gpu": None, "measured": "2026-01-01T00:00:00+00:00", "library": "NumPy",
+            "products_per_second": {"float32": 1e11}, "bytes_per_second": 1e10, "cudnn_step_seconds": {},
+        } | values
+    )  # fmt: skip
+
+
+def test_the_limit_is_the_slower_of_products_and_bytes():
+    protocol = Protocol()
+    assert limit.step_seconds(protocol, calibration()) == pytest.approx(32 * 235_930_368 / 1e11)
+    assert limit.step_seconds(protocol, calibration(bytes_per_second=1e8)) == pytest.approx(24 * 2_757_761 / 1e8)
+
+
+def test_what_was_not_calibrated_has_no_share():
+    found = limit.measurements(Protocol(precision="bfloat16"), 300, calibration())
+    assert found["share_of_limit"] is None and found["share_of_cudnn"] is None
+    assert limit.measurements(Protocol(), 300, None)["share_of_limit"] is None
+
+
+def test_shares_are_of_the_runs_own_step():
+    cudnn = calibration(cudnn_step_seconds={limit.cudnn_key(Protocol()): 0.04})
+    found = limit.measurements(Protocol(), 320, cudnn)
+    assert found["operations_per_second"] == 320 * 235_930_368
+    assert found["share_of_limit"] == pytest.approx(320 * 235_930_368 / 1e11)
+    assert found["share_of_cudnn"] == pytest.approx(0.4)

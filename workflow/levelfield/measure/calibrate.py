@@ -1,0 +1,147 @@
+"""A machine's calibration, about a second: the rate of matrix products, memory bandwidth, on a GPU the bare cuDNN LSTM.
+
+On the CPU NumPy's BLAS multiplies, on a GPU PyTorch's cuBLAS and cuDNN do: the same yardstick for every backend.
+"""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from levelfield.measure.clock import Stopwatch
+from levelfield.measure.gpu import Gpu
+from levelfield.measure.host import cpu_model
+from levelfield.measure.limit import Calibration, cudnn_key
+from levelfield.protocol import Protocol
+from levelfield.records import write_json
+
+FOLDER = ".calibration"
+CPU_SIZE, GPU_SIZE = 1536, 8192
+"""Rows and columns of the matrices: 7 and 1,100 billion operations, 0.05 s on a core and 0.02 s on an H100."""
+COPIED = 4 << 20
+"""Float32 values copied: 16 MiB read and as many written."""
+REPEATS = 7
+
+
+def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | None) -> Calibration | None:
+    """The calibration kept in `folder` for this machine, made first where there is none for the protocol.
+
+    gpu: the GPU that the run used; the measuring process sees it through CUDA_VISIBLE_DEVICES. None on a GPU without
+    PyTorch, and where the measurement failed.
+    """
+    path = folder / f"{machine_key(threads, gpu)}.json"
+    found = read(path)
+    if found and (gpu is None or cudnn_key(protocol) in found.cudnn_step_seconds):
+        return found
+    if gpu and find_spec("torch") is None:
+        return None
+    command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
+    if gpu:
+        command += ["--gpu", gpu.name, "--precision", protocol.precision]
+        for name in ("batch_size", "length", "embedding", "units"):
+            command += [f"--{name.replace('_', '-')}", str(getattr(protocol, name))]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    return read(path)
+
+
+def machine_key(threads: int, gpu: Gpu | None) -> str:
+    """The name of a machine's file: host, threads, and the GPU's UUID."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{socket.gethostname()}-{threads}-{gpu.uuid if gpu else 'cpu'}")
+
+
+def read(path: Path) -> Calibration | None:
+    return Calibration(**json.loads(path.read_text())) if path.exists() else None
+
+
+def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol) -> Calibration:
+    """Measures and writes `path`; times of bare cuDNN LSTMs that stand there already are kept. The BLAS's number of threads
+    is the process's own affair: see `commands/calibrate.py`."""
+    before = read(path)
+    cudnn = dict(before.cudnn_step_seconds) if before else {}
+    if gpu:
+        import torch
+
+        library = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        products, copied = gpu_products(), gpu_copy()
+        cudnn[cudnn_key(protocol)] = cudnn_step(protocol)
+    else:
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        library = f"NumPy {np.__version__}, {blas['name']} {blas['version']}"
+        products, copied = cpu_products(), cpu_copy(threads)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    found = Calibration(socket.gethostname(), cpu_model(), threads, gpu, now, library, products, copied, cudnn)
+    write_json(path, found)
+    return found
+
+
+def best_seconds(work: Callable[[], object], synchronize: Callable[[], None] = lambda: None) -> float:
+    """The shortest of some runs after one to warm up: a limit is what the machine can do when nothing disturbs it."""
+    seconds = []
+    for _ in range(1 + REPEATS):
+        with Stopwatch(synchronize, time.perf_counter) as watch:
+            work()
+        seconds.append(watch.seconds)
+    return min(seconds[1:])
+
+
+def cpu_products() -> dict[str, float]:
+    """Operations a second in float32; TF32 is the same on a CPU, which has none."""
+    matrix = np.ones((CPU_SIZE, CPU_SIZE), np.float32)
+    rate = 2 * CPU_SIZE**3 / best_seconds(lambda: matrix @ matrix)
+    return {"float32": rate, "tf32": rate}
+
+
+def cpu_copy(threads: int) -> float:
+    """Bytes a second, the array divided among the threads."""
+    parts = [(np.zeros(COPIED // threads, np.float32), np.ones(COPIED // threads, np.float32)) for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = best_seconds(lambda: list(pool.map(lambda part: np.copyto(*part), parts)))
+    return 2 * 4 * COPIED / seconds
+
+
+def gpu_products() -> dict[str, float]:
+    """Operations a second in each precision."""
+    import torch
+
+    rates = {}
+    for precision, dtype in (("float32", torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16)):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        matrix = torch.ones((GPU_SIZE, GPU_SIZE), dtype=dtype, device="cuda")
+        rates[precision] = 2 * GPU_SIZE**3 / best_seconds(lambda m=matrix: m @ m, torch.cuda.synchronize)
+    return rates
+
+
+def gpu_copy() -> float:
+    import torch
+
+    source = torch.ones(COPIED, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * 4 * COPIED / best_seconds(lambda: target.copy_(source), torch.cuda.synchronize)
+
+
+def cudnn_step(protocol: Protocol, steps: int = 50) -> float:
+    """Seconds of one forward and backward pass of the protocol's two LSTM layers alone, in one cuDNN call each; the median."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
+    dtype = torch.bfloat16 if protocol.precision == "bfloat16" else torch.float32
+    lstm = torch.nn.LSTM(protocol.embedding, protocol.units, num_layers=2, bidirectional=True, device="cuda", dtype=dtype)
+    shape = (protocol.length, protocol.batch_size)
+    inputs = torch.randn(*shape, protocol.embedding, device="cuda", dtype=dtype, requires_grad=True)
+    gradient = torch.randn(*shape, 2 * protocol.units, device="cuda", dtype=dtype)
+    seconds = []
+    for _ in range(5 + steps):
+        with Stopwatch(torch.cuda.synchronize) as watch:
+            lstm(inputs)[0].backward(gradient)
+        seconds.append(watch.seconds)
+    return median(seconds[5:])

@@ -1,0 +1,95 @@
+"""The distance to the hardware's limit: the protocol's operations and bytes against what the machine was measured to do."""
+
+from dataclasses import dataclass
+
+from levelfield.protocol import Protocol
+from levelfield.start import parameters
+
+DIRECTIONS, GATES = 2, 4
+TRAINING = 3
+"""A product's backward pass is two products of the same size, one for each factor's gradient (Griewank and Walther,
+Evaluating Derivatives, 2008, ch. 3; the usual "three times forward")."""
+ADAM_BYTES = 6 * 4
+"""Adam reads and writes each weight and its two moments, float32, in every step: also of words not in the batch, whose
+moments decay and whose weights move (Kingma and Ba 2015, algorithm 1)."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a machine was measured to do; None where it was not measured. Written to and read from JSON as it stands."""
+
+    host: str
+    cpu: str
+    threads: int
+    gpu: str | None
+    measured: str
+    """ISO 8601, UTC."""
+    library: str
+    """What multiplied: NumPy with its BLAS, or PyTorch with cuBLAS."""
+    products_per_second: dict[str, float]
+    """Floating-point operations a second of a large square matrix product, by precision."""
+    bytes_per_second: float
+    """Bytes read and written a second by copying arrays that are together as large as the reference experiment's weights and
+    moments (33 MB), so that a cache that holds those is credited for it."""
+    cudnn_step_seconds: dict[str, float]
+    """Forward and backward pass of the bare cuDNN LSTM, both layers, under `cudnn_key`; empty without a GPU."""
+
+
+def forward_operations(protocol: Protocol) -> int:
+    """Floating-point operations of the model's matrix products for one sequence, forward.
+
+    A product of an (n, k) and a (k, m) matrix is n·m·k multiplications and as many additions. For each token, direction
+    and layer the LSTM multiplies its input (embedding, or 2·units in the second layer) and its state (units) with 4·units
+    columns (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000). Both directions of the second layer run
+    over the whole sequence: the last state of each depends on all tokens. Gates, activations and the embedding's look-up are
+    left out: less than 1 % of it.
+    """
+    units = protocol.units
+    tokens = sum(2 * DIRECTIONS * GATES * units * (inputs + units) for inputs in (protocol.embedding, 2 * units))
+    return protocol.length * tokens + 2 * 2 * units
+
+
+def training_operations(protocol: Protocol) -> int:
+    """The same for one sequence of a training step, forward and backward: 235,930,368 in the reference experiment."""
+    return TRAINING * forward_operations(protocol)
+
+
+def update_bytes(protocol: Protocol) -> int:
+    """Bytes that the optimiser must move in one step, whatever the batch."""
+    return ADAM_BYTES * parameters(protocol)
+
+
+def step_seconds(protocol: Protocol, calibration: Calibration) -> float | None:
+    """The least time of a full step on this machine: its products at the measured rate, or the optimiser's bytes at the
+    measured bandwidth, whichever takes longer (the roofline of Williams et al. 2009); None where the rate was not measured."""
+    rate = calibration.products_per_second.get(protocol.precision)
+    if rate is None:
+        return None
+    products = protocol.batch_size * training_operations(protocol) / rate
+    return max(products, update_bytes(protocol) / calibration.bytes_per_second)
+
+
+def measurements(protocol: Protocol, sequences_per_second: float, calibration: Calibration | None) -> dict[str, float | None]:
+    """For `run.json`: the operations per sequence, the rate reached, the share of the limit, and of the bare cuDNN LSTM's
+    speed (of the protocol's sizes; empty where the calibration has none for them). Both shares are below 1."""
+    operations = training_operations(protocol)
+    found = {
+        "operations_per_sequence": operations,
+        "operations_per_second": operations * sequences_per_second,
+        "share_of_limit": None,
+        "share_of_cudnn": None,
+    }
+    if calibration is None:
+        return found
+    step = protocol.batch_size / sequences_per_second
+    least = step_seconds(protocol, calibration)
+    found["share_of_limit"] = None if least is None else least / step
+    cudnn = calibration.cudnn_step_seconds.get(cudnn_key(protocol))
+    found["share_of_cudnn"] = None if cudnn is None else cudnn / step
+    return found
+
+
+def cudnn_key(protocol: Protocol) -> str:
+    """Under which a bare cuDNN LSTM's time is kept: all that it depends on."""
+    sizes = (protocol.batch_size, protocol.length, protocol.embedding, protocol.units)
+    return f"{protocol.precision} {'x'.join(map(str, sizes))}"
