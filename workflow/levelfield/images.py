@@ -6,7 +6,6 @@ file. Beside each `.sif` lies its record, a `.json` of the same name. Needs the 
 
 import json
 import os
-import platform
 import re
 import shutil
 from dataclasses import dataclass
@@ -109,11 +108,6 @@ def ready(name: str, source: str) -> Image:
     return Image(name, "ready", source, sha256(identity.encode()).hexdigest()[:8])
 
 
-def planned(name: str, kind: str, base: str | None, ready_images: dict[str, str]) -> Image:
-    """The image `name` of a study whose config says `images: {kind, base, ready}`."""
-    return ready(name, ready_images[name]) if name in ready_images else built(name, kind, base)
-
-
 def base_identity(base: str | None) -> str:
     """What tells one base from another: its digest, or the versions of all Debian packages in the folder."""
     if base is None:
@@ -146,22 +140,20 @@ def sif_id(file: Path) -> str:
     return str(UUID(bytes=head[48:64]))
 
 
-def digest_in_use(record: Path | None) -> str | None:
+def digest_in_use(planned: Path | None) -> str | None:
     """Digest of the image that this process runs in; None where the plan names none.
 
-    record: the `.json` of the image that the plan names. Raises UserError where the process runs in another one, or in none.
+    planned: the image file that the plan names, its record beside it. Raises UserError where the process runs in another
+    image, or in none.
     """
-    if record is None:
+    if planned is None:
         return None
-    plan = json.loads(Path(record).read_text())
-    file = Path(record).with_suffix(".sif").resolve()
     inside = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
     if inside is None:
-        raise UserError(
-            f"the plan's image is {file.name}, but this process runs on {platform.node()} outside any: `--sdm apptainer`"
-        )
-    if Path(inside).resolve() != file:
-        raise UserError(f"the plan's image is {file}, but this process runs in {inside}")
-    if sif_id(file) != plan["sif_id"]:
-        raise UserError(f"{file} is not the image that {record} describes: remove both, then `snakemake images`")
-    return plan["digest"]
+        raise UserError(f"the plan's image is {planned}, but this process runs outside any: add `--sdm apptainer`")
+    if Path(inside).resolve() != planned.resolve():
+        raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
+    record = json.loads(planned.with_suffix(".json").read_text())
+    if sif_id(planned) != record["sif_id"]:
+        raise UserError(f"{planned} was replaced after its record was written: remove both, then `snakemake images`")
+    return record["digest"]

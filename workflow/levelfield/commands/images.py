@@ -59,7 +59,9 @@ def say(line: str) -> None:
 
 def call(command: list[str | Path], failure: str) -> None:
     """Runs a program whose output goes to the person; raises UserError where it fails."""
-    if code := subprocess.run(command, stdout=sys.stderr).returncode:
+    # what jobs bind has no place in an image that is being built: the runtime would stop
+    environment = {name: value for name, value in os.environ.items() if name not in ("APPTAINER_BIND", "SINGULARITY_BIND")}
+    if code := subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
         raise UserError(f"{failure}: `{Path(command[0]).name}` ended with exit code {code}, see above")
 
 
