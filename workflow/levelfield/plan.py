@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import tempfile
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -12,7 +13,8 @@ from snakemake.exceptions import WorkflowError
 
 from levelfield.errors import UserError
 from levelfield.measure.environment import commit
-from levelfield.protocol import Case
+from levelfield.protocol import Case, Protocol
+from levelfield.reference import reference_of
 from levelfield.study import Study, read_study
 
 PACKAGE = Path(__file__).resolve().parent
@@ -44,7 +46,7 @@ class Plan:
     def shell_prefix(self) -> str:
         """Set before every command, inside a container, too: the checkout's code runs, and knows its commit."""
         variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or ""}
-        return "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
+        return "set -euo pipefail; " + "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
 
     @property
     def study_json(self) -> str:
@@ -55,6 +57,11 @@ class Plan:
         """The own file that the reviews come from, if there is one: then it is an input."""
         file = self.study.data.file or os.environ.get("LEVELFIELD_IMDB")
         return [] if self.study.data.synthetic or not file else [str(file)]
+
+    @property
+    def visible(self) -> list[str]:
+        """Paths beyond the working folder that jobs use: containers must see them. `results` may be a link to another disk."""
+        return [str(PACKAGE.parent), *self.data_files, "results", tempfile.gettempdir()]
 
     @property
     def data_json(self) -> str:
@@ -78,6 +85,21 @@ class Plan:
 
     def parity_of(self, wildcards) -> list[str]:
         return [f"{self.folder}/parity/{wildcards.case}.json"] if self.study.parity else []
+
+    @cached_property
+    def _references(self) -> dict[str, Protocol]:
+        return dict(reference_of(case.protocol) for case in self.study.expanded)
+
+    def reference_json(self, wildcards) -> str:
+        return json.dumps(asdict(self._references[f"reference-{wildcards.digest}"]))
+
+    def reference_of(self, wildcards) -> str:
+        """The trajectory that a case is measured against: that of the study's first seed and the case's sizes."""
+        return f"{self.folder}/parity/{reference_of(self.cases[wildcards.case].protocol)[0]}.npz"
+
+    @property
+    def parity_start(self) -> str:
+        return f"{self.folder}/start/seed-{self.seeds[0]}.npz"
 
     def each_run(self, file: str) -> list[str]:
         """The path of `file` in every run's folder."""

@@ -1,6 +1,5 @@
 """The one training procedure: loads data and start, trains a case with one seed, measures, records. Names no framework."""
 
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +18,12 @@ from levelfield.records import Epoch, Memory, Run, Steps, Times, save_arrays, wr
 from levelfield.start import load_start, parameters
 
 
-def train(study: str, case: Case, seed: int, data: Path, start_file: Path, threads: int, out: Path) -> Run:
+def train(study: str, case: Case, seed: int, data: Path, start_file: Path, threads: int, out: Path, image: str | None = None) -> Run:
     """Trains `case` from the start of `seed` and writes run.json, epochs.csv, steps.npz and weights.npz into `out`.
 
-    data: folder of the study's encoded reviews. threads: what the process may use. Raises UserError where the start is
-    another seed's, altered, or made for other data, and where the model's size is not the protocol's.
+    data: folder of the study's encoded reviews. threads: what the process may use. image: digest of the container's image.
+    Raises UserError where the start is another seed's, altered, or made for other data, and where the model's size is not
+    the protocol's.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     protocol, departures = case.protocol, frozenset(case.departures)
@@ -95,7 +95,7 @@ def train(study: str, case: Case, seed: int, data: Path, start_file: Path, threa
         data_sha256=description["sha256"],
         start_sha256=start_sha256,
         commit=environment.commit(),
-        image=os.environ.get("LEVELFIELD_IMAGE"),
+        image=image,
         parameters=backend.parameters(),
         machine=environment.machine(backend, threads),
         times=Times(

@@ -4,11 +4,21 @@
 rule data:
     input:
         plan.data_files,
+        containers.analysis_inputs,
     output:
-        arrays=multiext(f"{plan.folder}/data/", "x_train.npy", "y_train.npy", "x_val.npy", "y_val.npy"),
+        arrays=multiext(
+            f"{plan.folder}/data/",
+            "x_train.npy",
+            "y_train.npy",
+            "x_val.npy",
+            "y_val.npy",
+        ),
         description=f"{plan.folder}/data/data.json",
     log:
         f"{plan.folder}/logs/data.log",
+    container:
+        containers.analysis
+    localrule: True
     params:
         settings=plan.data_json,
         vocabulary=plan.study.protocol.vocabulary,
@@ -17,7 +27,6 @@ rule data:
         truncation=plan.study.protocol.truncation,
         downloads=plan.downloads,
         out=f"{plan.folder}/data",
-    localrule: True
     shell:
         "python -m levelfield data"
         " --settings {params.settings:q}"

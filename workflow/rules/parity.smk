@@ -5,10 +5,13 @@ rule reference:
     input:
         data=rules.data.output,
         start=plan.parity_start,
+        image=containers.analysis_inputs,
     output:
         f"{plan.folder}/parity/reference-{{digest}}.npz",
     log:
         f"{plan.folder}/logs/parity/reference-{{digest}}.log",
+    container:
+        containers.analysis
     localrule: True
     params:
         protocol=plan.reference_json,
@@ -29,10 +32,13 @@ rule parity:
         data=rules.data.output,
         start=plan.parity_start,
         reference=plan.reference_of,
+        image=containers.inputs_of_case,
     output:
         f"{plan.folder}/parity/{{case}}.json",
     log:
         f"{plan.folder}/logs/parity/{{case}}.log",
+    container:
+        containers.of_case
     # as rule train: the same kernels on the same device
     threads: workflow.cores or 1
     params:
@@ -44,5 +50,6 @@ rule parity:
         " --start {input.start:q}"
         " --reference {input.reference:q}"
         " --threads {threads}"
+        " --image {input.image:q}"
         " --out {output:q}"
         " 2>&1 | tee {log:q}"

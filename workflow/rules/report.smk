@@ -7,14 +7,17 @@ rule collect:
         rules.data.output.description,
         plan.each_run("run.json"),
         plan.each_parity(),
+        containers.analysis_inputs,
     output:
         multiext(f"{plan.folder}/", "runs.parquet", "epochs.parquet", "steps.parquet"),
     log:
         f"{plan.folder}/logs/collect.log",
+    container:
+        containers.analysis
+    localrule: True
     params:
         folder=plan.folder,
         code=plan.telling_sha256,
-    localrule: True
     shell:
         "python -m levelfield collect {params.folder:q} 2>&1 | tee {log:q}"
 
@@ -22,19 +25,24 @@ rule collect:
 rule tables:
     input:
         rules.collect.output,
+        containers.analysis_inputs,
     output:
         directory(f"{plan.folder}/tables"),
         f"{plan.folder}/README.md",
     log:
         f"{plan.folder}/logs/tables.log",
+    container:
+        containers.analysis
+    localrule: True
     params:
         folder=plan.folder,
         code=plan.telling_sha256,
-    localrule: True
     shell:
         "python -m levelfield tables {params.folder:q} 2>&1 | tee {log:q}"
 
 
 onerror:
     # what finished is told all the same, failed and missing runs as such
-    shell(f"test ! -e {plan.folder}/runs || python -m levelfield tell {plan.folder}")
+    shell(
+        f"test ! -e {plan.folder}/runs || python -m levelfield tell {plan.folder}"
+    )

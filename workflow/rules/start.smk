@@ -2,13 +2,17 @@
 
 
 rule study:
+    input:
+        containers.analysis_inputs,
     output:
         f"{plan.folder}/study.json",
     log:
         f"{plan.folder}/logs/study.log",
+    container:
+        containers.analysis
+    localrule: True
     params:
         study=plan.study_json,
-    localrule: True
     shell:
         "python -m levelfield study --json {params.study:q} --out {output:q} 2> {log:q}"
 
@@ -16,31 +20,38 @@ rule study:
 rule case:
     input:
         f"{plan.folder}/data/data.json",
+        containers.analysis_inputs,
     output:
         f"{plan.folder}/cases/{{case}}.json",
     log:
         f"{plan.folder}/logs/cases/{{case}}.log",
+    container:
+        containers.analysis
+    localrule: True
     params:
         case=plan.case_json,
-    localrule: True
     shell:
-        "python -m levelfield case --json {params.case:q} --data {input:q} --out {output:q} 2> {log:q}"
+        "python -m levelfield case --json {params.case:q} --data {input[0]:q} --out {output:q} 2> {log:q}"
 
 
 rule start:
     input:
         f"{plan.folder}/data/data.json",
+        containers.analysis_inputs,
     output:
         multiext(f"{plan.folder}/start/seed-{{seed}}.npz", "", ".sha256"),
     log:
         f"{plan.folder}/logs/start/seed-{{seed}}.log",
+    container:
+        containers.analysis
+    localrule: True
     params:
         protocol=plan.start_json,
-    localrule: True
+        data=f"{plan.folder}/data",
     shell:
         "python -m levelfield start"
         " --protocol {params.protocol:q}"
         " --seed {wildcards.seed}"
-        " --data {input:q}"
+        " --data {params.data:q}"
         " --out {output[0]:q}"
         " 2> {log:q}"

@@ -7,6 +7,7 @@ rule train:
         data=rules.data.output,
         start=f"{plan.folder}/start/seed-{{seed}}.npz",
         parity=plan.parity_of,
+        image=containers.inputs_of_case,
     output:
         multiext(
             f"{plan.folder}/runs/{{case}}/seed-{{seed}}/",
@@ -17,13 +18,15 @@ rule train:
         ),
     log:
         f"{plan.folder}/logs/train/{{case}}/seed-{{seed}}.log",
+    container:
+        containers.of_case
+    priority: plan.priority
+    # all threads, so that no other job runs beside it
+    threads: workflow.cores or 1
     params:
         study=plan.study.study,
         data=f"{plan.folder}/data",
         out=f"{plan.folder}/runs/{{case}}/seed-{{seed}}",
-    priority: plan.priority
-    # all threads, so that no other job runs beside it
-    threads: workflow.cores or 1
     shell:
         "python -m levelfield train"
         " --study {params.study:q}"
@@ -33,5 +36,6 @@ rule train:
         " --start {input.start:q}"
         " --parity {input.parity:q}"
         " --threads {threads}"
+        " --image {input.image:q}"
         " --out {params.out:q}"
         " 2>&1 | tee {log:q}"

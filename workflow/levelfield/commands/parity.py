@@ -4,6 +4,7 @@ from pathlib import Path
 
 from levelfield.backends import confine, load_class
 from levelfield.data.arrays import load_description, load_split
+from levelfield.images import digest_in_use
 from levelfield.parity import BOUNDS, Parity, judge, measure
 from levelfield.protocol import Case, digest
 from levelfield.reference import Trajectory
@@ -16,10 +17,12 @@ def arguments(parser):
     parser.add_argument("--start", type=Path, required=True, metavar="NPZ")
     parser.add_argument("--reference", type=Path, required=True, metavar="NPZ", help="trajectory of the same start")
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
 
 
 def run(args):
+    digest_in_use(args.image)
     case = Case.read(args.case)
     start, start_sha256 = load_start(args.start)
     x, y = load_split(args.data, "train", case.protocol)

@@ -1,14 +1,14 @@
 """Trains one case with one seed and records it: what one job of the workflow does."""
 
 import json
-import os
 import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
+from levelfield.backends import confine
 from levelfield.errors import UserError
-from levelfield.measure import host
+from levelfield.images import digest_in_use
 from levelfield.protocol import Case
 from levelfield.records import write_json
 
@@ -19,8 +19,9 @@ def arguments(parser):
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
-    parser.add_argument("--parity", type=Path, metavar="JSON", help="parity/<case>.json: a case that failed it is not timed")
+    parser.add_argument("--parity", type=Path, nargs="?", metavar="JSON", help="parity/<case>.json: a case that failed it is not timed")
     parser.add_argument("--threads", type=int, required=True, help="threads the run may use, at most as many as there are CPUs")
+    parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 
@@ -52,14 +53,11 @@ def train_case(args, case: Case) -> None:
     """Everything that must be said before the framework is imported, then the training."""
     if args.parity:
         refuse_unproven(json.loads(args.parity.read_text()))
-    threads = min(args.threads, host.cpus_available())
-    for variable in ("OMP_NUM_THREADS", "NPROC"):  # NPROC: XLA's thread pools on a CPU
-        os.environ[variable] = str(threads)
-    if case.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    image = digest_in_use(args.image)
+    threads = confine(case.device, args.threads)
     from levelfield.train import train
 
-    train(args.study, case, args.seed, args.data, args.start, threads, args.out)
+    train(args.study, case, args.seed, args.data, args.start, threads, args.out, image)
 
 
 def refuse_unproven(parity: dict) -> None:
