@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from levelfield.measure import environment, host
+from levelfield.commit import commit
+from levelfield.measure import host
 
 
 def test_the_age_of_a_process_grows_with_the_clock_and_holds_its_start_up():
@@ -31,4 +32,4 @@ def test_without_linux_the_age_is_none(monkeypatch, tmp_path):
 
 def test_a_container_is_told_the_commit(monkeypatch):
     monkeypatch.setenv("LEVELFIELD_COMMIT", "abc+changes")
-    assert environment.commit() == "abc+changes"
+    assert commit() == "abc+changes"

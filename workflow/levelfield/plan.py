@@ -11,16 +11,14 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from levelfield.commit import commit
 from levelfield.errors import UserError
-from levelfield.measure.environment import commit
-from levelfield.protocol import Case, Protocol
-from levelfield.reference import reference_of
+from levelfield.protocol import Case, Protocol, reference_of
 from levelfield.study import Study, read_study
 
 PACKAGE = Path(__file__).resolve().parent
 TELLING = ("collect", "outcomes", "statistics", "tables", "article", "readme", "figures", "report")
 START_FIELDS = ("vocabulary", "embedding", "units", "epochs")
-
 
 
 class Plan:

@@ -5,7 +5,7 @@ field (description, bounds) is read by pydantic in `study.py`, which validates c
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -74,3 +74,9 @@ def digest(value) -> str:
     """sha256 of a dataclass or of plain data, independent of the order of keys."""
     plain = value if isinstance(value, (dict, list, str, int)) else asdict(value)
     return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def reference_of(protocol: Protocol) -> tuple[str, Protocol]:
+    """Name and protocol of the trajectory that a case is measured against: one for all that differ in precision or epochs alone."""
+    shared = replace(protocol, precision="float32", deterministic=False, epochs=1)
+    return f"reference-{digest(shared)[:12]}", shared

@@ -5,12 +5,12 @@ of time (the backward one over the flipped sequence), and all that does not depe
 the loop. One step of 32 × 200 tokens at the reference experiment's sizes takes about 0.5 s on one core.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from levelfield.protocol import Protocol, digest
+from levelfield.protocol import Protocol
 from levelfield.records import load_arrays, save_arrays
 
 Weights = dict[str, np.ndarray]
@@ -169,12 +169,6 @@ class Trajectory:
             weights.setdefault(int(step), {})[name] = arrays[key]
         gradients = {key.removeprefix("gradients/"): value for key, value in arrays.items() if key.startswith("gradients/")}
         return cls(arrays["probabilities"], gradients, arrays["losses"], weights)
-
-
-def reference_of(protocol: Protocol) -> tuple[str, Protocol]:
-    """Name and protocol of the trajectory that a case is measured against: one for all that differ in precision or epochs alone."""
-    shared = replace(protocol, precision="float32", deterministic=False, epochs=1)
-    return f"reference-{digest(shared)[:12]}", shared
 
 
 def trajectory(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> Trajectory:

@@ -8,6 +8,7 @@ import numpy as np
 
 from levelfield.backends import load_class
 from levelfield.backends.base import Backend, evaluate
+from levelfield.commit import commit
 from levelfield.data.arrays import load_description, load_split
 from levelfield.errors import UserError
 from levelfield.measure import environment, host
@@ -94,7 +95,7 @@ def train(study: str, case: Case, seed: int, data: Path, start_file: Path, threa
         protocol_sha256=digest(protocol),
         data_sha256=description["sha256"],
         start_sha256=start_sha256,
-        commit=environment.commit(),
+        commit=commit(),
         image=image,
         parameters=backend.parameters(),
         machine=environment.machine(backend, threads),

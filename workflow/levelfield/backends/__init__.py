@@ -8,10 +8,13 @@ import importlib
 import os
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-from levelfield.backends.base import Backend
 from levelfield.errors import UserError
 from levelfield.measure.host import cpus_available
+
+if TYPE_CHECKING:  # a host that runs containers has no numpy
+    from levelfield.backends.base import Backend
 
 GROUP = "levelfield.backends"
 
@@ -58,7 +61,7 @@ def confine(device: str, threads: int) -> int:
     return threads
 
 
-def load_class(name: str) -> type[Backend]:
+def load_class(name: str) -> type["Backend"]:
     """Imports the framework and returns the backend's class. One framework a process: the environment is set for good."""
     known = registered()
     if name not in known:

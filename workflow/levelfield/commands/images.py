@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 
 from levelfield import images, locks
 from levelfield.errors import UserError
-from levelfield.records import write_json, write_whole
 
 ASK = """
 import json, sys
@@ -44,7 +43,7 @@ def run(args) -> None:
         for name in args.names:
             for kind in images.kinds(name):
                 text = locks.resolve(name, kind)
-                write_whole(images.lock_file(name, kind), text.encode())
+                images.lock_file(name, kind).write_text(text)
                 say(f"{images.lock_file(name, kind).name}: {len(locks.pins(text))} packages")
     elif args.what == "base":
         make_base(args.folder)
@@ -83,8 +82,9 @@ def make_image(image: images.Image) -> None:
         if asked.returncode:
             raise UserError(f"{image.stem}: no `python` runs in the image: {asked.stderr.strip()}")
         record = describe(image, part, json.loads(asked.stdout)) | times
-        part.replace(file)
-        write_json(Path(image.record), record)
+        part.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+        for made in (part.with_suffix(".json"), part):
+            made.replace(file.parent / made.name)
     say(f"{image.stem}: {file}, {record['bytes'] / 1e6:.0f} MB, {record['digest']}")
 
 

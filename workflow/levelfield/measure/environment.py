@@ -1,10 +1,8 @@
-"""What ran: the machine record of a run, and the commit of the code that ran."""
+"""What ran: the machine record of a run."""
 
 import os
 import platform
 import socket
-import subprocess
-from pathlib import Path
 
 from levelfield.backends.base import Backend
 from levelfield.measure import gpu, host
@@ -35,19 +33,3 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
         flags=backend.flags(),
         scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
     )
-
-
-def commit() -> str | None:
-    """The code's git commit, with `+changes` where the checkout was changed since.
-
-    LEVELFIELD_COMMIT, which the rules set for containers, goes first: there is no git in them. None where neither tells.
-    """
-    told = os.environ.get("LEVELFIELD_COMMIT")
-    if told:
-        return told
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-    try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() or None
