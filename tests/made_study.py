@@ -174,7 +174,6 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
     write_epochs(folder / "epochs.csv", epochs)
 
     train, validation = sum(e.train_seconds for e in epochs), sum(e.validation_seconds for e in epochs)
-    reached = next((e.epoch for e in epochs if e.validation_accuracy >= case.target_accuracy), None)
     extra = 1_024 if "second-bias" in case.departures else 0
     run = Run(
         study=study.study, case=case.name, backend=case.backend, departures=list(case.departures), seed=seed,
@@ -188,7 +187,6 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
             int(2.1e9 + 1e7 * seed), *((int(3e8), int(5e8), int(9e8)) if gpu else (None, None, None))
         ),
         latency=Latency(step_seconds, 1.1 * step_seconds, 1.4 * step_seconds, 50),
-        seconds_to_target=sum(e.train_seconds for e in epochs[:reached]) if reached else None,
         kernels=["cudnn_lstm_forward"] if gpu else [],
         checks={"loss_finite": True, "loss_fell": True, "steps_fill_epoch": True, "parameters": True},
         measurements={"gpu_power_limit_watts": 300.0 if gpu else None, "host_load_before": 0.1},

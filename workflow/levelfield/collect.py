@@ -35,7 +35,7 @@ def collect(folder: Path) -> dict[str, int]:
     with _whole(folder / "steps.parquet") as part, StepWriter(part, [case.name for case in study.expanded]) as steps:
         for case, seed, status, error, record in outcomes(folder, study):
             statuses.append(status)
-            runs.append(_run_row(study, case, seed, status, error, record and record.run))
+            runs.append(_run_row(study, case, seed, status, error, record))
             if record:
                 epochs += _epoch_rows(record)
                 steps.add(record)
@@ -46,16 +46,28 @@ def collect(folder: Path) -> dict[str, int]:
     return {status: statuses.count(status) for status in STATUS}
 
 
-def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, run: Run | None) -> dict:
+def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, record: Record | None) -> dict:
     """A row of `runs.parquet`: the plan for every run, the record's fields under their own names for finished ones."""
     row = {"study": study.study, "case": case.name, "backend": case.backend, "departures": list(case.departures), "seed": seed}
     row |= {"status": status, "error": error}
     row |= {f"protocol_{key}": value for key, value in vars(case.protocol).items()}
-    if run:
+    if record:
+        run = record.run
+        row["seconds_to_target"] = seconds_to_target(record.epochs, study.target_accuracy)
         own = {name: value for name, value in vars(run).items() if name not in NESTED}
         latency = {f"latency_{key}": value for key, value in vars(run.latency).items()} if run.latency else {}
         row = run.measurements | own | vars(run.machine) | vars(run.times) | vars(run.memory) | latency | row
     return {key: _flat(value) for key, value in row.items()}
+
+
+def seconds_to_target(epochs: list[Epoch], target: float) -> float | None:
+    """Seconds of training until the validation accuracy first reached the target; None: never."""
+    spent = 0.0
+    for epoch in epochs:
+        spent += epoch.train_seconds
+        if epoch.validation_accuracy >= target:
+            return spent
+    return None
 
 
 def _flat(value):
@@ -79,7 +91,7 @@ def run_columns() -> dict[str, pa.DataType]:
     identity = {name: _arrow(own.pop(name)) for name in ("study", "case", "backend", "departures", "seed")}
     for name in NESTED:
         own.pop(name)
-    columns = identity | {"status": pa.string(), "error": pa.string()} | {name: _arrow(hint) for name, hint in own.items()}
+    columns = identity | {"status": pa.string(), "error": pa.string(), "seconds_to_target": pa.float64()} | {name: _arrow(hint) for name, hint in own.items()}
     for model, prefix in ((Protocol, "protocol_"), (Machine, ""), (Times, ""), (Memory, ""), (Latency, "latency_")):
         columns |= {prefix + name: _arrow(hint) for name, hint in get_type_hints(model).items()}
     return columns

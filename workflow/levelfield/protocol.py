@@ -53,7 +53,6 @@ class Case:
     departures: tuple[str, ...] = ()
     protocol: Protocol = field(default_factory=Protocol)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    target_accuracy: float = 0.85
 
     @property
     def matched(self) -> bool:

@@ -107,8 +107,6 @@ class Run:
     times: Times
     memory: Memory
     latency: Latency | None = None
-    seconds_to_target: float | None = None
-    """Seconds of training until the validation accuracy first reached the study's target; None: never."""
     kernels: list[str] = field(default_factory=list)
     """The LSTM kernels that a profile of one step named."""
     checks: dict[str, bool] = field(default_factory=dict)

@@ -153,7 +153,7 @@ class Study(Strict):
         parts = [config.name or "+".join([config.backend, *config.departures])]
         if config.name is None or variant:
             parts += [f"{key}={value}" for key, value in own.items() if config.name is None or key in variant]
-        return Case("+".join(parts), config.backend, config.departures, protocol, self.device, self.target_accuracy)
+        return Case("+".join(parts), config.backend, config.departures, protocol, self.device)
 
     @property
     def length(self) -> int:

@@ -108,7 +108,6 @@ def train(study: str, case: Case, seed: int, data: Path, start_file: Path, threa
             process_seconds=host.process_age_seconds(),
         ),
         memory=Memory(host.peak_resident_bytes(), allocated, reserved),
-        seconds_to_target=seconds_to_target(epochs, case.target_accuracy),
         checks=checks(steps),
     )
     save_arrays(out / "steps.npz", {name: np.concatenate([getattr(s, name) for s in steps]) for name in asdict(steps[0])})
@@ -128,16 +127,6 @@ def batch_sizes(sequences: int, steps: int, batch_size: int) -> np.ndarray:
     if steps * batch_size > sequences:
         sizes[-1] = sequences - (steps - 1) * batch_size
     return sizes
-
-
-def seconds_to_target(epochs: list[Epoch], target: float) -> float | None:
-    """Seconds of training until the validation accuracy first reaches the target; None: never."""
-    spent = 0.0
-    for epoch in epochs:
-        spent += epoch.train_seconds
-        if epoch.validation_accuracy >= target:
-            return spent
-    return None
 
 
 def checks(steps: list[Steps]) -> dict[str, bool]:

@@ -1,0 +1,30 @@
+# make run: a first result in minutes. make test: the everyday tests. make test-all: containers, cluster, browser, too.
+PYTHON ?= python3
+CORES ?= 4
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: run setup test test-all bench gpu locks clean
+
+run: setup
+	snakemake --cores $(CORES) --configfile config/quick.yaml
+	@levelfield show results/quick
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	pip install --disable-pip-version-check -q -e '.[frameworks,export,test]'
+	touch $@
+
+test: setup
+	pytest -m "not long" tests
+
+test-all: test
+	pytest -m long tests
+
+bench: setup
+	levelfield bench
+
+clean:
+	rm -rf .venv .snakemake .pytest_cache .ruff_cache

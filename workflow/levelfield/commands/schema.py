@@ -1,0 +1,15 @@
+"""Writes the config's JSON schema and the table of its keys, both from the models in study.py."""
+
+from pathlib import Path
+
+from levelfield.schema import CONFIG_README, SCHEMA, config_readme, schema_text
+from levelfield.records import write_whole
+
+
+def arguments(parser):
+    parser.add_argument("--out", type=Path, default=Path("."), metavar="DIR", help="the checkout that they are written into")
+
+
+def run(args):
+    write_whole(args.out / SCHEMA, schema_text().encode())
+    write_whole(args.out / CONFIG_README, config_readme().encode())
