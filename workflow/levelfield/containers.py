@@ -67,6 +67,13 @@ class Containers:
     def analysis_inputs(self) -> list[str]:
         return [self.all[ANALYSIS].file] if self.used else []
 
+    @property
+    def analysis_call(self) -> str:
+        """What goes before a command that is not a rule's, to run it where the rules run that need no framework."""
+        if not self.used:
+            return ""
+        return f'{images.runtime()} exec --home "$PWD" {self.analysis} env PYTHONPATH="$PYTHONPATH"'
+
     def files(self, wildcards=None) -> list[str]:
         """All images of the study, whether rules run in them or not."""
         return [image.file for image in self.all.values()]

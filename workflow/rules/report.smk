@@ -44,5 +44,5 @@ rule tables:
 onerror:
     # what finished is told all the same, failed and missing runs as such
     shell(
-        f"test ! -e {plan.folder}/runs || python -m levelfield tell {plan.folder}"
+        f"test ! -e {plan.folder}/runs || {containers.analysis_call} python -m levelfield tell {plan.folder}"
     )
