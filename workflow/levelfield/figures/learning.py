@@ -88,7 +88,7 @@ def _by_step(curves: StepCurves, results: Results, look: Look, name: str, title:
     if curves.boundaries:
         rules = alt.Chart(pd.DataFrame({"step": curves.boundaries})).mark_rule(strokeDash=[2, 3], opacity=0.8)
         chart = alt.layer(rules.encode(alt.X("step:Q")), chart)
-    explained = f"each point is the mean of {curves.size} batches' own values, the same for every case; {_seeds(results)}"
+    explained = f"each point is the mean of {curves.size} batches' own values, the same for every case; {seeds_shown(results)}"
     return look.finish(chart.properties(width=look.width, height=280), title, f"{results.context}\n{explained}")
 
 
@@ -97,11 +97,11 @@ def validation(results: Results, look: Look) -> alt.Chart:
     panels = [
         validation_panel(results, look, name).properties(width=WIDTH // 2 - 36, height=260) for name in ("accuracy", "loss")
     ]
-    explained = f"after each epoch; {_seeds(results)}"
+    explained = f"after each epoch; {seeds_shown(results)}"
     return look.finish(alt.hconcat(*panels, spacing=30), "Validation", f"{results.context}\n{explained}")
 
 
-def _seeds(results: Results) -> str:
+def seeds_shown(results: Results) -> str:
     """How a chart shows the seeds, in words."""
     if results.finished["seed"].nunique() < 2:
         return "a single seed"

@@ -39,8 +39,8 @@ def growth(results: Results) -> pd.DataFrame:
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def panels(results: Results, look: Look) -> dict[str, list[alt.LayerChart]]:
-    """The panels for each setting that the study varies, in words; empty where it varies no size."""
+def panels(results: Results, look: Look) -> dict[str, dict[str, alt.LayerChart]]:
+    """The panels by setting (in words) and measure; empty where the study varies no size."""
     found = growth(results)
     lines = list(dict.fromkeys(found["line"]))
     made = {}
@@ -48,7 +48,7 @@ def panels(results: Results, look: Look) -> dict[str, list[alt.LayerChart]]:
         mine = found[found["setting"] == setting]
         if mine["size"].nunique() > 1:
             shown = [measure for measure in MEASURES if measure in set(mine["measure"])]
-            made[words] = [_panel(mine[mine["measure"] == measure], measure, words, lines, look) for measure in shown]
+            made[words] = {m: _panel(mine[mine["measure"] == m], m, words, lines, look) for m in shown}
     return made
 
 
@@ -85,6 +85,6 @@ def scaling(results: Results, look: Look) -> alt.Chart | None:
     rows = []
     for row in made.values():
         width = (WIDTH + 60 - 70 * len(row)) // len(row)
-        rows.append(alt.hconcat(*(panel.properties(width=width, height=210) for panel in row), spacing=18))
+        rows.append(alt.hconcat(*(panel.properties(width=width, height=210) for panel in row.values()), spacing=18))
     explained = "line: mean over seeds; dots: single seeds; logarithmic scales, memory's apart"
     return look.finish(alt.vconcat(*rows, spacing=24), "Growth with size", f"{results.context}\n{explained}")

@@ -23,7 +23,9 @@ def throughput(results: Results, look: Look) -> alt.Chart:
     total = sequences.groupby(["case", "seed"], as_index=False)[["sequences", "train_seconds"]].sum()
     values = total.assign(value=total["sequences"] / total["train_seconds"])[["case", "seed", "value"]]
     chart = _bars(values, results, look, "training sequences a second", ",.0f")
-    return look.finish(chart, "Throughput", f"{results.context}\nbar: mean over seeds; dots: single seeds; longer is faster")
+    return look.finish(
+        chart, "Throughput", f"{results.context}\nbar: mean over seeds; dots: single seeds; longer is faster", _told(values)
+    )
 
 
 def energy(results: Results, look: Look) -> alt.Chart | None:
@@ -36,7 +38,10 @@ def energy(results: Results, look: Look) -> alt.Chart | None:
     values = total.assign(value=1000 * total["energy_joules"] / total["sequences"])[["case", "seed", "value"]]
     chart = _bars(values, results, look, "joules for 1,000 training sequences", ",.3~r")
     return look.finish(
-        chart, "Energy of the GPU", f"{results.context}\nbar: mean over seeds; dots: single seeds; shorter is better"
+        chart,
+        "Energy of the GPU",
+        f"{results.context}\nbar: mean over seeds; dots: single seeds; shorter is better",
+        _told(values),
     )
 
 
@@ -60,6 +65,12 @@ def _bars(values: pd.DataFrame, results: Results, look: Look, title: str, form: 
     ).mark_text(align="left", dx=8)  # fmt: skip
     text = text.encode(x=alt.X("end:Q"), text="label:N")
     return alt.layer(bars, dots, text).properties(width=look.width, height={"step": ROW})
+
+
+def _told(values: pd.DataFrame) -> str:
+    """Each case's mean in words, for readers who do not see the chart. Columns case, value."""
+    means = values.groupby("case", sort=False)["value"].mean()
+    return ", ".join(f"{case} {mean:,.3g}" if mean < 1000 else f"{case} {mean:,.0f}" for case, mean in means.items())
 
 
 def _cases(results: Results) -> alt.Y:
@@ -109,7 +120,10 @@ def time(results: Results, look: Look) -> alt.Chart:
         end="isValid(datum.total) ? datum.total : 0",
     ).mark_text(align="left", dx=8).encode(y, alt.X("end:Q"), alt.Text("label:N"))  # fmt: skip
     chart = alt.layer(bars, text).properties(width=look.width, height={"step": ROW})
-    return look.finish(chart, "Where the wall time goes", f"{results.context}\nmean over seeds; warm-up holds all compilation")
+    told = _told(totals.dropna().rename(columns={"total": "value"}))
+    return look.finish(
+        chart, "Where the wall time goes", f"{results.context}\nmean over seeds; warm-up holds all compilation", told
+    )
 
 
 def memory(results: Results, look: Look) -> alt.Chart:
@@ -123,7 +137,8 @@ def memory(results: Results, look: Look) -> alt.Chart:
         chart = _memory_by_kind(long, kinds, results, look)
     else:
         chart = _bars(long, results, look, "GB of host memory at the peak", ",.2f")
-    return look.finish(chart, "Peak memory", f"{results.context}\nmean over seeds; shorter is better")
+    told = _told(long[long["kind"] == kinds[0]]) if kinds else ""
+    return look.finish(chart, "Peak memory", f"{results.context}\nmean over seeds; shorter is better", told)
 
 
 def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look: Look) -> alt.LayerChart:
@@ -168,4 +183,6 @@ def latency(results: Results, look: Look) -> alt.Chart | None:
         _notes(results, means.assign(value=means["p99"]), 14),
     ).properties(width=look.width, height={"step": ROW})  # fmt: skip
     explained = "single steps, the device synchronised after each; mean over seeds; further left is faster"
-    return look.finish(chart, "Latency of a training step", f"{results.context}\n{explained}")
+    return look.finish(
+        chart, "Latency of a training step", f"{results.context}\n{explained}", _told(means.assign(value=means["p50"]))
+    )

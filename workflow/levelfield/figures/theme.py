@@ -107,6 +107,10 @@ def case_scale(cases: list[str], dashes: bool = False, variants: int = 1) -> alt
 def render(chart: alt.Chart) -> tuple[str, bytes]:
     """The chart as SVG text and as PNG bytes at twice the size; equal charts give equal bytes."""
     spec = {**chart.to_dict(), "config": config(FILE) | {"aria": False}}
-    version = alt.SCHEMA_VERSION.lstrip("v").rpartition(".")[0]
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=version)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=vega_lite_version())
     return svg, vl_convert.svg_to_png(svg, scale=2)
+
+
+def vega_lite_version() -> str:
+    """The version that Altair writes for, as vl-convert names it: `6.1`."""
+    return alt.SCHEMA_VERSION.lstrip("v").rpartition(".")[0]

@@ -1,0 +1,121 @@
+"""The verdict in words: who was faster, by how much, how sure that is, and on what it was measured."""
+
+import pandas as pd
+
+from levelfield.results import Results
+from levelfield.tables.table import Table
+
+MOST = 6
+"""Sentences at most; a study with more pairs refers to the table."""
+
+
+def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
+    """Sentences in the reader's order; the first says the most."""
+    if results.finished.empty:
+        counts = results.runs["status"].value_counts()
+        found = ", ".join(f"{count} {status.replace('-', ' ')}" for status, count in counts.items())
+        return [f"No run of this study has finished: {found}. There is nothing to compare."]
+    said = []
+    if "comparisons" in tables:
+        said += _speed(tables["comparisons"].data) + _accuracy(tables["comparisons"].data)
+    if "departures" in tables:
+        said += _departures(tables["departures"].data)
+    if not said:
+        said = [f"{_single(results)} No two cases here may be compared as equals: nothing is claimed about who is faster."]
+    return said + _missing(results)
+
+
+def measured_on(results: Results) -> str:
+    """One sentence: which data, which machine, how many seeds, what was equal."""
+    protocol, seeds = results.study.protocol, results.finished["seed"].nunique()
+    machines = " and ".join(results.machines) or "no machine yet"
+    return (
+        f"Measured on {machines}, with {results.data['corpus']} ({results.data['train_sequences']:,} training and "
+        f"{results.data['validation_sequences']:,} validation sequences), {protocol.epochs} "
+        f"{'epoch' if protocol.epochs == 1 else 'epochs'}, {seeds} {'seed' if seeds == 1 else 'seeds'}. "
+        "For each seed every case starts from the same initial weights and sees the same batches in the same order."
+    )
+
+
+def _single(results: Results) -> str:
+    best = results.epochs.groupby("case")["validation_accuracy"].max()
+    return f"{results.finished['case'].nunique()} cases have finished; validation accuracy reached {best.max():.4f}."
+
+
+def _speed(data: pd.DataFrame) -> list[str]:
+    """The fastest case against each other one; with two cases that is the whole story."""
+    wins = data["case"].value_counts()
+    fastest = wins.index[0]
+    rows = data[data["case"] == fastest].sort_values("speed", ascending=False)
+    said = []
+    for row in rows.head(MOST).itertuples():
+        if row.warning:
+            said.append(f"{row.case} and {row.against} ran on {row.warning}: their times are not compared here.")
+        elif pd.isna(row.speed_low):
+            said.append(
+                f"{row.case} trained {row.speed:.2f} times as fast as {row.against}, but {row.pairs} "
+                f"{'pair' if row.pairs == 1 else 'pairs'} of seeds are not enough to say how sure that is."
+            )
+        elif row.speed_p_corrected < 0.05:
+            said.append(
+                f"{row.case} trained {row.speed:.2f} times as fast as {row.against} "
+                f"(95 % interval {row.speed_low:.2f} to {row.speed_high:.2f}, {row.pairs} pairs of seeds)."
+            )
+        else:
+            said.append(
+                f"No difference in speed was shown between {row.case} and {row.against}: "
+                f"{row.speed:.2f} times [{row.speed_low:.2f}, {row.speed_high:.2f}], {row.pairs} pairs of seeds."
+            )
+    if len(rows) > MOST:
+        said.append(f"The comparisons' table has the other {len(data) - MOST} pairs.")
+    return said
+
+
+def _accuracy(data: pd.DataFrame) -> list[str]:
+    known = data[data["accuracy_low"].notna()]
+    if known.empty:
+        return ["Whether they learn equally well cannot be said from so few seeds."]
+    same, other = known[known["equivalence_p"] < 0.05], known[known["equivalence_p"] >= 0.05]
+    differ = other[other["accuracy_p_corrected"] < 0.05]
+    said = []
+    if len(same) == len(known):
+        largest = 100 * known["accuracy_difference"].abs().max()
+        subject = "Both learn" if len(known) == 1 else "All learn"
+        said.append(
+            f"{subject} equally well: validation accuracies are equivalent (largest mean difference {largest:.2f} points)."
+        )
+    elif len(same):
+        said.append(f"Of {len(known)} pairs, {len(same)} are equivalent in validation accuracy.")
+    for row in differ.head(3).itertuples():
+        said.append(
+            f"{row.case} and {row.against} differ in validation accuracy by {100 * row.accuracy_difference:+.2f} points "
+            f"[{100 * row.accuracy_low:+.2f}, {100 * row.accuracy_high:+.2f}]."
+        )
+    if not len(same) and not len(differ):
+        said.append("In validation accuracy neither a difference nor equivalence was shown: more seeds would tell.")
+    return said
+
+
+def _departures(data: pd.DataFrame) -> list[str]:
+    known = data[data["validation_accuracy_low"].notna()]
+    if known.empty:
+        return ["What the departures are worth cannot be said from so few seeds."]
+    clear = known[(known["validation_accuracy_low"] > 0) | (known["validation_accuracy_high"] < 0)]
+    if clear.empty:
+        return [f"None of the {len(known)} cases with departures was shown to change the validation accuracy."]
+    worst = clear.loc[clear["validation_accuracy"].abs().idxmax()]
+    others = len(known) - len(clear)
+    return [
+        f"Of {len(known)} cases with departures, {len(clear)} change the validation accuracy; the most {worst['case']}: "
+        f"{100 * worst['validation_accuracy']:+.2f} points [{100 * worst['validation_accuracy_low']:+.2f}, "
+        f"{100 * worst['validation_accuracy_high']:+.2f}]."
+        + (f" For the other {others} no effect was shown." if others else "")
+    ]
+
+
+def _missing(results: Results) -> list[str]:
+    counts = results.runs["status"].value_counts().drop("finished", errors="ignore")
+    if counts.empty:
+        return []
+    words = {"failed": "failed", "missing": "are missing", "failed-parity": "were not timed, since their case failed parity"}
+    return [f"Of {len(results.runs)} runs, " + ", ".join(f"{count} {words[kind]}" for kind, count in counts.items()) + "."]
