@@ -58,8 +58,7 @@ class Containers:
         """`input:` of the same rule: its image must be there, and a new one means a new run."""
         return [self._of(wildcards).file] if self.used else []
 
-    @property
-    def analysis(self) -> str | None:
+    def analysis(self, wildcards=None) -> str | None:
         """`container:` of a rule that needs no framework."""
         return self.all[ANALYSIS].file if self.used else None
 
@@ -72,7 +71,7 @@ class Containers:
         """What goes before a command that is not a rule's, to run it where the rules run that need no framework."""
         if not self.used:
             return ""
-        return f'{images.runtime()} exec --home "$PWD" {self.analysis} env PYTHONPATH="$PYTHONPATH"'
+        return f'{images.runtime()} exec --home "$PWD" {self.analysis()} env PYTHONPATH="$PYTHONPATH"'
 
     def files(self, wildcards=None) -> list[str]:
         """All images of the study, whether rules run in them or not."""

@@ -13,7 +13,7 @@ rule image:
     params:
         what=containers.arguments,
     shell:
-        "{sys.executable:q} -m levelfield images build {params.what} 2>&1 | tee {log:q}"
+        "python -m levelfield images build {params.what} 2>&1 | tee {log:q}"
 
 
 rule images:
