@@ -4,6 +4,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from unittest import mock
 
 from levelfield.data.archive import read_archive
 from levelfield.data.sequences import encode, shuffled_orders
@@ -29,25 +30,28 @@ def measure() -> dict:
     return {"ratio": ours / keras, "ours_seconds": ours, "keras_seconds": keras}
 
 
-def read_and_encode(path: Path, padding: str = "pre", truncation: str = "pre"):
+def read_and_encode(path: Path):
     """x and y of both parts, by this project."""
     parts = read_archive(path)
     orders = shuffled_orders(*map(len, parts))
     return [
-        (encode(part, order, VOCABULARY, LENGTH, padding, truncation)[0], part.labels[order])
+        (encode(part, order, VOCABULARY, LENGTH, "pre", "pre")[0], part.labels[order])
         for part, order in zip(parts, orders, strict=True)
     ]
 
 
-def keras_calls(path: Path, padding: str = "pre", truncation: str = "pre"):
-    """x and y of both parts, by Keras's two calls, its download replaced by the path."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    from unittest import mock
+def keras_calls(path: Path):
+    """x and y of both parts, by Keras's two calls."""
+    parts = keras_load(path)
+    from keras.utils import pad_sequences
 
-    import keras
+    return [(pad_sequences(x, maxlen=LENGTH), y) for x, y in parts]
+
+
+def keras_load(path: Path):
+    """Keras's own loading, its download replaced by the path."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
     from keras.src.datasets import imdb
 
     with mock.patch.object(imdb, "get_file", lambda **_: str(path)):
-        parts = imdb.load_data(num_words=VOCABULARY)
-    pad = keras.utils.pad_sequences
-    return [(pad(x, maxlen=LENGTH, padding=padding, truncating=truncation), y) for x, y in parts]
+        return imdb.load_data(num_words=VOCABULARY)

@@ -24,6 +24,12 @@ def run(args):
     study = json.loads(file.read_text()) if file.exists() else {"data": {}, "protocol": {}}
     vocabulary = study["protocol"].get("vocabulary", 20_000)
     corpus = find_corpus(args.downloads, vocabulary=vocabulary, words=True, **study["data"])
+    described = args.study / "data" / "data.json"
+    if described.exists() and (made_from := json.loads(described.read_text())["source_sha256"]) != corpus.source_sha256:
+        raise UserError(
+            f"{args.study}: made from another file (sha256 {made_from}) than what is found now: {corpus.corpus} "
+            f"({corpus.source_sha256}), {corpus.why}; set data.file or LEVELFIELD_IMDB as it was then"
+        )
     ids, label = review(corpus, args.number, vocabulary)
     print(
         f"{corpus.title}: training review {args.number}, label {label} ({'positive' if label else 'negative'}), {len(ids)} tokens"

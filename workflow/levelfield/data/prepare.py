@@ -33,14 +33,13 @@ def prepare(corpus: Corpus, shape: Shape, train: int | None, validation: int | N
     found, lines, why = {}, "", [corpus.why]
     orders = shuffled_orders(len(corpus.train), len(corpus.validation))
     parts = [("train", corpus.train, orders[0], train), ("validation", corpus.validation, orders[1], validation)]
-    told = {}
-    for part, reviews, order, wanted in parts:
+    for part, _reviews, order, wanted in parts:
         if wanted is not None and wanted > len(order):
             if not corpus.all_there_is:
-                raise UserError(
-                    f"data.{part}: found {wanted:,}, but the {corpus.title} has {len(order):,} reviews in that part"
-                )
+                raise UserError(f"data.{part}: found {wanted:,}, but {corpus.title} has {len(order):,} reviews in that part")
             why.append(f"{wanted:,} {part} reviews were asked for, there are {len(order):,}")
+    told = {}
+    for part, reviews, order, wanted in parts:
         rows = order[:wanted]
         x, tokens = encode(reviews, rows, shape.vocabulary, shape.length, shape.padding, shape.truncation)
         y = reviews.labels[rows].astype(np.float32)

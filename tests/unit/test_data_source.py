@@ -1,0 +1,207 @@
+"""Where the reviews come from, in which order, and what data.json tells of it."""
+
+import hashlib
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from levelfield.cli import main
+from levelfield.data import snippets, source
+from levelfield.data.download import DownloadError, RefusedError, checksum
+from levelfield.data.prepare import Shape, prepare, review
+from levelfield.data.source import find_corpus
+from levelfield.errors import UserError
+
+SHAPE = Shape(vocabulary=50, length=4, padding="pre", truncation="pre")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def nobody(url, *_):
+        raise DownloadError(f"{url}: the host cannot be reached")
+
+    monkeypatch.delenv("LEVELFIELD_IMDB", raising=False)
+    monkeypatch.setattr(source, "fetch", nobody)
+
+
+def imdb(path, train=6, validation=4):
+    arrays = {}
+    for part, count in (("train", train), ("test", validation)):
+        rows = np.empty(count, object)
+        rows[:] = [[number + 1, 2] for number in range(count)]
+        arrays |= {f"x_{part}": rows, f"y_{part}": np.arange(count) % 2}
+    np.savez(path, **arrays)
+    return path
+
+
+def sdist(path, lines):
+    """A source distribution as the snippets come in."""
+
+    def packed(name, content):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w:gz") as archive:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        return file.getvalue()
+
+    outer, inner = snippets.MEMBERS
+    path.write_bytes(packed(outer, packed(inner, "\r\n".join(lines).encode())))
+    return path
+
+
+@pytest.fixture
+def with_snippets(tmp_path, monkeypatch):
+    """20 snippets in downloads, one of them rated 0."""
+    lines = [f"{n}\t{(-1) ** n * 1.5}\tIt's word{n % 4}, (WORD{n % 4}) and film-{n}." for n in range(19)]
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    path = sdist(downloads / snippets.SDIST, [*lines, "20\t0.0\tneither"])
+    monkeypatch.setattr(snippets, "SHA256", checksum(path))
+    return downloads
+
+
+def test_an_own_file_comes_first(tmp_path, monkeypatch):
+    own, other = imdb(tmp_path / "own.npz"), imdb(tmp_path / "other.npz", train=3)
+    monkeypatch.setenv("LEVELFIELD_IMDB", str(other))
+    corpus = find_corpus(tmp_path, file=own, vocabulary=50)
+    assert (len(corpus.train), corpus.why, corpus.corpus) == (6, "data.file names it", "IMDB reviews (own file)")
+    assert corpus.source_sha256 == hashlib.sha256(own.read_bytes()).hexdigest()
+    corpus = find_corpus(tmp_path, vocabulary=50)
+    assert (len(corpus.train), corpus.why) == (3, "LEVELFIELD_IMDB names it")
+
+
+def test_an_own_file_must_have_the_checksum_given_and_stays_where_it_is(tmp_path):
+    own = imdb(tmp_path / "own.npz")
+    assert find_corpus(tmp_path, file=own, sha256=checksum(own), vocabulary=50).title == "IMDB"
+    with pytest.raises(UserError, match=r"refused: found the sha256 .*, expected 000"):
+        find_corpus(tmp_path, file=own, sha256="0" * 64, vocabulary=50)
+    assert own.exists()
+
+
+def test_an_own_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"own.npz: no such file; data.file names it"):
+        find_corpus(tmp_path, file=tmp_path / "own.npz", vocabulary=50)
+
+
+def test_a_checksum_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="data.sha256 is set, but neither"):
+        find_corpus(tmp_path, sha256="0" * 64, vocabulary=50)
+
+
+def test_the_copy_at_hand_is_taken_before_the_network(tmp_path, monkeypatch):
+    path = imdb(tmp_path / "imdb.npz")
+    monkeypatch.setattr(source, "IMDB_SHA256", checksum(path))
+    corpus = find_corpus(tmp_path, vocabulary=50)
+    assert (corpus.corpus, corpus.why) == ("IMDB reviews (Keras's imdb.npz)", "the copy already downloaded")
+
+
+def test_an_altered_copy_at_hand_is_put_aside_and_not_used(tmp_path, with_snippets):
+    imdb(with_snippets / "imdb.npz")
+    assert find_corpus(with_snippets, vocabulary=50).title == "VADER snippets, not IMDB"
+    assert (with_snippets / "imdb.npz.refused").exists() and not (with_snippets / "imdb.npz").exists()
+
+
+def test_the_published_file_is_fetched(tmp_path, monkeypatch):
+    def fetched(url, target, expected):
+        assert (url.rsplit("/", 1)[1], expected) == ("imdb.npz", source.IMDB_SHA256)
+        return imdb(target)
+
+    monkeypatch.setattr(source, "fetch", fetched)
+    assert find_corpus(tmp_path, vocabulary=50).why.startswith("downloaded from https://")
+
+
+def test_snippets_say_that_they_are_no_imdb(with_snippets, tmp_path):
+    corpus = find_corpus(with_snippets, vocabulary=50)
+    data = prepare(corpus, SHAPE, train=4, validation=900, out=tmp_path / "data")
+    assert data["title"] == "VADER snippets, not IMDB" and "Hutto" in data["citation"]
+    assert "the host cannot be reached" in data["why"]
+    assert "900 validation reviews were asked for, there are 10" in data["why"]
+    assert (data["train_sequences"], data["validation_sequences"]) == (4, 10)
+
+
+def test_snippets_are_halved_and_ranked_by_the_training_half(with_snippets):
+    train, validation, index = snippets.read_snippets(with_snippets / snippets.SDIST)
+    assert (len(train), len(validation)) == (9, 10)
+    assert sum(train.labels) + sum(validation.labels) == 10
+    assert [index["and"], index["film"], index["it's"]] == [1, 2, 3] and "neither" not in index
+    assert validation.ranks.max() <= len(index)
+    assert snippets.words("It's (WORD), film-1.\t") == ["it's", "word", "film", "1"]
+
+
+def test_without_a_stand_in_the_ways_out_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"Three ways out: name a file.*put Keras's imdb.npz at .*set data.otherwise: snippets"):
+        find_corpus(tmp_path, otherwise="none", vocabulary=50)
+
+
+def test_snippets_that_cannot_be_had_either(tmp_path, monkeypatch):
+    def no_pip(*_, **__):
+        raise RefusedError("pip download: no")
+
+    monkeypatch.setattr(source, "fetch_snippets", no_pip)
+    with pytest.raises(UserError, match=r"neither the IMDB reviews nor the VADER snippets can be had: .*data.synthetic: true"):
+        find_corpus(tmp_path, vocabulary=50)
+
+
+def test_the_files_are_plain_and_data_json_tells_their_checksums(tmp_path):
+    corpus = find_corpus(tmp_path, file=imdb(tmp_path / "own.npz"), vocabulary=50)
+    data = prepare(corpus, SHAPE, None, 3, tmp_path / "data")
+    assert data == json.loads((tmp_path / "data" / "data.json").read_text())
+    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == sorted([*data["arrays"], "data.json"])
+    lines = ""
+    for name in ("x_train.npy", "y_train.npy", "x_val.npy", "y_val.npy"):
+        told, array = data["arrays"][name], np.load(tmp_path / "data" / name, mmap_mode="r", allow_pickle=False)
+        assert told["sha256"] == checksum(tmp_path / "data" / name)
+        assert told["shape"] == list(array.shape) and array.dtype == (np.int32 if name[0] == "x" else np.float32)
+        lines += f"{told['sha256']}  {name}\n"
+    assert data["sha256"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert (data["train_sequences"], data["validation_sequences"], data["train_tokens"]) == (6, 3, 18)
+    assert data["train_positive_share"] == 0.5
+
+
+def test_fewer_reviews_are_the_first_of_all(tmp_path):
+    corpus = find_corpus(tmp_path, file=imdb(tmp_path / "own.npz"), vocabulary=50)
+    prepare(corpus, SHAPE, None, None, tmp_path / "all")
+    prepare(corpus, SHAPE, 2, 1, tmp_path / "few")
+    for name, count in (("x_train", 2), ("y_train", 2), ("x_val", 1), ("y_val", 1)):
+        assert np.array_equal(np.load(tmp_path / "few" / f"{name}.npy"), np.load(tmp_path / "all" / f"{name}.npy")[:count])
+
+
+def test_more_reviews_than_there_are(tmp_path):
+    corpus = find_corpus(tmp_path, file=imdb(tmp_path / "own.npz"), vocabulary=50)
+    with pytest.raises(UserError, match=r"data.validation: found 5, .* has 4 reviews"):
+        prepare(corpus, SHAPE, 6, 5, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_review_is_the_row_of_the_data_uncut(tmp_path):
+    corpus = find_corpus(tmp_path, file=imdb(tmp_path / "own.npz"), vocabulary=50)
+    prepare(corpus, SHAPE, None, None, tmp_path / "data")
+    x, y = np.load(tmp_path / "data" / "x_train.npy"), np.load(tmp_path / "data" / "y_train.npy")
+    ids, label = review(corpus, 5, 50)
+    assert ids.tolist() == x[5, 1:].tolist() and label == y[5]
+    with pytest.raises(UserError, match="found review 6, expected 0 to 5"):
+        review(corpus, 6, 50)
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = imdb(tmp_path / "own.npz")
+    settings = {"file": "own.npz", "train": 4}
+    sizes = ["--vocabulary", "50", "--length", "4"]
+    assert main(["data", "--settings", json.dumps(settings), *sizes, "--downloads", "d", "--out", "results/s/data"]) == 0
+    assert "IMDB reviews (own file): 4 + 4 sequences of 4 tokens" in capsys.readouterr().out
+    (tmp_path / "results/s/study.json").write_text(json.dumps({"data": settings, "protocol": {"vocabulary": 50}}))
+    assert main(["review", "0", "--study", "results/s"]) == 0
+    assert "no word index is at hand" in capsys.readouterr().out
+    own.with_name("imdb_word_index.json").write_text(json.dumps({f"word{rank}": rank for rank in range(1, 9)}))
+    assert main(["review", "0", "--study", "results/s"]) == 0
+    assert "text: <START> word" in capsys.readouterr().out
+    imdb(own, train=5)
+    assert main(["review", "0", "--study", "results/s"]) == 2
+    assert "made from another file" in capsys.readouterr().err
+    assert main(["review", "0", "--study", "results/none"]) == 2
+    assert main(["data", "--settings", '{"file": "no.npz"}', "--downloads", "d", "--out", "o"]) == 2
