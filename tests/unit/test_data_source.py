@@ -88,7 +88,7 @@ def test_an_own_file_that_is_not_there(tmp_path):
 
 
 def test_a_checksum_of_nothing_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="data.sha256 is set, but neither"):
+    with pytest.raises(UserError, match=r"data.sha256 is set, but neither"):
         find_corpus(tmp_path, sha256="0" * 64, vocabulary=50)
 
 
