@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from test_measure_gpu import a_gpu, machine  # noqa: F401
+from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
 
 from levelfield.measure import energy, noise
 
 
-def test_the_gpus_counter_counts_over_a_block(machine):  # noqa: F811
+def test_the_gpus_counter_counts_over_a_block(machine):
     machine(a_gpu(1, energy=5_000))
     with energy.Energy("GPU-111") as used:
         machine(a_gpu(1, energy=12_500))
@@ -15,7 +15,7 @@ def test_the_gpus_counter_counts_over_a_block(machine):  # noqa: F811
     assert energy.source("GPU-111") == "nvml"
 
 
-def test_a_counter_that_fell_or_is_not_there_gives_none(machine):  # noqa: F811
+def test_a_counter_that_fell_or_is_not_there_gives_none(machine):
     machine(a_gpu(1, energy=5_000))
     with energy.Energy("GPU-111") as used:
         machine(a_gpu(1, energy=1_000))

@@ -1,50 +1,17 @@
 """GPUs as NVML tells them: what is not told is empty, and two runs never hold the same one."""
 
-import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
 
 from levelfield.measure import gpu, hold
 from levelfield.measure.sampler import Sampler
-
-FAKE = Path(__file__).parent / "fake_nvml"
-
-
-def a_gpu(number: int, **values) -> dict:
-    return {
-        "uuid": f"GPU-{number}{number}{number}", "name": "Pretended GPU", "total": 8 << 30, "used": 1 << 30, "utilisation": 90,
-        "clock": 1410, "energy": 5_000, "power": 250_000, "temperature": 60, "reasons": 0x1, "processes": {},
-    } | values  # fmt: skip
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """Pretends a machine with the given GPUs; called again it changes them."""
-    path = tmp_path / "nvml.json"
-
-    def pretend(*gpus: dict) -> None:
-        part = tmp_path / "part"
-        part.write_text(json.dumps({"driver": "590.10", "gpus": list(gpus)}))
-        part.replace(path)
-
-    monkeypatch.setenv("FAKE_NVML", str(path))
-    monkeypatch.setenv("PYTHONPATH", str(FAKE))
-    monkeypatch.syspath_prepend(FAKE)
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-    monkeypatch.setattr(hold, "LOCKS", tmp_path)
-    monkeypatch.setattr(hold, "POLL_SECONDS", 0.01)
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *hold.SCHEDULER_JOBS):
-        monkeypatch.delenv(name, raising=False)
-    gpu.nvml.cache_clear()
-    yield pretend
-    gpu.nvml.cache_clear()
-    sys.modules.pop("pynvml", None)
 
 
 def test_without_a_driver_nothing_is_invented(machine, monkeypatch):
@@ -133,12 +100,12 @@ def test_a_case_for_the_cpu_sees_no_gpu(machine):
 def watched(machine, readings: list[dict], **before):
     """What a sampler tells of a run during which the GPU goes through `readings`."""
     machine(a_gpu(1, **before))
-    with Sampler("GPU-111") as sampler:
-        sampler.reset()
-        for reading in readings:
-            machine(a_gpu(1, **reading))
-            time.sleep(0.15)
-    return sampler.use
+    sampler = Sampler("GPU-111")
+    sampler.reset()
+    for reading in readings:
+        machine(a_gpu(1, **reading))
+        time.sleep(0.15)
+    return sampler.stop()
 
 
 def test_the_sampler_finds_the_peak_of_its_own_process(machine):
@@ -158,15 +125,25 @@ def test_in_a_container_the_peak_is_the_devices_less_what_was_there_before(machi
 
 def test_a_dead_sampler_leaves_the_peak_empty(machine):
     machine(a_gpu(1))
-    with Sampler("GPU-111") as sampler:
-        sampler._process.kill()
-        sampler._process.wait()
-        sampler.reset()
-    assert sampler.use is None
+    sampler = Sampler("GPU-111")
+    sampler._process.kill()
+    sampler._process.wait()
+    sampler.reset()
+    assert sampler.stop() is None
 
 
 def test_a_sampler_that_cannot_start_leaves_the_peak_empty(machine):
     machine(a_gpu(1))
-    with Sampler("GPU-unknown") as sampler:
-        pass
-    assert sampler.use is None
+    assert Sampler("GPU-unknown").stop() is None
+
+
+def test_a_sampler_that_hangs_leaves_the_peak_empty(machine, monkeypatch):
+    monkeypatch.setattr("levelfield.measure.sampler.ANSWER_SECONDS", 0.2)
+    machine(a_gpu(1))
+    sampler = Sampler("GPU-111")
+    sampler._process.send_signal(signal.SIGSTOP)
+    assert sampler.stop() is None
+
+
+def test_without_a_gpu_nothing_is_watched():
+    assert Sampler(None).stop() is None

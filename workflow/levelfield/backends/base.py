@@ -85,16 +85,18 @@ class Backend(ABC):
     def synchronize(self) -> None:
         """Waits until the device has done all that it was given."""
 
-    def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights) -> None:
+    def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
         """Trains and predicts a few batches of each size that will come, so that all is compiled; then loads `weights`.
 
-        x, y: the data to be trained on. Afterwards the state is exactly that after `load(weights)`.
+        x, y: the data to be trained on. validated: number of sequences that will be predicted, whose last batch may have a
+        size of its own. Afterwards the state is exactly that after `load(weights)`.
         """
-        size, rest = self.batch_size, len(x) % self.batch_size
-        rows = np.arange(min(len(x), 2 * size + rest))
+        size = self.batch_size
+        rows = np.arange(min(len(x), 2 * size + len(x) % size))
         self.load(weights)
         self.train_epoch(x, y, rows)
         self.predict(x[rows])
+        self.predict(x[: validated % size or size])
         self.load(weights)
         self.synchronize()
 

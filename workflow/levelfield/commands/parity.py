@@ -5,6 +5,7 @@ from pathlib import Path
 from levelfield.backends import confine, load_class
 from levelfield.data.arrays import load_description, load_split
 from levelfield.images import digest_in_use
+from levelfield.measure.hold import hold_device
 from levelfield.parity import BOUNDS, Parity, judge, measure
 from levelfield.protocol import Case, digest
 from levelfield.reference import Trajectory
@@ -28,9 +29,10 @@ def run(args):
     x, y = load_split(args.data, "train", case.protocol)
     departures = frozenset(case.departures)
     threads = confine(case.device, args.threads)
-    backend = load_class(case.backend)(case.protocol, departures, case.device, threads)
     weights = start.weights_for(case.protocol, departures)
-    found = measure(case, backend, weights, Trajectory.load(args.reference), x, y, start.order[0])
+    with hold_device(case.device):
+        backend = load_class(case.backend)(case.protocol, departures, case.device, threads)
+        found = measure(case, backend, weights, Trajectory.load(args.reference), x, y, start.order[0])
     parity = Parity(
         case=case.name,
         backend=case.backend,

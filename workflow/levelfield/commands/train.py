@@ -9,6 +9,7 @@ from pathlib import Path
 from levelfield.backends import confine
 from levelfield.errors import UserError
 from levelfield.images import digest_in_use
+from levelfield.measure.hold import hold_device
 from levelfield.protocol import Case
 from levelfield.records import write_json
 
@@ -19,8 +20,11 @@ def arguments(parser):
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
-    parser.add_argument("--parity", type=Path, nargs="?", metavar="JSON", help="parity/<case>.json: a case that failed it is not timed")
+    parser.add_argument(
+        "--parity", type=Path, nargs="?", metavar="JSON", help="parity/<case>.json: a case that failed it is not timed"
+    )
     parser.add_argument("--threads", type=int, required=True, help="threads the run may use, at most as many as there are CPUs")
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="where the calibrations of machines are kept")
     parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
@@ -57,7 +61,8 @@ def train_case(args, case: Case) -> None:
     threads = confine(case.device, args.threads)
     from levelfield.train import train
 
-    train(args.study, case, args.seed, args.data, args.start, threads, args.out, image)
+    with hold_device(case.device) as gpu:
+        train(args.study, case, args.seed, args.data, args.start, threads, args.out, image, gpu, args.calibration)
 
 
 def refuse_unproven(parity: dict) -> None:

@@ -13,6 +13,7 @@ from statistics import mean, median
 from levelfield.measure import gpu
 
 INTERVAL_SECONDS = 0.01
+ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,46 +38,46 @@ class GpuUse:
 
 
 class Sampler:
-    """Watches the GPU for a block: `with Sampler(gpu.uuid) as sampler: …`, then `sampler.use`.
+    """Watches a GPU from its making until `stop`, in a process that ends with this one.
 
-    Enter it before the framework is imported, so that the GPU's memory before the run is known. `use` is None where the
-    sampler died or does not answer: a peak that was not watched to the end is no peak.
+    uuid: the GPU; None watches nothing. To be made before the framework is imported, so that the memory in use before the
+    run is known.
     """
 
-    def __init__(self, uuid: str):
-        self._uuid = uuid
-        self.use: GpuUse | None = None
-
-    def __enter__(self) -> "Sampler":
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self._uuid, str(os.getpid())],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self._process.stdout.readline()
-        return self
+    def __init__(self, uuid: str | None):
+        self._process = None
+        if uuid is not None:
+            command = [sys.executable, "-m", __name__, uuid, str(os.getpid())]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._process.stdout.readline()  # it has read the memory in use
 
     def reset(self) -> None:
-        """Forgets what was seen so far: called at the start of training."""
+        """Forgets what was seen so far: to be called at the start of training."""
         self._write("reset\n")
 
-    def _write(self, line: str) -> None:
-        try:
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the sampler died: its missing answer tells so at the end
-
-    def __exit__(self, *_) -> None:
+    def stop(self) -> GpuUse | None:
+        """What was seen; None where the sampler died or does not answer: a peak not watched to the end is no peak."""
+        if self._process is None:
+            return None
         self._write("stop\n")
         try:
-            answer, _ = self._process.communicate(timeout=5)
+            answer, _ = self._process.communicate(timeout=ANSWER_SECONDS)
         except (subprocess.TimeoutExpired, BrokenPipeError):
             self._process.kill()
             self._process.wait()
-            return
-        if self._process.returncode == 0 and answer:
-            values = json.loads(answer)
-            self.use = GpuUse(**values | {"throttle_reasons": tuple(values["throttle_reasons"])})
+            return None
+        if self._process.returncode != 0 or not answer:
+            return None
+        values = json.loads(answer)
+        return GpuUse(**values | {"throttle_reasons": tuple(values["throttle_reasons"])})
+
+    def _write(self, line: str) -> None:
+        try:
+            if self._process is not None:
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died, and its missing answer tells so at the end
 
 
 class Record:
