@@ -91,7 +91,11 @@ def run_columns() -> dict[str, pa.DataType]:
     identity = {name: _arrow(own.pop(name)) for name in ("study", "case", "backend", "departures", "seed")}
     for name in NESTED:
         own.pop(name)
-    columns = identity | {"status": pa.string(), "error": pa.string(), "seconds_to_target": pa.float64()} | {name: _arrow(hint) for name, hint in own.items()}
+    columns = (
+        identity
+        | {"status": pa.string(), "error": pa.string(), "seconds_to_target": pa.float64()}
+        | {name: _arrow(hint) for name, hint in own.items()}
+    )
     for model, prefix in ((Protocol, "protocol_"), (Machine, ""), (Times, ""), (Memory, ""), (Latency, "latency_")):
         columns |= {prefix + name: _arrow(hint) for name, hint in get_type_hints(model).items()}
     return columns

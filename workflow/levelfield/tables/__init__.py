@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from levelfield.figures.results import Results
+from levelfield.results import Results
 from levelfield.tables import compared, learning, proof, speed
 from levelfield.tables.table import Table
 

@@ -4,8 +4,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from levelfield.figures.results import Results
 from levelfield.protocol import Case
+from levelfield.results import Results
 from levelfield.statistics import (
     NOT_ENOUGH,
     Estimate,
@@ -31,7 +31,7 @@ def comparisons(results: Results) -> Table | None:
             continue
         if found.first["epoch_seconds"].mean() > found.second["epoch_seconds"].mean():
             found = Pairs(found.second, found.first, found.warning)
-        rows.append(_compared(found, results.study.equivalence_margin))
+        rows.append(_compared(found, first.matched, results.study.equivalence_margin))
     if not rows:
         return None
     data = pd.DataFrame(rows)
@@ -65,7 +65,7 @@ def comparable(first: Case, second: Case) -> bool:
     return (first.matched and second.matched) or (not first.matched and not second.matched and first.backend != second.backend)
 
 
-def _compared(found: Pairs, margin: float) -> dict:
+def _compared(found: Pairs, matched: bool, margin: float) -> dict:
     first, second = found.first, found.second
     speed = ratio(second["epoch_seconds"], first["epoch_seconds"])
     accuracy = difference(first["validation_accuracy"], second["validation_accuracy"])
@@ -74,6 +74,7 @@ def _compared(found: Pairs, margin: float) -> dict:
         "against": second["case"].iloc[0],
         "machine": ", ".join(sorted(set(first["machine"]))),
     }
+    row |= {"matched": matched}
     row |= {"pairs": speed.pairs, "speed": speed.value, "speed_low": speed.low, "speed_high": speed.high, "speed_p": speed.p}
     row |= {"accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
     row |= {"accuracy_p": accuracy.p}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from levelfield.figures.results import Results
+from levelfield.results import Results
 
 MEMORY = ["host_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
 LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
@@ -12,7 +12,7 @@ LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
     """The GPU model that each run used, or its processor and threads."""
-    processor = runs["cpu"] + ", " + runs["threads"].map("{:.0f}".format) + " threads"
+    processor = runs["cpu"] + ", " + runs["threads"].map("{:.0f}".format).astype(str) + " threads"
     return runs["gpu"].where(runs["device"] == "cuda", processor)
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from levelfield import article
-from levelfield.figures.results import Results
+from levelfield.results import Results
 from levelfield.tables.groups import by_seeds
 from levelfield.tables.table import Table, number, spread
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from levelfield.figures.results import Results
 from levelfield.outcomes import BrokenRecord, read_parity
 from levelfield.parity import Parity
+from levelfield.results import Results
 from levelfield.start import parameters as expected
 from levelfield.tables.groups import finished
 from levelfield.tables.table import Table

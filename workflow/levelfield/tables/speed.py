@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from levelfield.figures.results import Results
 from levelfield.outcomes import STATUS, BrokenRecord, read_parity
+from levelfield.results import Results
 from levelfield.statistics import NOT_ENOUGH, ratio, time_to_target
 from levelfield.tables.groups import MEMORY, by_seeds, finished, pairs
 from levelfield.tables.table import Table, number, spread
