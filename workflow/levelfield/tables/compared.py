@@ -27,9 +27,10 @@ def comparisons(results: Results) -> Table | None:
         if not comparable(first, second):
             continue
         found = pairs(runs, first.name, second.name)
-        if ratio(found.first["epoch_seconds"], found.second["epoch_seconds"]).value is None:
+        times = ratio(found.first["epoch_seconds"], found.second["epoch_seconds"])
+        if times.value is None:
             continue
-        if found.first["epoch_seconds"].mean() > found.second["epoch_seconds"].mean():
+        if times.value > 1:
             found = Pairs(found.second, found.first, found.warning)
         rows.append(_compared(found, first.matched, results.study.equivalence_margin))
     if not rows:

@@ -6,7 +6,7 @@ from levelfield.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.results import Results
 from levelfield.statistics import NOT_ENOUGH, ratio, time_to_target
 from levelfield.tables.groups import MEMORY, by_seeds, finished, pairs
-from levelfield.tables.table import Table, number, spread
+from levelfield.tables.table import Table, number, second_digits, spread
 
 LEADER = ["epoch_seconds", "sequences_per_second", "validation_accuracy", "host_peak_bytes", "nvml_peak_bytes"]
 TIMES = ["import_seconds", "build_seconds", "warm_up_seconds", "process_seconds"]
@@ -15,31 +15,37 @@ EPOCH = ["epoch_seconds", "validation_seconds", "sequences_per_second", "tokens_
 
 
 def leaderboard(results: Results) -> Table:
-    """A row each case and machine: the fastest first, then cases with departures, then those without a finished run."""
+    """A row each case and machine: the fastest first, then cases with departures, then those without a finished run.
+
+    Rows of one machine and of one protocol stand together, since no others may be compared.
+    """
     runs = finished(results)
     board = by_seeds(runs, ["case", "machine"], LEADER)
     protocols = {case.name: case.protocol for case in results.study.expanded}
     board = board.merge(_outcomes(results), on="case", how="outer")
     board["protocol"] = board["case"].map(lambda case: list(dict.fromkeys(protocols.values())).index(protocols[case]))
     board["matched"] = board["departures"] == ""
+    board["unfinished"] = board["epoch_seconds"].isna()
     board = board.sort_values(
-        ["matched", "epoch_seconds", "case"], ascending=[False, True, True], na_position="last", ignore_index=True
+        ["unfinished", "matched", "machine", "protocol", "epoch_seconds"],
+        ascending=[True, False, True, True, True],
+        ignore_index=True,
     )
-    board = board.sort_values("epoch_seconds", key=lambda seconds: seconds.isna(), kind="stable", ignore_index=True)
     board[["target_reached", "seconds_to_target"]] = [_target(runs, row.case, row.machine) for row in board.itertuples()]
     board["target_reached"] = board["target_reached"].astype(int)
     fastest = board[board["matched"]].groupby(["protocol", "machine"])["case"].first()
     found = [_against(runs, row, fastest.get((row.protocol, row.machine))) for row in board.itertuples()]
     board[["fastest", "times_fastest", "times_fastest_low", "times_fastest_high"]] = found
-    board = board.drop(columns=["protocol", "matched"])
+    board = board.drop(columns=["protocol", "matched", "unfinished"])
+    digits = second_digits(board["epoch_seconds"])
     shown = pd.DataFrame(
         {
             "case": board["case"],
-            "seconds an epoch": [spread(r.epoch_seconds, r.epoch_seconds_sd, 1) for r in board.itertuples()],
+            "seconds an epoch": [spread(r.epoch_seconds, r.epoch_seconds_sd, digits) for r in board.itertuples()],
             "time, fastest = 1": [_times(r) for r in board.itertuples()],
             "sequences/s": [number(value, 0) for value in board["sequences_per_second"]],
             "validation accuracy": [spread(r.validation_accuracy, r.validation_accuracy_sd, 4) for r in board.itertuples()],
-            f"seconds to {results.study.target_accuracy:g}": [_reached(r) for r in board.itertuples()],
+            f"seconds to {results.study.target_accuracy:g}": [_reached(r, digits) for r in board.itertuples()],
             "peak memory, GB": [_memory(r) for r in board.itertuples()],
             "parity": board["parity"],
             "seeds": [f"{r.finished} of {r.planned}" for r in board.itertuples()],
@@ -107,11 +113,11 @@ def _times(row) -> str:
     return f"{row.times_fastest:.2f} [{row.times_fastest_low:.2f}, {row.times_fastest_high:.2f}]"
 
 
-def _reached(row) -> str:
+def _reached(row, digits: int) -> str:
     if not row.finished:
         return ""
     share = "" if row.target_reached == row.finished else f"{row.target_reached} of {row.finished} got there"
-    return ", ".join(part for part in (number(row.seconds_to_target, 1), share) if part)
+    return ", ".join(part for part in (number(row.seconds_to_target, digits), share) if part)
 
 
 def _memory(row) -> str:
@@ -135,13 +141,13 @@ def performance(results: Results) -> Table:
     figures = [*EPOCH, *TIMES, *LATENCY, *MEMORY]
     data = by_seeds(finished(results), ["case", "machine"], figures)
     columns = {
-        "train, s an epoch": ("epoch_seconds", 1, 1),
-        "validation, s": ("validation_seconds", 1, 1),
+        "train, s an epoch": ("epoch_seconds", second_digits(data["epoch_seconds"]), 1),
+        "validation, s": ("validation_seconds", second_digits(data["validation_seconds"]), 1),
         "sequences/s": ("sequences_per_second", 1, 1),
         "warm-up, s": ("warm_up_seconds", 1, 1),
         "import and build, s": (None, 1, 1),
-        "step p50, ms": ("latency_p50_seconds", 1, 1e3),
-        "step p99, ms": ("latency_p99_seconds", 1, 1e3),
+        "step p50, ms": ("latency_p50_seconds", second_digits(1e3 * data["latency_p50_seconds"]), 1e3),
+        "step p99, ms": ("latency_p99_seconds", second_digits(1e3 * data["latency_p50_seconds"]), 1e3),
         "host peak, GB": ("host_peak_bytes", 2, 1e-9),
         "GPU allocated, GB": ("allocated_peak_bytes", 2, 1e-9),
         "GPU by NVML, GB": ("nvml_peak_bytes", 2, 1e-9),

@@ -85,6 +85,12 @@ def spread(mean: float, deviation: float, digits: int, scale: float = 1.0) -> st
     return text if pd.isna(deviation) else f"{text} ± {deviation * scale:,.{digits}f}"
 
 
+def second_digits(values: pd.Series) -> int:
+    """Decimals that leave three digits of the shortest time: 94.6, 3.21, 0.512 seconds."""
+    shortest = values.min()
+    return 1 if not shortest < 10 else 2 if shortest >= 1 else 3
+
+
 def number(value: float, digits: int, scale: float = 1.0) -> str:
     """A figure, or nothing where nothing was measured."""
     return "" if pd.isna(value) else f"{value * scale:,.{digits}f}"
