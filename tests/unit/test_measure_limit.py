@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from levelfield.measure import limit
+from levelfield.measure import calibrate, kernels, limit
 from levelfield.protocol import Protocol
 
 
@@ -88,3 +88,33 @@ def test_shares_are_of_the_runs_own_step():
     assert found["operations_per_second"] == 320 * 235_930_368
     assert found["share_of_limit"] == pytest.approx(320 * 235_930_368 / 1e11)
     assert found["share_of_cudnn"] == pytest.approx(0.4)
+
+
+def test_this_machine_is_calibrated_once_and_again_only_while_it_is_restless(tmp_path, monkeypatch):
+    found = calibrate.of_this_machine(tmp_path, Protocol(), 1, None)
+    assert 1e8 < found.products_per_second["float32"] < 1e13 and 1e8 < found.bytes_per_second < 1e13
+    path = tmp_path / f"{calibrate.machine_key(1, None)}.json"
+    calibrate.write_json(path, calibration(threads=1))
+    assert calibrate.of_this_machine(tmp_path, Protocol(), 1, None) == calibration(threads=1)
+    calibrate.write_json(path, calibration(threads=1, warning="other work", bytes_per_second=1e15))
+    again = calibrate.of_this_machine(tmp_path, Protocol(), 1, None)
+    assert again.library != "NumPy" and again.bytes_per_second == 1e15
+
+
+TENSORFLOW_GPU = ["StatefulPartitionedCall/model/lstm/CudnnRNNV3:CudnnRNNV3", "Iterator::Root::Prefetch"]
+TORCH_GPU = ["aten::_cudnn_rnn", "CudnnRnnBackward0", "void RNN_blockPersist_fp_LSTM<float, float, 64>(int)", "aten::mm"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "told", "verdict"),
+    [
+        (["aten::mkldnn_rnn_layer_backward", "MkldnnRnnLayerBackward0"], ["aten::mkldnn_rnn_layer_backward"], "oneDNN"),
+        (TORCH_GPU, ["RNN_blockPersist_fp_LSTM", "aten::_cudnn_rnn"], "cuDNN"),
+        (TENSORFLOW_GPU, ["CudnnRNNV3"], "cuDNN"),
+        (["$lstm.py:5 f", "while.12", "dot.3"], ["while"], "not fused"),
+        ([], [], None),
+    ],
+)
+def test_the_lstm_kernel_is_read_off_a_profile(profile, told, verdict):
+    assert kernels.of_lstm(profile) == told
+    assert kernels.verdict(profile) == verdict

@@ -11,7 +11,7 @@ from levelfield.backends.base import Backend, evaluate
 from levelfield.commit import commit
 from levelfield.data.arrays import load_description, load_split
 from levelfield.errors import UserError
-from levelfield.measure import calibrate, environment, host, limit, summary
+from levelfield.measure import calibrate, environment, host, kernels, limit, summary
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy, source
 from levelfield.measure.gpu import Gpu
@@ -94,7 +94,7 @@ def train(
     memory = summary.memory(backend, used, use)
     trained = backend.weights()  # before the probe trains on
     latency = probe(backend, x_train, y_train, protocol.batch_size / training.sequences_per_second)
-    kernels = backend.kernels(x_train[: protocol.batch_size], y_train[: protocol.batch_size])
+    profile = backend.kernels(x_train[: protocol.batch_size], y_train[: protocol.batch_size])
     calibration = calibrate.of_this_machine(calibrations, protocol, threads, used) if calibrations else None
     epochs = training.epochs
 
@@ -126,10 +126,11 @@ def train(
         ),
         memory=memory,
         latency=latency,
-        kernels=kernels,
+        kernels=kernels.of_lstm(profile),
         checks=checks(training.steps) | summary.time_checks(training.pauses, training.waited_seconds, latency),
         measurements={
             "start_up_seconds": age - importing.seconds - warming.seconds if age else None,
+            "lstm_kernel": kernels.verdict(profile),
             **summary.step_measurements(training.pauses, latency),
             **summary.gpu_measurements(use if used else None),
             **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None)),

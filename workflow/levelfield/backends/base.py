@@ -117,7 +117,7 @@ class Backend(ABC):
         return None, None
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
-        """Names of the LSTM kernels of one training step, from a profile; empty where the framework cannot tell."""
+        """Names of the operations and kernels of one training step on (x, y), from a profile; empty where there is none."""
         return []
 
 

@@ -3,7 +3,10 @@
 On a GPU both LSTM layers are one call of the cuDNN LSTM (`jax.experimental.rnn`), elsewhere a `lax.scan` a direction.
 """
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jax
 import numpy as np
@@ -104,6 +107,15 @@ def adam(protocol: Protocol, departures: frozenset[str]) -> optax.GradientTransf
     return optax.chain(optax.clip_by_global_norm(CLIP_NORM), update) if "clip-norm" in departures else update
 
 
+def profiled(work: Callable[[], object]) -> list[str]:
+    """Names of the operations and GPU kernels that `work` ran."""
+    with TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            work()
+        profiles = [jax.profiler.ProfileData.from_file(str(file)) for file in Path(folder).rglob("*.xplane.pb")]
+    return sorted({event.name for p in profiles for plane in p.planes for line in plane.lines for event in line.events})
+
+
 class Jax(Backend):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         if device == "cpu":
@@ -189,3 +201,6 @@ class Jax(Backend):
             return None, None
         found = jax.devices()[0].memory_stats()
         return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
+
+    def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
+        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))

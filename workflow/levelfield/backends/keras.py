@@ -4,6 +4,9 @@ Which of the three is chosen by `KERAS_BACKEND`, set before the import by the re
 """
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -16,10 +19,24 @@ from levelfield.start import shapes
 ON = keras.backend.backend()
 if ON == "tensorflow":
     import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    def profiled(work: Callable[[], object]) -> list[str]:
+        """Names of the operations and GPU kernels that `work` ran."""
+        with TemporaryDirectory() as folder:
+            with tf.profiler.experimental.Profile(folder):
+                work()
+            profiles = [xplane_pb2.XSpace.FromString(file.read_bytes()) for file in Path(folder).rglob("*.xplane.pb")]
+        return sorted({event.name for p in profiles for plane in p.planes for event in plane.event_metadata.values()})
+
 elif ON == "jax":
     import jax
+
+    from levelfield.backends.jax import profiled
 elif ON == "torch":
     import torch
+
+    from levelfield.backends.torch import profiled
 
 CLIP_NORM = 5.0
 CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
@@ -257,3 +274,6 @@ class Keras(Backend):
             found = jax.devices()[0].memory_stats()
             return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+
+    def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
+        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))

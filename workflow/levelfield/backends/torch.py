@@ -1,5 +1,7 @@
 """PyTorch: an `nn.Module`, a training loop, Adam."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -35,6 +37,13 @@ class Model(nn.Module):
         if self.tanh:
             features = torch.tanh(features)
         return self.dense(features).squeeze(1)
+
+
+def profiled(work: Callable[[], object]) -> list[str]:
+    """Names of the operations and GPU kernels that `work` ran."""
+    with torch.profiler.profile() as profile:
+        work()
+    return sorted({event.key for event in profile.key_averages()})
 
 
 class Torch(Backend):
@@ -187,6 +196,9 @@ class Torch(Backend):
         if self.device == "cpu":
             return None, None
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+
+    def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
+        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))
 
 
 class TorchCompile(Torch):

@@ -22,6 +22,7 @@ from levelfield.measure.clock import Stopwatch
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.host import cpu_model
 from levelfield.measure.limit import Calibration, cudnn_key
+from levelfield.measure.noise import Restlessness
 from levelfield.protocol import Protocol
 from levelfield.records import write_json
 
@@ -34,14 +35,14 @@ REPEATS = 7
 
 
 def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | None) -> Calibration | None:
-    """The calibration kept in `folder` for this machine, made first where there is none for the protocol.
+    """The calibration kept in `folder` for this machine, made first where there is none for the protocol or no calm one.
 
     gpu: the GPU that the run used; the measuring process sees it through CUDA_VISIBLE_DEVICES. None on a GPU without
     PyTorch, and where the measurement failed.
     """
     path = folder / f"{machine_key(threads, gpu)}.json"
     found = read(path)
-    if found and (gpu is None or cudnn_key(protocol) in found.cudnn_step_seconds):
+    if found and not found.warning and (gpu is None or cudnn_key(protocol) in found.cudnn_step_seconds):
         return found
     if gpu and find_spec("torch") is None:
         return None
@@ -64,22 +65,26 @@ def read(path: Path) -> Calibration | None:
 
 
 def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol) -> Calibration:
-    """Measures and writes `path`; times of bare cuDNN LSTMs that stand there already are kept. The BLAS's number of threads
-    is the process's own affair: see `commands/calibrate.py`."""
+    """Measures and writes `path`. Of what stands there already the higher rates are kept, and times of other bare cuDNN
+    LSTMs. The BLAS's number of threads is the process's own affair: see `commands/calibrate.py`."""
     before = read(path)
     cudnn = dict(before.cudnn_step_seconds) if before else {}
-    if gpu:
-        import torch
+    with Restlessness() as rest:
+        if gpu:
+            import torch
 
-        library = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-        products, copied = gpu_products(), gpu_copy()
-        cudnn[cudnn_key(protocol)] = cudnn_step(protocol)
-    else:
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        library = f"NumPy {np.__version__}, {blas['name']} {blas['version']}"
-        products, copied = cpu_products(), cpu_copy(threads)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    found = Calibration(socket.gethostname(), cpu_model(), threads, gpu, now, library, products, copied, cudnn)
+            library = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+            products, copied = gpu_products(), gpu_copy()
+            cudnn[cudnn_key(protocol)] = cudnn_step(protocol)
+        else:
+            blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+            library = f"NumPy {np.__version__}, {blas['name']} {blas['version']}"
+            products, copied = cpu_products(), cpu_copy(threads)
+    if before:
+        products = {name: max(rate, before.products_per_second.get(name, 0.0)) for name, rate in products.items()}
+        copied = max(copied, before.bytes_per_second)
+    now, warning = datetime.now(UTC).isoformat(timespec="seconds"), rest.measurements()["noise_warning"]
+    found = Calibration(socket.gethostname(), cpu_model(), threads, gpu, now, library, products, copied, cudnn, warning)
     write_json(path, found)
     return found
 

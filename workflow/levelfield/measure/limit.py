@@ -33,6 +33,8 @@ class Calibration:
     moments (33 MB), so that a cache that holds those is credited for it."""
     cudnn_step_seconds: dict[str, float]
     """Forward and backward pass of the bare cuDNN LSTM, both layers, under `cudnn_key`; empty without a GPU."""
+    warning: str | None = None
+    """Why the machine was too restless to tell; the next run then measures again, and the higher rate stands."""
 
 
 def forward_operations(protocol: Protocol) -> int:
