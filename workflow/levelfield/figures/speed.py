@@ -111,7 +111,7 @@ def time(results: Results, look: Look) -> alt.Chart:
     bars = alt.Chart(long.round(3)).transform_filter(SHOWN).mark_bar(height={"band": 0.7}).encode(
         y,
         _axis("seconds", "seconds of wall time of one run", totals["total"].max()),
-        alt.Color("part:N", scale=alt.Scale(domain=names, range=list(PART_COLOURS)), legend=alt.Legend(title=None, orient="top", columns=6)),
+        alt.Color("part:N", scale=alt.Scale(domain=names, range=list(PART_COLOURS)), legend=alt.Legend(title=None, **({} if look.page else {"columns": 6}))),
         alt.Order("place:O"),
         [alt.Tooltip("case:N"), alt.Tooltip("part:N"), alt.Tooltip("seconds:Q", format=",.1f")],
     )  # fmt: skip

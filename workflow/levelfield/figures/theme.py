@@ -58,7 +58,7 @@ def config(palette: Palette) -> dict:
         "legend": {
             "labelColor": palette.text, "titleColor": palette.faint, "labelFontSize": 12, "titleFontSize": 12,
             "titleFontWeight": 400, "orient": "top", "columns": 4, "labelLimit": 300, "symbolStrokeWidth": 2.5, "symbolSize": 140,
-            "symbolOpacity": 1,
+            "symbolOpacity": 1, "symbolBaseFillColor": palette.text, "symbolBaseStrokeColor": palette.text,
         },
         "header": {"labelColor": palette.text, "titleColor": palette.text, "labelFontSize": 12.5},
         "text": {"color": palette.text, "fontSize": 12},
@@ -88,7 +88,8 @@ class Look:
         """
         chart = chart.add_params(alt.param(name=HIDDEN, value=[]))
         if self.page:
-            return chart.properties(usermeta={"title": title, "caption": subtitle, "values": values})
+            fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+            return chart.properties(autosize=fit, usermeta={"title": title, "caption": subtitle, "values": values})
         return chart.properties(title=alt.TitleParams(title, subtitle=subtitle.split("\n")), padding=14)
 
 

@@ -21,6 +21,8 @@ class Chart:
     caption: str
     values: str
     spec: dict
+    wide: bool = False
+    """Whether it scrolls sideways on a phone rather than shrinks."""
 
 
 @dataclass
@@ -36,12 +38,12 @@ class Section:
     """Tables for who wants to know more: closed at first."""
 
 
-def _chart(identity: str, made: alt.Chart | None) -> list[Chart]:
+def _chart(identity: str, made: alt.Chart | None, wide: bool = False) -> list[Chart]:
     if made is None:
         return []
     spec = made.to_dict()
     told = spec.pop("usermeta")
-    return [Chart(identity, told["title"], told["caption"].partition("\n")[2], told["values"], spec)]
+    return [Chart(identity, told["title"], told["caption"].partition("\n")[2], told["values"], spec, wide)]
 
 
 def _panel(identity: str, title: str, caption: str, made: alt.Chart) -> Chart:
@@ -114,7 +116,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             "parity", "Parity",
             "Before anything was timed, each case had to compute the same function, gradient and update as a float64 reference, "
             "from the same start, within these bounds.",
-            charts=_chart("parity-chart", proof.parity(results, PAGE)), folded=chosen("parity", "gradients"),
+            charts=_chart("parity-chart", proof.parity(results, PAGE), wide=True), folded=chosen("parity", "gradients"),
         ),
         Section(
             "departures", "What each departure is worth",

@@ -30,8 +30,8 @@ def measured_on(results: Results) -> str:
     protocol, seeds = results.study.protocol, results.finished["seed"].nunique()
     machines = " and ".join(results.machines) or "no machine yet"
     return (
-        f"Measured on {machines}, with {results.data['corpus']} ({results.data['train_sequences']:,} training and "
-        f"{results.data['validation_sequences']:,} validation sequences), {protocol.epochs} "
+        f"Measured on {machines}, with {results.data['train_sequences']:,} training and {results.data['validation_sequences']:,} "
+        f"validation sequences of {results.data['corpus']}, {protocol.epochs} "
         f"{'epoch' if protocol.epochs == 1 else 'epochs'}, {seeds} {'seed' if seeds == 1 else 'seeds'}. "
         "For each seed every case starts from the same initial weights and sees the same batches in the same order."
     )
