@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -24,15 +25,17 @@ def run(args):
         raise UserError(f"no case {args.case!r} in {args.folder}; there are {', '.join(cases)}")
     if args.seed is not None and args.seed not in study.seeds:
         raise UserError(f"no seed {args.seed} in {args.folder}; there are {', '.join(map(str, study.seeds))}")
-    grid = Grid("case", "seed", "status", "started", "train seconds", "validation accuracy", "error")
+    grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("case", "seed", "status", "train seconds", "validation accuracy", "error"):
+        grid.add_column(heading, no_wrap=heading in ("case", "status"))
     for case, seed, status, error, record in outcomes(args.folder, study):
         asked = ((args.case, case.name), (args.seed, seed), (args.status, status))
         if any(wanted not in (None, found) for wanted, found in asked):
             continue
-        figures = ["", "", ""]
+        figures = ["", ""]
         if record:
             accuracy = record.epochs[-1].validation_accuracy
-            figures = [record.run.started, f"{record.run.times.train_seconds:.1f}", f"{accuracy:.4f}"]
+            figures = [f"{record.run.times.train_seconds:.1f}", f"{accuracy:.4f}"]
         grid.add_row(*map(Text, [case.name, str(seed), status, *figures, error or ""]))
     Console(highlight=False).print(grid)
     print(f"{grid.row_count} of {len(study.runs)} runs; each in {args.folder / 'runs'}/<case>/seed-<seed>/")

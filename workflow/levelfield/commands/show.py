@@ -11,7 +11,7 @@ from levelfield.report.verdict import measured_on, verdict
 from levelfield.results import Results
 from levelfield.tables import make_tables
 
-COLUMNS = ("case", "machine", "seconds an epoch", "time, fastest = 1", "validation accuracy", "seeds", "not finished")
+COLUMNS = ("case", "machine", "seconds an epoch", "time, fastest = 1", "validation accuracy", "seeds", "remarks")
 """Of the leaderboard, those that fit in 80 columns; the last one stands below, line by line."""
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from levelfield.collect import run_columns
 from levelfield.results import Results
 
 MEMORY = ["host_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
@@ -34,6 +35,12 @@ def by_seeds(rows: pd.DataFrame, keys: list[str], figures: list[str]) -> pd.Data
     found = found[[name for figure in figures for name in (figure, f"{figure}_sd")]]
     found.insert(0, "seeds", groups["seed"].nunique())
     return found.reset_index()
+
+
+def measurements(results: Results) -> list[str]:
+    """The further figures that the runs of this study took: numbers that are no field of a record."""
+    own = results.runs.drop(columns=[name for name in run_columns() if name in results.runs])
+    return list(own.select_dtypes("number").dropna(axis=1, how="all").columns)
 
 
 @dataclass(frozen=True)

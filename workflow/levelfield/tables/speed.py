@@ -1,11 +1,14 @@
 """Tables of time: the leaderboard, and the performance table with everything that was measured."""
 
+import json
+
 import pandas as pd
+from scipy.stats import gmean
 
 from levelfield.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.results import Results
 from levelfield.statistics import NOT_ENOUGH, ratio, time_to_target
-from levelfield.tables.groups import MEMORY, by_seeds, finished, pairs
+from levelfield.tables.groups import MEMORY, by_seeds, finished, measurements, pairs
 from levelfield.tables.table import Table, number, second_digits, spread
 
 LEADER = ["epoch_seconds", "sequences_per_second", "validation_accuracy", "host_peak_bytes", "nvml_peak_bytes"]
@@ -21,13 +24,15 @@ def leaderboard(results: Results) -> Table:
     """
     runs = finished(results)
     board = by_seeds(runs, ["case", "machine"], LEADER)
+    typical = runs.groupby(["case", "machine"], sort=False)["epoch_seconds"].apply(gmean)  # as ratios by seed average
+    board["typical"] = typical.to_numpy()
     protocols = {case.name: case.protocol for case in results.study.expanded}
     board = board.merge(_outcomes(results), on="case", how="outer")
     board["protocol"] = board["case"].map(lambda case: list(dict.fromkeys(protocols.values())).index(protocols[case]))
     board["matched"] = board["departures"] == ""
     board["unfinished"] = board["epoch_seconds"].isna()
     board = board.sort_values(
-        ["unfinished", "matched", "machine", "protocol", "epoch_seconds"],
+        ["unfinished", "matched", "machine", "protocol", "typical"],
         ascending=[True, False, True, True, True],
         ignore_index=True,
     )
@@ -36,7 +41,7 @@ def leaderboard(results: Results) -> Table:
     fastest = board[board["matched"]].groupby(["protocol", "machine"])["case"].first()
     found = [_against(runs, row, fastest.get((row.protocol, row.machine))) for row in board.itertuples()]
     board[["fastest", "times_fastest", "times_fastest_low", "times_fastest_high"]] = found
-    board = board.drop(columns=["protocol", "matched", "unfinished"])
+    board = board.drop(columns=["protocol", "matched", "unfinished", "typical"])
     digits = second_digits(board["epoch_seconds"])
     shown = pd.DataFrame(
         {
@@ -49,7 +54,7 @@ def leaderboard(results: Results) -> Table:
             "peak memory, GB": [_memory(r) for r in board.itertuples()],
             "parity": board["parity"],
             "seeds": [f"{r.finished} of {r.planned}" for r in board.itertuples()],
-            "not finished": [_unfinished(r) for r in board.itertuples()],
+            "remarks": [_remarks(r) for r in board.itertuples()],
         }
     )
     if len(results.machines) > 1:
@@ -72,8 +77,21 @@ def _outcomes(results: Results) -> pd.DataFrame:
         counts = {status.replace("-", "_"): int((runs["status"] == status).sum()) for status in STATUS}
         errors = runs["error"].dropna()
         row = {"case": case, "departures": runs["departures"].iloc[0], "parity": _parity(results, case), "planned": len(runs)}
-        rows.append(row | counts | {"error": errors.iloc[0] if len(errors) else None})
+        row |= counts | {"error": errors.iloc[0] if len(errors) else None}
+        rows.append(row | {"missed_checks": _missed_checks(runs), "noise": _noise(runs)})
     return pd.DataFrame(rows)
+
+
+def _missed_checks(runs: pd.DataFrame) -> str:
+    """The checks that some run of a case did not pass: such a run is shown, and its figures are in doubt."""
+    missed = [name for checks in runs["checks"].dropna() for name, held in json.loads(checks).items() if not held]
+    return ", ".join(f"{name} ({missed.count(name)})" for name in dict.fromkeys(missed))
+
+
+def _noise(runs: pd.DataFrame) -> str:
+    """In how many runs the machine was restless, and what the first of them says."""
+    warnings = runs["noise_warning"].dropna() if "noise_warning" in runs else pd.Series(dtype=object)
+    return f"{len(warnings)} noisy: {warnings.iloc[0]}" if len(warnings) else ""
 
 
 def _parity(results: Results, case: str) -> str:
@@ -125,10 +143,13 @@ def _memory(row) -> str:
     return host if pd.isna(row.nvml_peak_bytes) else f"{host} + {number(row.nvml_peak_bytes, 2, 1e-9)} GPU"
 
 
-def _unfinished(row) -> str:
+def _remarks(row) -> str:
+    """What did not finish, and what speaks against the figures of what did."""
     words = {"failed": row.failed, "missing": row.missing, "failed parity": row.failed_parity}
     found = ", ".join(f"{count} {word}" for word, count in words.items() if count)
-    return f"{found}: {_short(row.error)}" if isinstance(row.error, str) else found
+    found = f"{found}: {_short(row.error)}" if isinstance(row.error, str) else found
+    missed = f"checks missed: {row.missed_checks}" if row.missed_checks else ""
+    return "; ".join(part for part in (found, missed, row.noise) if part)
 
 
 def _short(text: str) -> str:
@@ -139,7 +160,10 @@ def _short(text: str) -> str:
 def performance(results: Results) -> Table:
     """Everything that was timed or counted, a row each case and machine; empty where it was not measured."""
     figures = [*EPOCH, *TIMES, *LATENCY, *MEMORY]
-    data = by_seeds(finished(results), ["case", "machine"], figures)
+    runs = finished(results)
+    data = by_seeds(runs, ["case", "machine"], [*figures, *measurements(results)])
+    kernels = runs.groupby(["case", "machine"], sort=False)["lstm_kernel"].first() if "lstm_kernel" in runs else None
+    data["lstm_kernel"] = None if kernels is None else kernels.to_numpy()
     columns = {
         "train, s an epoch": ("epoch_seconds", second_digits(data["epoch_seconds"]), 1),
         "validation, s": ("validation_seconds", second_digits(data["validation_seconds"]), 1),
@@ -152,17 +176,22 @@ def performance(results: Results) -> Table:
         "GPU allocated, GB": ("allocated_peak_bytes", 2, 1e-9),
         "GPU by NVML, GB": ("nvml_peak_bytes", 2, 1e-9),
         "energy, J an epoch": ("energy_joules_per_epoch", 0, 1),
+        "share of the machine's limit": ("share_of_limit", 2, 1),
         "whole process, s": ("process_seconds", 1, 1),
     }
     shown = {"case": data["case"]}
     if len(results.machines) > 1:
         shown["machine"] = data["machine"]
     for heading, (name, digits, scale) in columns.items():
+        if name is not None and name not in data:
+            continue
         if name is None:
             shown[heading] = [number(total, digits, scale) for total in data["import_seconds"] + data["build_seconds"]]
         else:
             cells = zip(data[name], data[f"{name}_sd"], strict=True)
             shown[heading] = [spread(mean, deviation, digits, scale) for mean, deviation in cells]
+    if data["lstm_kernel"].notna().any():
+        shown["LSTM kernel"] = data["lstm_kernel"].fillna("")
     shown["seeds"] = data["seeds"]
     notes = [
         "Mean ± standard deviation over the seeds that finished; empty: not measured. Train, validation and throughput: mean of "
