@@ -62,6 +62,9 @@ class Containers:
         """`container:` of a rule that needs no framework."""
         return self.all[ANALYSIS].file if self.used else None
 
+    def none(self, wildcards) -> None:
+        """`container:` of the rule that makes them."""
+
     @property
     def analysis_inputs(self) -> list[str]:
         return [self.all[ANALYSIS].file] if self.used else []

@@ -1,7 +1,7 @@
 """Parity: how far a backend is from the float64 reference in outputs, gradients and first steps, before it is timed.
 
 What a case passes here is its whole training procedure on real batches, on the machine and in the container that will
-time it: first the warm-up, which must leave no trace, then the first batch's outputs and gradients, then 50 steps.
+time it: first the warm-up, which must leave no trace, then a batch's outputs and gradients, then 50 steps.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ import numpy as np
 from levelfield.backends.base import Backend, Weights, evaluate
 from levelfield.protocol import Case
 from levelfield.records import write_json
-from levelfield.reference import CHECKPOINTS, Trajectory
+from levelfield.reference import CHECKPOINTS, Trajectory, gradient_batch
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def measure(
     restored = backend.weights()
     first = order[:size]
     outputs = evaluate(backend, x[first], y[first]).probabilities
-    _, gradients = backend.gradients(x[first], y[first])
+    uneven = gradient_batch(y, order, size)
+    _, gradients = backend.gradients(x[uneven], y[uneven])
     losses, after, done = [], {}, 0
     for step in [step for step in CHECKPOINTS if step < steps] + [steps]:
         found, _ = backend.train_epoch(x, y, order[done * size : step * size])

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import sys
 import tempfile
 from dataclasses import asdict
 from functools import cached_property
@@ -33,7 +34,11 @@ class Plan:
 
     @classmethod
     def read(cls, config: dict, files: list[str]) -> "Plan":
-        """The plan of Snakemake's config, or one line that says what is wrong with it, before anything runs."""
+        """The plan of Snakemake's config, or one line that says what is wrong with it, before anything runs.
+
+        From here on `python` in a rule is the one that runs Snakemake, be its environment activated or not.
+        """
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         try:
             own = [str(file) for file in files if Path(file).name != "config.yaml"]
             return cls(read_study(config, own[0] if own else "--config"))

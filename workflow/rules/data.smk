@@ -16,9 +16,9 @@ rule data:
         description=f"{plan.folder}/data/data.json",
     log:
         f"{plan.folder}/logs/data.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
         settings=plan.data_json,
         vocabulary=plan.study.protocol.vocabulary,
@@ -26,7 +26,7 @@ rule data:
         padding=plan.study.protocol.padding,
         truncation=plan.study.protocol.truncation,
         downloads=plan.downloads,
-        out=f"{plan.folder}/data",
+        out=subpath(output.description, parent=True),
     shell:
         "python -m levelfield data"
         " --settings {params.settings:q}"

@@ -6,10 +6,13 @@ rule image:
         multiext("results/.images/{name}-{kind}-{hash}", ".json", ".sif"),
     log:
         "results/.images/{name}-{kind}-{hash}.log",
-    localrule: True
     wildcard_constraints:
         kind="cuda|cpu|ready",
         hash="[0-9a-f]{8}",
+    localrule: True
+    # on the machine itself: the others' containers are made here
+    container:
+        containers.none
     params:
         what=containers.arguments,
     shell:
@@ -17,15 +20,15 @@ rule image:
 
 
 rule images:
-    localrule: True
     input:
         containers.files,
+    localrule: True
 
 
 # all that needs the network: afterwards the jobs run on machines that have none
 rule prepare:
-    localrule: True
     input:
         rules.data.output,
         expand(rules.start.output, seed=plan.seeds),
         containers.files() if containers.used else [],
+    localrule: True

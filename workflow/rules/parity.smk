@@ -3,19 +3,20 @@
 
 rule reference:
     input:
-        data=rules.data.output,
+        description=rules.data.output.description,
+        arrays=rules.data.output.arrays,
         start=plan.parity_start,
         image=containers.analysis_inputs,
     output:
         f"{plan.folder}/parity/reference-{{digest}}.npz",
     log:
         f"{plan.folder}/logs/parity/reference-{{digest}}.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
         protocol=plan.reference_json,
-        data=f"{plan.folder}/data",
+        data=subpath(input.description, parent=True),
     # one BLAS thread: its products are small, two take three times as long
     shell:
         "OPENBLAS_NUM_THREADS=1 python -m levelfield reference"
@@ -29,7 +30,8 @@ rule reference:
 rule parity:
     input:
         case=f"{plan.folder}/cases/{{case}}.json",
-        data=rules.data.output,
+        description=rules.data.output.description,
+        arrays=rules.data.output.arrays,
         start=plan.parity_start,
         reference=plan.reference_of,
         image=containers.inputs_of_case,
@@ -37,12 +39,13 @@ rule parity:
         f"{plan.folder}/parity/{{case}}.json",
     log:
         f"{plan.folder}/logs/parity/{{case}}.log",
+    priority: 1_000_000  # proof before timing
     container:
         containers.of_case
     # as rule train: the same kernels on the same device
     threads: workflow.cores or 1
     params:
-        data=f"{plan.folder}/data",
+        data=subpath(input.description, parent=True),
     shell:
         "python -m levelfield parity"
         " --case {input.case:q}"

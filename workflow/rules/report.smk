@@ -3,20 +3,20 @@
 
 rule collect:
     input:
-        f"{plan.folder}/study.json",
         rules.data.output.description,
         plan.each_run("run.json"),
         plan.each_parity(),
         containers.analysis_inputs,
+        study=rules.study.output[0],
     output:
         multiext(f"{plan.folder}/", "runs.parquet", "epochs.parquet", "steps.parquet"),
     log:
         f"{plan.folder}/logs/collect.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
-        folder=plan.folder,
+        folder=subpath(input.study, parent=True),
         code=plan.telling_sha256,
     shell:
         "python -m levelfield collect {params.folder:q} 2>&1 | tee {log:q}"
@@ -26,19 +26,58 @@ rule tables:
     input:
         rules.collect.output,
         containers.analysis_inputs,
+        study=rules.study.output[0],
     output:
         directory(f"{plan.folder}/tables"),
         f"{plan.folder}/README.md",
     log:
         f"{plan.folder}/logs/tables.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
-        folder=plan.folder,
+        folder=subpath(input.study, parent=True),
         code=plan.telling_sha256,
     shell:
         "python -m levelfield tables {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule figures:
+    input:
+        rules.collect.output,
+        containers.analysis_inputs,
+        study=rules.study.output[0],
+    output:
+        directory(f"{plan.folder}/figures"),
+    log:
+        f"{plan.folder}/logs/figures.log",
+    localrule: True
+    container:
+        containers.analysis
+    params:
+        folder=subpath(input.study, parent=True),
+        code=plan.telling_sha256,
+    shell:
+        "python -m levelfield figures {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule report:
+    input:
+        rules.collect.output,
+        containers.analysis_inputs,
+        study=rules.study.output[0],
+    output:
+        f"{plan.folder}/report.html",
+    log:
+        f"{plan.folder}/logs/report.log",
+    localrule: True
+    container:
+        containers.analysis
+    params:
+        folder=subpath(input.study, parent=True),
+        code=plan.telling_sha256,
+    shell:
+        "python -m levelfield report {params.folder:q} 2>&1 | tee {log:q}"
 
 
 onerror:

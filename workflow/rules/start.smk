@@ -8,9 +8,9 @@ rule study:
         f"{plan.folder}/study.json",
     log:
         f"{plan.folder}/logs/study.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
         study=plan.study_json,
     shell:
@@ -19,39 +19,40 @@ rule study:
 
 rule case:
     input:
-        f"{plan.folder}/data/data.json",
         containers.analysis_inputs,
+        description=rules.data.output.description,
     output:
         f"{plan.folder}/cases/{{case}}.json",
     log:
         f"{plan.folder}/logs/cases/{{case}}.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
         case=plan.case_json,
     shell:
-        "python -m levelfield case --json {params.case:q} --data {input[0]:q} --out {output:q} 2> {log:q}"
+        "python -m levelfield case --json {params.case:q} --data {input.description:q} --out {output:q} 2> {log:q}"
 
 
 rule start:
     input:
-        f"{plan.folder}/data/data.json",
         containers.analysis_inputs,
+        description=rules.data.output.description,
     output:
-        multiext(f"{plan.folder}/start/seed-{{seed}}.npz", "", ".sha256"),
+        start=f"{plan.folder}/start/seed-{{seed}}.npz",
+        checksum=f"{plan.folder}/start/seed-{{seed}}.npz.sha256",
     log:
         f"{plan.folder}/logs/start/seed-{{seed}}.log",
+    localrule: True
     container:
         containers.analysis
-    localrule: True
     params:
         protocol=plan.start_json,
-        data=f"{plan.folder}/data",
+        data=subpath(input.description, parent=True),
     shell:
         "python -m levelfield start"
         " --protocol {params.protocol:q}"
         " --seed {wildcards.seed}"
         " --data {params.data:q}"
-        " --out {output[0]:q}"
+        " --out {output.start:q}"
         " 2> {log:q}"

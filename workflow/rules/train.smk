@@ -4,7 +4,8 @@
 rule train:
     input:
         case=f"{plan.folder}/cases/{{case}}.json",
-        data=rules.data.output,
+        description=rules.data.output.description,
+        arrays=rules.data.output.arrays,
         start=f"{plan.folder}/start/seed-{{seed}}.npz",
         parity=plan.parity_of,
         image=containers.inputs_of_case,
@@ -18,15 +19,15 @@ rule train:
         ),
     log:
         f"{plan.folder}/logs/train/{{case}}/seed-{{seed}}.log",
+    priority: plan.priority
     container:
         containers.of_case
-    priority: plan.priority
     # all threads, so that no other job runs beside it
     threads: workflow.cores or 1
     params:
         study=plan.study.study,
-        data=f"{plan.folder}/data",
-        out=f"{plan.folder}/runs/{{case}}/seed-{{seed}}",
+        data=subpath(input.description, parent=True),
+        out=subpath(output[0], parent=True),
     shell:
         "python -m levelfield train"
         " --study {params.study:q}"
@@ -36,6 +37,7 @@ rule train:
         " --start {input.start:q}"
         " --parity {input.parity:q}"
         " --threads {threads}"
+        " --calibration results/.calibration"
         " --image {input.image:q}"
         " --out {params.out:q}"
         " 2>&1 | tee {log:q}"

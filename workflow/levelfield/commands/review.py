@@ -14,7 +14,7 @@ DEFAULT_STUDY = Path("results/article")
 def arguments(parser):
     parser.add_argument("number", type=int, help="counted from 0, in the order in which the study's data has them")
     parser.add_argument("--study", type=Path, default=DEFAULT_STUDY, metavar="DIR", help="whose data (default: %(default)s)")
-    parser.add_argument("--downloads", type=Path, default=Path("downloads"), metavar="DIR")
+    parser.add_argument("--downloads", type=Path, default=Path("results/.downloads"), metavar="DIR")
 
 
 def run(args):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from levelfield.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 from levelfield.records import write_whole
+from levelfield.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 
 
 def arguments(parser):

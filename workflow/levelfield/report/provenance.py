@@ -26,7 +26,7 @@ def facts(results: Results) -> dict[str, dict[str, str]]:
     found = {
         "Data": {
             "corpus": data["corpus"], "why this one": data["why"], "source, sha256": data["source_sha256"],
-            **{f"{name}, sha256": value for name, value in data["sha256"].items()},
+            "arrays, sha256": data["sha256"],
             "training sequences": f"{data['train_sequences']:,}", "validation sequences": f"{data['validation_sequences']:,}",
             "vocabulary": f"{data['vocabulary']:,} ids", "length": f"{data['length']} tokens",
             "padding, truncation": f"{data['padding']}, {data['truncation']}",
