@@ -60,9 +60,10 @@ def compare(before: Path, after: Path, anyway: bool = False) -> Comparison:
 
 
 def _data_differences(first: Results, second: Results) -> list[str]:
-    keys = ("corpus", "sha256", "train_sequences", "validation_sequences")
-    differing = [key for key in keys if first.data[key] != second.data[key]]
-    return [f"data.{key}: {_brief(first.data[key])} and {_brief(second.data[key])}" for key in differing]
+    """Where a corpus came from may differ; what counts is that the arrays are the same."""
+    if all(first.data[key] == second.data[key] for key in ("sha256", "train_sequences", "validation_sequences")):
+        return []
+    return [f"data: {_described(first.data)} and {_described(second.data)}"]
 
 
 def _protocol_differences(first: Results, second: Results) -> list[str]:
@@ -82,9 +83,9 @@ def _protocol_differences(first: Results, second: Results) -> list[str]:
     return [f"{difference} ({', '.join(cases)})" for difference, cases in found.items()]
 
 
-def _brief(value) -> str:
-    text = json.dumps(value) if isinstance(value, dict) else str(value)
-    return text if len(text) < 60 else text[:57] + "…"
+def _described(data: dict) -> str:
+    sequences = f"{data['train_sequences']:,} + {data['validation_sequences']:,} sequences"
+    return f"{data['title']}, {sequences} (sha256 {data['sha256'][:12]})"
 
 
 def _change(case: str, before: pd.DataFrame, after: pd.DataFrame) -> Change:
