@@ -164,6 +164,7 @@ def performance(results: Results) -> Table:
     data = by_seeds(runs, ["case", "machine"], [*figures, *measurements(results)])
     kernels = runs.groupby(["case", "machine"], sort=False)["lstm_kernel"].first() if "lstm_kernel" in runs else None
     data["lstm_kernel"] = None if kernels is None else kernels.to_numpy()
+    data["image"] = runs.groupby(["case", "machine"], sort=False)["image"].first().to_numpy()
     columns = {
         "train, s an epoch": ("epoch_seconds", second_digits(data["epoch_seconds"]), 1),
         "validation, s": ("validation_seconds", second_digits(data["validation_seconds"]), 1),
@@ -192,6 +193,8 @@ def performance(results: Results) -> Table:
             shown[heading] = [spread(mean, deviation, digits, scale) for mean, deviation in cells]
     if data["lstm_kernel"].notna().any():
         shown["LSTM kernel"] = data["lstm_kernel"].fillna("")
+    if data["image"].notna().any():
+        shown["image"] = data["image"].fillna("").str.removeprefix("sha256:").str[:12]
     shown["seeds"] = data["seeds"]
     notes = [
         "Mean ± standard deviation over the seeds that finished; empty: not measured. Train, validation and throughput: mean of "
