@@ -16,7 +16,8 @@ Weights = dict[str, np.ndarray]
 
 Progress = Callable[[int, Callable[[], tuple[float, float]]], None]
 """Called after each step with the number of steps done and a function that fetches the epoch's mean loss and accuracy
-so far. It costs nothing unless it decides to show them: fetching waits for the device."""
+so far. It costs nothing unless it decides to show them: fetching waits for the device. A framework may call it
+from threads of its own, and so out of order, except where each step is waited for."""
 
 
 def silent(step: int, fetch: Callable[[], tuple[float, float]]) -> None:
