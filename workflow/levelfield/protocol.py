@@ -38,8 +38,8 @@ class Protocol:
     epsilon: float = setting(1e-7, "ε of Adam in the form α_t · m / (√v + ε), bias correction inside α_t.", gt=0)
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
-        "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: products and activations in bfloat16, "
-        "weights, optimiser and loss in float32.",
+        "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: embedding and LSTM layers compute in "
+        "bfloat16, dense layer, loss, optimiser and all weights stay float32.",
     )
     deterministic: bool = setting(False, "Ask every framework for its deterministic kernels.")
 

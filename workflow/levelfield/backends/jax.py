@@ -3,6 +3,7 @@
 On a GPU both LSTM layers are one call of the cuDNN LSTM (`jax.experimental.rnn`), elsewhere a `lax.scan` a direction.
 """
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -116,8 +117,15 @@ def profiled(work: Callable[[], object]) -> list[str]:
     return sorted({event.name for p in profiles for plane in p.planes for line in plane.lines for event in line.events})
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Asks XLA for deterministic kernels on a GPU; it reads the variable when the first device is asked for."""
+    if wanted:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+
+
 class Jax(Backend):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        be_deterministic(protocol.deterministic)
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
         self.device = "cuda" if jax.default_backend() == "gpu" else "cpu"

@@ -32,11 +32,11 @@ if ON == "tensorflow":
 elif ON == "jax":
     import jax
 
-    from levelfield.backends.jax import profiled
+    from levelfield.backends.jax import be_deterministic, profiled
 elif ON == "torch":
     import torch
 
-    from levelfield.backends.torch import profiled
+    from levelfield.backends.torch import be_deterministic, profiled
 
 CLIP_NORM = 5.0
 CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
@@ -130,12 +130,13 @@ def set_framework(protocol: Protocol, device: str, threads: int) -> str:
             keras.utils.set_random_seed(0)  # TensorFlow's determinism asks for one; nothing here draws from it
             tf.config.experimental.enable_op_determinism()
     elif ON == "jax":
+        be_deterministic(protocol.deterministic)
         if device == "cpu":
             jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_default_matmul_precision", "tensorfloat32" if protocol.precision == "tf32" else "float32")
     else:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(protocol.deterministic)
+        be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
     keras.config.set_dtype_policy("mixed_bfloat16" if protocol.precision == "bfloat16" else "float32")
     if device == "cuda" and not has_gpu():

@@ -1,5 +1,6 @@
 """PyTorch: an `nn.Module`, a training loop, Adam."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,7 @@ class Model(nn.Module):
         self.dense = nn.Linear(2 * protocol.units, 1)
         self.last_step = "last-step-output" in departures
         self.tanh = "extra-tanh" in departures
+        self.bfloat16 = protocol.precision == "bfloat16"
         if "second-bias" not in departures:
             # cuDNN's parametrisation has two biases; the second one stays 0, as in the protocol's model there is none
             for name, parameter in self.lstm.named_parameters():
@@ -31,12 +33,13 @@ class Model(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int32 (batch, length) -> logits (batch,)."""
-        output, (hidden, _) = self.lstm(self.embedding(tokens))
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bfloat16):
+            output, (hidden, _) = self.lstm(self.embedding(tokens))
         # final states: the forward direction's after the last token, the backward direction's after the first
         features = output[:, -1] if self.last_step else torch.cat((hidden[-2], hidden[-1]), dim=1)
         if self.tanh:
             features = torch.tanh(features)
-        return self.dense(features).squeeze(1)
+        return self.dense(features.float()).squeeze(1)
 
 
 def profiled(work: Callable[[], object]) -> list[str]:
@@ -46,13 +49,20 @@ def profiled(work: Callable[[], object]) -> list[str]:
     return sorted({event.key for event in profile.key_averages()})
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Asks for deterministic kernels, of cuBLAS as well, which reads the variable when it is first used."""
+    if wanted:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(wanted)
+
+
 class Torch(Backend):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("device is cuda, but PyTorch finds no GPU: set `device: cpu` or `auto`")
         self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(protocol.deterministic)
+        be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
         self.protocol = protocol
         self.departures = departures
@@ -70,9 +80,6 @@ class Torch(Backend):
             eps=1e-8 if own_epsilon else self.protocol.epsilon,
             fused=True,
         )
-
-    def _autocast(self):
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.protocol.precision == "bfloat16")
 
     @property
     def batch_size(self) -> int:
@@ -120,8 +127,7 @@ class Torch(Backend):
 
     def _step(self, tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            logits = self.forward(tokens).float()
+        logits = self.forward(tokens)
         loss = functional.binary_cross_entropy_with_logits(logits, labels)
         loss.backward()
         if "clip-norm" in self.departures:
@@ -156,15 +162,13 @@ class Torch(Backend):
     def predict(self, x: np.ndarray) -> np.ndarray:
         self.model.eval()
         tokens = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
-        with self._autocast():
-            logits = [self.forward(batch).float() for batch in tokens.split(self.protocol.batch_size)]
+        logits = [self.forward(batch) for batch in tokens.split(self.protocol.batch_size)]
         return torch.cat(logits).cpu().numpy()
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         self.model.train()
         self.model.zero_grad()
-        with self._autocast():
-            logits = self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.device)).float()
+        logits = self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.device))
         loss = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(np.ascontiguousarray(y)).to(self.device))
         loss.backward()
         found = {
