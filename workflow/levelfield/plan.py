@@ -111,8 +111,24 @@ class Plan:
     def each_parity(self) -> list[str]:
         return [f"{self.folder}/parity/{case}.json" for case in self.cases] if self.study.parity else []
 
+    def exchanged_weights(self, wildcards) -> list[str]:
+        """The first seed's weights of every matched case that computes the same function as this one."""
+        mine = _function(self.cases[wildcards.case])
+        names = [name for name, case in self.cases.items() if case.matched and _function(case) == mine]
+        return [f"{self.folder}/runs/{name}/seed-{self.seeds[0]}/weights.npz" for name in names]
+
+    @property
+    def each_exchange(self) -> list[str]:
+        return [f"{self.folder}/exchange/{name}.json" for name, case in self.cases.items() if case.matched]
+
     @cached_property
     def telling_sha256(self) -> str:
         """Hash of the code that tells results: as it changes, tables and figures are made anew, which costs seconds."""
         files = [file for name in TELLING for file in [PACKAGE / f"{name}.py", *sorted((PACKAGE / name).rglob("*.*"))]]
         return sha256(b"".join(f.read_bytes() for f in files if f.is_file() and f.suffix != ".pyc")).hexdigest()
+
+
+def _function(case: Case) -> Protocol:
+    """The part of a protocol that what the model computes of a review depends on; the rest is set to the defaults."""
+    shaping = ("vocabulary", "length", "padding", "truncation", "embedding", "units", "precision")
+    return Protocol(**{name: getattr(case.protocol, name) for name in shaping})

@@ -1,0 +1,48 @@
+# Weights that one case trained, evaluated by every other: `snakemake exchange`
+
+
+rule evaluate_others:
+    input:
+        case=f"{plan.folder}/cases/{{case}}.json",
+        data=rules.data.output,
+        weights=plan.exchanged_weights,
+        image=containers.inputs_of_case,
+    output:
+        f"{plan.folder}/exchange/{{case}}.json",
+    log:
+        f"{plan.folder}/logs/exchange/{{case}}.log",
+    container:
+        containers.of_case
+    # as rule train: the same kernels on the same device
+    threads: workflow.cores or 1
+    params:
+        data=f"{plan.folder}/data",
+    shell:
+        "python -m levelfield exchange"
+        " --case {input.case:q}"
+        " --data {params.data:q}"
+        " --weights {input.weights:q}"
+        " --threads {threads}"
+        " --image {input.image:q}"
+        " --out {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule exchange:
+    input:
+        containers.analysis_inputs,
+        exchanged=plan.each_exchange,
+    output:
+        multiext(f"{plan.folder}/", "exchange.json", "exchange.csv"),
+    log:
+        f"{plan.folder}/logs/exchange.log",
+    localrule: True
+    container:
+        containers.analysis
+    params:
+        folder=plan.folder,
+    shell:
+        "python -m levelfield exchange-matrix"
+        " {input.exchanged:q}"
+        " --out {params.folder:q}"
+        " 2>&1 | tee {log:q}"
