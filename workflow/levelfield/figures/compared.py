@@ -40,7 +40,7 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
         alt.Chart(pd.DataFrame({"none": [none]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
         base.mark_rule(strokeWidth=2).encode(alt.X("low:Q"), alt.X2("high:Q"), color=colour),
         base.mark_point(filled=True, size=70, opacity=1).encode(x, color=colour, tooltip=told),
-    ).properties(height={"step": ROW})  # fmt: skip
+    ).properties(height=ROW * len(rows))  # fmt: skip
 
 
 def worth(results: Results, look: Look) -> alt.Chart | None:
@@ -53,7 +53,7 @@ def worth(results: Results, look: Look) -> alt.Chart | None:
         alt.layer(*(layer if place == 0 else layer.encode(hide) for place, layer in enumerate(panel.layer)))
         for panel in panels[1:]
     ]
-    sized = [panel.properties(width=WIDTH // 3, height={"step": ROW}) for panel in (panels[0], *rest)]
+    sized = [panel.properties(width=WIDTH // 3, height=panels[0].height) for panel in (panels[0], *rest)]
     explained = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
     return look.finish(alt.hconcat(*sized, spacing=22), "What each departure is worth", f"{results.context}\n{explained}")
 
@@ -78,11 +78,11 @@ def standing(results: Results, look: Look) -> alt.Chart | None:
             alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f"), alt.Tooltip("finished:Q", title="seeds")]  # fmt: skip
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"none": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
-        base.mark_bar(opacity=0.75, height={"band": 0.5}).encode(x, color=colour, tooltip=told),
+        base.mark_bar(opacity=0.85, height={"band": 0.5}).encode(x, color=colour, tooltip=told),
         base.mark_rule(strokeWidth=2.5).encode(alt.X("low:Q"), alt.X2("high:Q")),
         base.transform_calculate(end="isValid(datum.high) ? datum.high : datum.value")
         .mark_text(align="left", dx=8).encode(alt.X("end:Q"), text="label:N"),
-    ).properties(width=look.width, height={"step": ROW + 6})  # fmt: skip
+    ).properties(width=look.width, height=(ROW + 6) * len(rows))  # fmt: skip
     values = ", ".join(f"{row.case} {row.label}" for row in rows.itertuples())
     explained = "bar: geometric mean of the ratios by seed; line: 95 % interval; shorter is faster"
     return look.finish(chart, "Time of training against the fastest", f"{results.context}\n{explained}", values)

@@ -69,7 +69,7 @@ def parity(results: Results, look: Look) -> alt.Chart | None:
         .mark_rect()
         .encode(color=alt.Color("orders:Q", scale=scale, legend=legend), tooltip=told),
         marked.mark_text(color=INK).encode(text="text:N", tooltip=told),
-    ).properties(width=look.width, height={"step": ROW + 4})
+    ).properties(width=look.width, height=(ROW + 4) * len(cases))
     explained = (
         "largest distance from a float64 reference, measured before anything was timed; ×: above the bound; grey: no bound"
     )

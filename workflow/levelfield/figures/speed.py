@@ -11,8 +11,8 @@ PARTS = {
     "validation": "validation_seconds",
 }  # fmt: skip
 MEMORY = {
-    "host, whole process": "host_peak_bytes", "GPU, tensors": "allocated_peak_bytes", "GPU, allocator": "reserved_peak_bytes",
-    "GPU, whole process": "nvml_peak_bytes",
+    "host": "host_peak_bytes", "GPU tensors": "allocated_peak_bytes", "GPU allocator": "reserved_peak_bytes",
+    "GPU by NVML": "nvml_peak_bytes",
 }  # fmt: skip
 MADE_OF = {"finished": "", "failed": "failed", "missing": "missing", "failed-parity": "failed parity"}
 
@@ -57,14 +57,14 @@ def _bars(values: pd.DataFrame, results: Results, look: Look, title: str, form: 
     told = [alt.Tooltip("case:N"), *(alt.Tooltip(f"{name}:Q", title=word, format=form) for name, word in
             (("value", "mean"), ("low", "lowest seed"), ("high", "highest seed"))), alt.Tooltip("note:N", title="runs")]  # fmt: skip
     base = alt.Chart(means).transform_filter(SHOWN).encode(y)
-    bars = base.mark_bar(opacity=0.75, height={"band": 0.62}).encode(x, color=colour, tooltip=told)
+    bars = base.mark_bar(opacity=0.85, height={"band": 0.62}).encode(x, color=colour, tooltip=told)
     dots = alt.Chart(values).transform_filter(SHOWN).mark_point(filled=True, size=16, opacity=0.8).encode(y, x)
     text = base.transform_calculate(
         label=f"(isValid(datum.value) ? format(datum.value, '{form}') : '') + (datum.note && isValid(datum.value) ? ' · ' + datum.note : datum.note)",
         end="isValid(datum.value) ? datum.high : 0",
     ).mark_text(align="left", dx=8)  # fmt: skip
     text = text.encode(x=alt.X("end:Q"), text="label:N")
-    return alt.layer(bars, dots, text).properties(width=look.width, height={"step": ROW})
+    return alt.layer(bars, dots, text).properties(width=look.width, height=ROW * len(results.cases))
 
 
 def _told(values: pd.DataFrame) -> str:
@@ -84,7 +84,7 @@ def _axis(name: str, title: str, largest: float) -> alt.X:
 
 
 def _rows(results: Results) -> pd.DataFrame:
-    """Each case with a note on its runs that are not finished, such as `2 of 3 seeds, 1 failed`."""
+    """Each case with a note on its runs that are not finished, such as `2 of 3 seeds` or `failed`."""
     rows = []
     for case in results.cases:
         counts = results.runs.loc[results.runs["case"] == case, "status"].value_counts()
@@ -92,9 +92,7 @@ def _rows(results: Results) -> pd.DataFrame:
         others = ", ".join(f"{counts[kind]} {word}" for kind, word in MADE_OF.items() if word and kind in counts)
         if done == 0:
             others = next((word for kind, word in MADE_OF.items() if counts.get(kind, 0) == planned), others)
-        rows.append(
-            {"case": case, "note": "" if done == planned else f"{done} of {planned} seeds: {others}" if done else others}
-        )
+        rows.append({"case": case, "note": "" if done == planned else f"{done} of {planned} seeds" if done else others})
     return pd.DataFrame(rows)
 
 
@@ -119,7 +117,7 @@ def time(results: Results, look: Look) -> alt.Chart:
         label="(isValid(datum.total) ? format(datum.total, ',.0f') + ' s' : '') + (datum.note && isValid(datum.total) ? ' · ' + datum.note : datum.note)",
         end="isValid(datum.total) ? datum.total : 0",
     ).mark_text(align="left", dx=8).encode(y, alt.X("end:Q"), alt.Text("label:N"))  # fmt: skip
-    chart = alt.layer(bars, text).properties(width=look.width, height={"step": ROW})
+    chart = alt.layer(bars, text).properties(width=look.width, height=ROW * len(results.cases))
     told = _told(totals.dropna().rename(columns={"total": "value"}))
     return look.finish(
         chart, "Where the wall time goes", f"{results.context}\nmean over seeds; warm-up holds all compilation", told
@@ -154,7 +152,7 @@ def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look
         bars.mark_bar().encode(color=alt.Color("kind:N", scale=colours, legend=alt.Legend(title=None)), tooltip=told),
         bars.mark_text(align="left", dx=6).encode(text=alt.Text("value:Q", format=".2f")),
         _notes(results, means, 44),
-    ).properties(width=look.width, height={"step": 14, "for": "offset"})
+    ).properties(width=look.width, height=15 * len(kinds) * len(results.cases))
 
 
 def _notes(results: Results, means: pd.DataFrame, away: int) -> alt.Chart:
@@ -181,7 +179,7 @@ def latency(results: Results, look: Look) -> alt.Chart | None:
         base.mark_rule(strokeWidth=2).encode(_axis("p50", "milliseconds a training step", means["p99"].max()), alt.X2("p99:Q"), color=colour),
         dots.encode(alt.X("ms:Q"), color=colour, shape=alt.Shape("mark:N", scale=shapes, legend=alt.Legend(title=None)), tooltip=told),
         _notes(results, means.assign(value=means["p99"]), 14),
-    ).properties(width=look.width, height={"step": ROW})  # fmt: skip
+    ).properties(width=look.width, height=ROW * len(results.cases))  # fmt: skip
     explained = "single steps, the device synchronised after each; mean over seeds; further left is faster"
     return look.finish(
         chart, "Latency of a training step", f"{results.context}\n{explained}", _told(means.assign(value=means["p50"]))

@@ -1,1 +1,1 @@
-"""What a person reads of a study: the page `report.html` and the `README.md` beside it."""
+"""The page of a study: `report.html`."""

@@ -13,7 +13,6 @@ async function draw(id) {
     config,
     actions: false,
     renderer: "svg",
-    logLevel: 1, // errors: Vega-Lite warns of every chart whose height comes from its rows
     tooltip: { theme: "custom" },
   });
   views.push(view);

@@ -1,4 +1,4 @@
-"""Renders `report.html`, one file that needs no network, and `README.md`, which a code host shows."""
+"""Renders `report.html`: one file that needs no network and no server."""
 
 from dataclasses import asdict
 from functools import cache

@@ -1,6 +1,6 @@
 """The page's sections in the reader's order: which charts and tables each one shows, and what it says about them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import altair as alt
 
@@ -52,6 +52,15 @@ def _panel(identity: str, title: str, caption: str, made: alt.Chart) -> Chart:
     return _chart(identity, made)[0]
 
 
+def _failures_first(board: Table) -> Table:
+    """The leaderboard with what did not finish beside the case: a phone shows the first columns alone."""
+    if "not finished" not in board.shown:
+        return board
+    shown = board.shown.copy()
+    shown.insert(1, "not finished", shown.pop("not finished"))
+    return replace(board, shown=shown)
+
+
 def picture(results: Results) -> list[Chart]:
     """The one picture beside the verdict: the answer to the question that the study can answer."""
     if any(not case.matched for case in results.study.expanded):
@@ -71,7 +80,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         Section(
             "leaderboard", "Leaderboard",
             "One row a case. Press a heading to sort by it. Runs that failed or are missing stand in the table as such.",
-            tables=chosen("leaderboard", "comparisons"),
+            tables=[_failures_first(tables["leaderboard"]), *chosen("comparisons")],
         ),
         Section(
             "tables", "The article's tables",
@@ -98,7 +107,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             charts=_chart("time-chart", speed.time(results, PAGE)), tables=chosen("performance"),
         ),
         Section(
-            "speed", "Throughput, latency, memory, energy", "What training costs. A figure that was not measured is left out.",
+            "speed", "Speed and memory", "Throughput, latency, memory and energy of training. A figure that was not measured is left out.",
             charts=[
                 *_chart("throughput", speed.throughput(results, PAGE)), *_chart("latency", speed.latency(results, PAGE)),
                 *_chart("memory", speed.memory(results, PAGE)), *_chart("energy", speed.energy(results, PAGE)),

@@ -6,7 +6,7 @@ from levelfield.results import Results
 from levelfield.tables.table import Table
 
 MOST = 6
-"""Sentences at most; a study with more pairs refers to the table."""
+"""Cases named in one sentence; for more it refers to the table."""
 
 
 def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
@@ -43,32 +43,51 @@ def _single(results: Results) -> str:
 
 
 def _speed(data: pd.DataFrame) -> list[str]:
-    """The fastest case against each other one; with two cases that is the whole story."""
-    wins = data["case"].value_counts()
-    fastest = wins.index[0]
-    rows = data[data["case"] == fastest].sort_values("speed", ascending=False)
+    """The fastest case against each other one, the closest first."""
+    fastest = data["case"].value_counts().index[0]
+    rows = data[data["case"] == fastest].sort_values("speed")
+    told = rows[rows["warning"] == ""]
+    clear = told[told["speed_p_corrected"] < 0.05]
+    close = told[told["speed_p_corrected"] >= 0.05]
+    unsure = told[told["speed_low"].isna()]
     said = []
-    for row in rows.head(MOST).itertuples():
-        if row.warning:
-            said.append(f"{row.case} and {row.against} ran on {row.warning}: their times are not compared here.")
-        elif pd.isna(row.speed_low):
-            said.append(
-                f"{row.case} trained {row.speed:.2f} times as fast as {row.against}, but {row.pairs} "
-                f"{'pair' if row.pairs == 1 else 'pairs'} of seeds are not enough to say how sure that is."
-            )
-        elif row.speed_p_corrected < 0.05:
-            said.append(
-                f"{row.case} trained {row.speed:.2f} times as fast as {row.against} "
-                f"(95 % interval {row.speed_low:.2f} to {row.speed_high:.2f}, {row.pairs} pairs of seeds)."
-            )
-        else:
-            said.append(
-                f"No difference in speed was shown between {row.case} and {row.against}: "
-                f"{row.speed:.2f} times [{row.speed_low:.2f}, {row.speed_high:.2f}], {row.pairs} pairs of seeds."
-            )
-    if len(rows) > MOST:
-        said.append(f"The comparisons' table has the other {len(data) - MOST} pairs.")
+    if len(clear):
+        figures = [
+            f"{row.speed:.2f} times as fast as {row.against} [{row.speed_low:.2f}, {row.speed_high:.2f}]"
+            for row in _rows(clear)
+        ]
+        said.append(f"{fastest} trained {_and(figures, len(clear))}; in brackets 95 % intervals from {_pairs(clear)}.")
+    if len(close):
+        figures = [f"{row.against}, {row.speed:.2f} times [{row.speed_low:.2f}, {row.speed_high:.2f}]" for row in _rows(close)]
+        said.append(
+            f"No difference in speed was shown between {fastest} and {_and(figures, len(close))}, from {_pairs(close)}."
+        )
+    if len(unsure):
+        figures = [f"{row.speed:.2f} times as fast as {row.against}" for row in _rows(unsure)]
+        said.append(
+            f"{fastest} trained {_and(figures, len(unsure))}, but {_pairs(unsure)} are too few to say how sure that is."
+        )
+    for row in rows[rows["warning"] != ""].head(MOST).itertuples():
+        said.append(f"{row.case} and {row.against} are not compared in speed here: {row.warning}.")
     return said
+
+
+def _rows(rows: pd.DataFrame):
+    return rows.head(MOST).itertuples()
+
+
+def _and(parts: list[str], number: int) -> str:
+    """`a, b and c`, or `a, b and 7 more` where `number` says that there are more."""
+    if number > len(parts):
+        return f"{', '.join(parts)} and {number - len(parts)} more, which the comparisons' table has"
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _pairs(rows: pd.DataFrame) -> str:
+    numbers = sorted(set(rows["pairs"]))
+    if numbers == [1]:
+        return "single pairs of seeds"
+    return f"{numbers[0]} pairs of seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} pairs of seeds"
 
 
 def _accuracy(data: pd.DataFrame) -> list[str]:
