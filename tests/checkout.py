@@ -44,7 +44,7 @@ class Checkout:
         """Runs `snakemake --cores 2 …`; returns the finished process, its output in `stdout`."""
         chosen = ["--configfile", config] if config else []
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *chosen, *arguments],
+            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *chosen],
             cwd=self.folder,
             env=self.environment() | environment,
             stdout=subprocess.PIPE,
