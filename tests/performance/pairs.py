@@ -1,0 +1,42 @@
+"""Two ways to do the same work, timed in turn: what every ratio of the bench is made of."""
+
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from levelfield.measure.clock import Stopwatch
+from levelfield.measure.host import cpus_available
+from levelfield.protocol import Protocol
+
+THREADS = cpus_available()
+
+
+def sequences(protocol: Protocol, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random tokens and labels in the protocol's shape."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(3, protocol.vocabulary, (count, protocol.length)).astype(np.int32)
+    return x, (x[:, -1] % 2).astype(np.float32)
+
+
+def paired(ours: Callable, theirs: Callable, pairs: int, steps: int, synchronize: Callable[[], None]) -> dict:
+    """Runs both once to warm up, then in turn, who begins changing from pair to pair.
+
+    Returns the median of the pairs' ratios, which a drift of the machine leaves alone, the quartiles' distance from it, and
+    each side's median seconds a step.
+    """
+    ours(), theirs()
+    seconds = {ours: [], theirs: []}
+    for pair in range(pairs):
+        for work in (ours, theirs) if pair % 2 else (theirs, ours):
+            with Stopwatch(synchronize) as watch:
+                work()
+            seconds[work].append(watch.seconds)
+    ratios = np.divide(seconds[ours], seconds[theirs])
+    return {
+        "ratio": float(np.median(ratios)),
+        "spread": float(np.subtract(*np.percentile(ratios, (75, 25)))),
+        "ours_seconds": median(seconds[ours]) / steps,
+        "theirs_seconds": median(seconds[theirs]) / steps,
+        "pairs": pairs,
+    }

@@ -1,0 +1,113 @@
+"""Measure the bars that this project set itself: a table, kept as JSON in results/bench/."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from levelfield.commit import commit
+from levelfield.errors import UserError
+from levelfield.measure.host import cpu_model, cpus_available
+from levelfield.measure.noise import Restlessness
+from levelfield.records import write_json
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "tests/performance"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure of one benchmark and the most that it may be."""
+
+    what: str
+    bench: str
+    """The module of `tests/performance/` and its argument, a space between."""
+    figure: str
+    most: float
+    unit: str = ""
+
+
+BARS = [
+    Bar("torch epoch / plain tutorial loop", "bench_torch", "ratio", 0.97),
+    Bar("keras-tensorflow epoch with step records / plain fit", "bench_recording keras-tensorflow", "ratio", 1.01),
+    Bar("all recording on / off, keras-jax", "bench_recording keras-jax", "ratio", 1.01),
+    Bar("all recording on / off, keras-torch", "bench_recording keras-torch", "ratio", 1.01),
+    Bar("all recording on / off, torch", "bench_recording torch", "ratio", 1.01),
+    Bar("all recording on / off, jax", "bench_recording jax", "ratio", 1.01),
+    Bar("makespan of the article / sum of its epochs", "bench_study", "makespan_ratio", 1.15),
+    Bar("start-up of a run", "bench_study", "start_up_seconds", 1.5, "s"),
+    Bar("reading and encoding 50,000 reviews / Keras's calls", "bench_encoding", "ratio", 0.33),
+    Bar("planning 10,000 runs", "bench_planning", "seconds", 60, "s"),
+    Bar("planning 10,000 runs / 1,000 runs", "bench_planning", "factor", 12),
+    Bar("collecting and tabulating 10,000 runs", "bench_tables", "seconds", 60, "s"),
+    Bar("the same, peak memory", "bench_tables", "peak_bytes", 2 << 30, "B"),
+]
+
+
+def arguments(parser):
+    parser.add_argument("benches", nargs="*", metavar="bench", help="such as bench_torch; all where none is named")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"), metavar="DIR", help="where the JSON goes")
+
+
+def run(args):
+    if not FOLDER.is_dir():
+        raise UserError(f"{FOLDER} is not there: the benches run from a checkout, with `make bench`")
+    known = {bar.bench.split()[0] for bar in BARS}
+    if unknown := set(args.benches) - known:
+        raise UserError(f"unknown bench {min(unknown)!r}; there are {', '.join(sorted(known))}")
+    bars = [bar for bar in BARS if not args.benches or bar.bench.split()[0] in args.benches]
+    found, began = {}, time.monotonic()
+    with Restlessness() as rest:
+        for bench in dict.fromkeys(bar.bench for bar in bars):
+            print(f"{bench} …", file=sys.stderr, flush=True)
+            found[bench] = measured(bench)
+    rows = [asdict(bar) | {"found": found[bar.bench].get(bar.figure), "details": found[bar.bench]} for bar in bars]
+    show(rows)
+    record = {
+        "host": socket.gethostname(), "cpu": cpu_model(), "cpus": cpus_available(), "commit": commit(),
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": time.monotonic() - began,
+        "load_average": rest.measurements()["load_average"], "bars": rows,
+    }  # fmt: skip
+    path = args.out / f"{re.sub('[^A-Za-z0-9]+', '-', f'{cpu_model()} {cpus_available()} cpus').strip('-').lower()}.json"
+    write_json(path, record)
+    print(f"{path}, {record['seconds']:.0f} s")
+    return 1 if any(row["found"] is not None and row["found"] > row["most"] for row in rows) else 0
+
+
+def measured(bench: str) -> dict:
+    """What the benchmark found, in a process of its own; `skipped` or `failed` with the reason where it found nothing."""
+    module, *argument = bench.split()
+    if module == "bench_encoding" and "LEVELFIELD_IMDB" not in os.environ:
+        return {"skipped": "LEVELFIELD_IMDB names no imdb.npz"}
+    code = f"import json, {module} as bench; print(json.dumps(bench.measure(*{argument!r})))"
+    threads = {f"{library}_NUM_THREADS": str(cpus_available()) for library in ("OMP", "MKL", "OPENBLAS")}
+    paths = {"PYTHONPATH": os.pathsep.join([str(FOLDER), str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | threads | paths)
+    if done.returncode:
+        print(done.stderr[-3000:], file=sys.stderr)
+        return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def show(rows: list[dict]) -> None:
+    table = Table("what", "found", "bar", "")
+    for row in rows:
+        details, found = row["details"], row["found"]
+        verdict = details.get("skipped") or details.get("failed") or ("met" if found <= row["most"] else "[bold]missed[/bold]")
+        table.add_row(row["what"], told(found, row["unit"]), f"≤ {told(row['most'], row['unit'])}", verdict)
+    Console(width=140).print(table)
+
+
+def told(figure: float | None, unit: str) -> str:
+    if figure is None:
+        return "—"
+    return f"{figure / 2**30:.2f} GiB" if unit == "B" else f"{figure:.3g} {unit}".strip()
