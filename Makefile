@@ -26,5 +26,10 @@ test-all: test
 bench: setup
 	levelfield bench
 
+# resolved with Python 3.11 by a pip that reads metadata alone
+locks: setup
+	pip install -q --upgrade pip
+	levelfield images lock
+
 clean:
 	rm -rf .venv .snakemake .pytest_cache .ruff_cache
