@@ -18,7 +18,12 @@ from levelfield.protocol import Case, Protocol, reference_of
 from levelfield.study import Study, read_study
 
 PACKAGE = Path(__file__).resolve().parent
-TELLING = ("collect", "outcomes", "statistics", "tables", "article", "readme", "figures", "report")
+TELLING = ("collect", "outcomes", "results", "statistics", "tables", "article", "readme", "figures", "report")
+CATEGORIES = {
+    "1 Verdict": ("standing", "departures", "leaderboard", "comparisons"),
+    "2 Learning": ("loss", "accuracy", "validation", "training", "article"),
+    "4 Provenance": ("parity", "gradients", "parameters", "exchange"),
+}
 START_FIELDS = ("vocabulary", "embedding", "units", "epochs")
 
 
@@ -107,6 +112,10 @@ class Plan:
     def each_run(self, file: str) -> list[str]:
         """The path of `file` in every run's folder."""
         return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs]
+
+    def category(self, wildcards) -> str:
+        """Where a figure or table stands in Snakemake's report, whose categories are sorted by name."""
+        return next((title for title, names in CATEGORIES.items() if wildcards.name in names), "3 Speed")
 
     def each_parity(self) -> list[str]:
         return [f"{self.folder}/parity/{case}.json" for case in self.cases] if self.study.parity else []

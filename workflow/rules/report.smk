@@ -28,7 +28,13 @@ rule tables:
         containers.analysis_inputs,
         study=rules.study.output[0],
     output:
-        directory(f"{plan.folder}/tables"),
+        report(
+            directory(f"{plan.folder}/tables"),
+            patterns=["{name}.csv"],
+            category=plan.category,
+            labels={"what": "{name}", "as": "table"},
+            caption="../report/tables.rst",
+        ),
         f"{plan.folder}/README.md",
     log:
         f"{plan.folder}/logs/tables.log",
@@ -48,7 +54,13 @@ rule figures:
         containers.analysis_inputs,
         study=rules.study.output[0],
     output:
-        directory(f"{plan.folder}/figures"),
+        report(
+            directory(f"{plan.folder}/figures"),
+            patterns=["{name}.svg"],
+            category=plan.category,
+            labels={"what": "{name}", "as": "figure"},
+            caption="../report/figures.rst",
+        ),
     log:
         f"{plan.folder}/logs/figures.log",
     localrule: True
@@ -67,7 +79,12 @@ rule report:
         containers.analysis_inputs,
         study=rules.study.output[0],
     output:
-        f"{plan.folder}/report.html",
+        report(
+            f"{plan.folder}/report.html",
+            category="1 Verdict",
+            labels={"what": "everything", "as": "page"},
+            caption="../report/page.rst",
+        ),
     log:
         f"{plan.folder}/logs/report.log",
     localrule: True

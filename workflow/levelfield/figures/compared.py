@@ -28,11 +28,11 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     rows = rows.rename(columns={measure: "value", low: "low", high: "high"})
     clear = f"isValid(datum.low) && (datum.low > {none} || datum.high < {none})"
     base = alt.Chart(rows).transform_filter(SHOWN).transform_calculate(
-        clear=f"!isValid(datum.low) ? 'not enough seeds to say' : {clear} ? 'shown' : 'no effect shown'"
+        clear=f"!isValid(datum.low) ? 'too few seeds' : {clear} ? 'effect shown' : 'no effect shown'"
     ).encode(alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)))  # fmt: skip
     x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
-    scale = alt.Scale(domain=["shown", "no effect shown", "not enough seeds to say"], range=["#D55E00", "#7a828c", "#b4bac2"])
-    legend = alt.Legend(title="effect", symbolType="circle")
+    scale = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
+    legend = alt.Legend(title=None, symbolType="circle")
     colour = alt.Color("clear:N", scale=scale, legend=legend)
     told = [alt.Tooltip("case:N"), alt.Tooltip("departures:N"), alt.Tooltip("value:Q", title=title, format="+.4f" if none == 0 else ".3f"),
             alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip

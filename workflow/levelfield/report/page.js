@@ -3,9 +3,9 @@ const { specs, config } = JSON.parse(document.getElementById("charts").textConte
 const hidden = new Set();
 const views = [];
 const narrow = window.innerWidth < 640;
-config.axis.labelLimit = narrow ? 110 : 260;
+config.axis.labelLimit = narrow ? 140 : 260;
 config.legend.columns = narrow ? 2 : 4;
-config.legend.labelLimit = narrow ? 110 : 300;
+config.legend.labelLimit = narrow ? 120 : 300;
 config.aria = false;
 
 async function draw(id) {

@@ -66,7 +66,7 @@ def picture(results: Results) -> list[Chart]:
     if any(not case.matched for case in results.study.expanded):
         found = _worth(results)[:1]
         if found:
-            return found
+            return [replace(found[0], id="verdict-chart")]
     return _chart("verdict-chart", compared.standing(results, PAGE) or speed.throughput(results, PAGE))
 
 
