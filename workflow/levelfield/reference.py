@@ -148,7 +148,7 @@ class Trajectory:
     probabilities: np.ndarray
     """Of the first batch at the start, (batch,)."""
     gradients: Weights
-    """Of the first batch at the start."""
+    """Of `gradient_batch` at the start."""
     losses: np.ndarray
     """Each step's loss before its update, (steps,)."""
     weights: dict[int, Weights]
