@@ -39,6 +39,17 @@ TITLES = {
     "VADER movie-review snippets": "VADER snippets, not IMDB",
     "synthetic sequences": "synthetic, timing only",
 }
+EVERY_KIND = [
+    "keras-tensorflow",
+    "torch",
+    "jax",
+    {"backend": "torch", "departures": ["second-bias"]},
+    {"backend": "torch", "departures": ["naive-init"]},
+    {"backend": "torch", "name": "torch-article", "departures": ["history-not-cleared", "drop-last-batch", "clip-norm"]},
+    {"backend": "keras-tensorflow", "name": "keras-article", "departures": ["running-mean-curve"]},
+]
+"""Cases that between them give every table: matched ones, single departures, and the article's two programs."""
+
 FINISHED, FAILED, MISSING, FAILED_PARITY = "finished", "failed", "missing", "failed-parity"
 
 

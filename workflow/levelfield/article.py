@@ -8,7 +8,7 @@ SEQUENCES = 25_000
 """Training and validation sequences of the article, each; its corpus is Keras's IMDB."""
 
 SIDES = {"Keras": ("keras-tensorflow", "keras-article"), "PyTorch": ("torch", "torch-article")}
-"""Each side of the article: the backend that is matched to it, and the case that repeats its program."""
+"""Each side of the article: the matched case that stands for it (a backend's name), and the case that repeats its program."""
 
 REPORTED: dict[str, dict[str, tuple[float, ...]]] = {
     "Keras": {
@@ -45,6 +45,6 @@ CORRECTED = {
 """The same with PyTorch's training figures undone: 0.3043 and 0.8790 in epoch 2. Nothing else can be mended afterwards."""
 
 
-def side_of(case: str, backend: str) -> str | None:
-    """The article's side that a case stands beside: that of its backend or of its name; None for every other one."""
-    return next((side for side, names in SIDES.items() if backend in names or case in names), None)
+def side_of(case: str) -> str | None:
+    """The article's side that a case stands beside: the matched backend's own case, or the one that repeats its program."""
+    return next((side for side, names in SIDES.items() if case in names), None)

@@ -28,10 +28,9 @@ def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
     """A row each case and epoch: mean and spread over the seeds, and what the article reported and what that corrects to."""
     figures = [f"{part}_loss", f"{part}_accuracy"]
     data = by_seeds(results.epochs, ["case", "epoch"], figures)
-    backends = {case.name: case.backend for case in results.study.expanded}
     for kind, values in (("article", article.REPORTED), ("article_corrected", article.CORRECTED)):
         for figure in figures:
-            cells = [_article(results, values, row.case, backends[row.case], row.epoch, figure) for row in data.itertuples()]
+            cells = [_article(results, values, row.case, row.epoch, figure) for row in data.itertuples()]
             data[f"{kind}_{figure}"] = pd.Series(cells, dtype=float)
     shown = {"case": data["case"], "epoch": data["epoch"]}
     for figure in ("loss", "accuracy"):
@@ -46,8 +45,8 @@ def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
     return Table("training" if part == "train" else part, title, data, pd.DataFrame(shown), [note, *article_notes(results)])
 
 
-def _article(results: Results, values: dict, case: str, backend: str, epoch: int, figure: str) -> float | None:
-    side = article.side_of(case, backend)
+def _article(results: Results, values: dict, case: str, epoch: int, figure: str) -> float | None:
+    side = article.side_of(case)
     return values[side][figure][epoch - 1] if side and is_imdb(results) and epoch <= 2 else None
 
 

@@ -1,0 +1,161 @@
+"""A study's records become three tidy tables; what is broken, failed or missing is told and stops nothing else."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_study import make_study
+
+from levelfield.collect import collect, running_means
+from levelfield.errors import UserError
+from levelfield.records import load_arrays, read_epochs, save_arrays
+
+ARTICLE = [
+    "keras-tensorflow",
+    {"backend": "torch", "name": "torch-article", "departures": ["history-not-cleared", "drop-last-batch"]},
+    {"backend": "keras-tensorflow", "name": "keras-article", "departures": ["running-mean-curve"]},
+]
+
+
+def runs_of(folder):
+    collect(folder)
+    return pd.read_parquet(folder / "runs.parquet").set_index(["case", "seed"])
+
+
+def test_every_planned_run_has_a_row_with_what_it_came_to(tmp_path):
+    failures = {("torch", 1): "failed", ("torch", 2): "missing", "jax": "failed-parity"}
+    folder = make_study(tmp_path / "s", ["keras-tensorflow", "torch", "jax"], steps=5, failures=failures)
+    counts = collect(folder)
+    assert counts == {"finished": 4, "failed": 1, "missing": 1, "failed-parity": 3}
+    runs = runs_of(folder)
+    assert len(runs) == 9
+    assert "MemoryError" in runs.loc[("torch", 1), "error"]
+    assert "probabilities: 0.0041, bound 1e-06" in runs.loc[("jax", 0), "error"]
+    assert runs.loc[("torch", 2), "protocol_batch_size"] == 32
+    assert runs.loc[("torch", 1), ["train_seconds", "host_peak_bytes", "gpu"]].isna().all()
+
+
+def test_a_row_holds_the_record(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5, gpus={"torch": "Tesla V100"})
+    row = runs_of(folder).loc[("torch", 1)]
+    record = json.loads((folder / "runs/torch/seed-1/run.json").read_text())
+    assert row["train_seconds"] == record["times"]["train_seconds"]
+    assert row["nvml_peak_bytes"] == record["memory"]["nvml_peak_bytes"]
+    assert row["latency_p50_seconds"] == record["latency"]["p50_seconds"]
+    assert row["gpu_power_watts"] == record["measurements"]["gpu_power_watts"]
+    assert json.loads(row["versions"]) == record["machine"]["versions"]
+    assert (row["gpu"], row["device"], row["kernels"]) == ("Tesla V100", "cuda", "cudnn_lstm_forward")
+
+
+def test_steps_and_epochs_are_those_of_the_records(tmp_path):
+    folder = make_study(tmp_path / "s", steps=7)
+    collect(folder)
+    steps = pd.read_parquet(folder / "steps.parquet")
+    mine = steps[(steps["case"] == "torch") & (steps["seed"] == 2)]
+    written = load_arrays(folder / "runs/torch/seed-2/steps.npz")
+    assert np.array_equal(mine["loss"], written["loss"]) and mine["loss"].dtype == np.float32
+    assert list(mine["step"]) == list(range(1, 15)) and list(mine["sequences"])[6::7] == [8, 8]
+    epochs = pd.read_parquet(folder / "epochs.parquet")
+    found = epochs[(epochs["case"] == "torch") & (epochs["seed"] == 2)]
+    assert list(found["train_loss"]) == [epoch.train_loss for epoch in read_epochs(folder / "runs/torch/seed-2/epochs.csv")]
+
+
+def test_a_history_that_is_not_cleared_reports_means_over_all_epochs(tmp_path):
+    folder = make_study(tmp_path / "s", ARTICLE, steps=5, epochs=3)
+    collect(folder)
+    epochs = pd.read_parquet(folder / "epochs.parquet")
+    mine = epochs[(epochs["case"] == "torch-article") & (epochs["seed"] == 0)]
+    assert np.allclose(mine["reported_train_loss"], mine["train_loss"].expanding().mean())
+    assert epochs[epochs["case"] != "torch-article"]["reported_train_loss"].isna().all()
+
+
+def test_a_running_curve_starts_anew_with_each_epoch_and_weighs_batches_by_size(tmp_path):
+    folder = make_study(tmp_path / "s", ARTICLE, steps=5)
+    collect(folder)
+    steps, epochs = (pd.read_parquet(folder / f"{name}.parquet") for name in ("steps", "epochs"))
+    mine = steps[(steps["case"] == "keras-article") & (steps["seed"] == 0)].reset_index()
+    assert mine["reported_loss"][0] == mine["loss"][0] and mine["reported_loss"][5] == mine["loss"][5]
+    true = epochs[(epochs["case"] == "keras-article") & (epochs["seed"] == 0)]["train_loss"]
+    assert np.allclose(mine["reported_loss"][[4, 9]], true, atol=1e-6)
+    assert steps[steps["case"] == "keras-tensorflow"]["reported_loss"].isna().all()
+
+
+def test_running_means_by_hand():
+    class Three:
+        epoch, sequences = np.array([1, 1, 2]), np.array([3, 1, 2])
+
+    assert np.allclose(running_means(np.array([1.0, 0.0, 5.0]), Three), [1, 0.75, 5])
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def of_another_seed(file):
+    file.write_text(file.read_text().replace('"seed": 1', '"seed": 7'))
+
+
+def wrong_type(file):
+    file.write_text(file.read_text().replace('"train_seconds": ', '"train_seconds": "fast", "was": '))
+
+
+def with_a_pickle(file):
+    np.savez(file, epoch=np.array([None]), loss=np.array([None]), accuracy=np.array([None]), sequences=np.array([None]))
+
+
+def too_few_steps(file):
+    save_arrays(file, {name: values[:-1] for name, values in load_arrays(file).items()})
+
+
+def another_batch_size(file):
+    file.write_text(file.read_text().replace('"batch_size": 32', '"batch_size": 64'))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("run.json", cut, "run.json"),
+        ("run.json", of_another_seed, "is of torch, seed 7; expected torch, seed 1"),
+        ("run.json", wrong_type, "times.train_seconds"),
+        ("run.json", another_batch_size, "ran with batch_size 64, the study says 32"),
+        ("epochs.csv", cut, "epochs.csv"),
+        ("epochs.csv", lambda file: file.unlink(), "epochs.csv: is not there"),
+        ("steps.npz", cut, "steps.npz: cannot be read"),
+        ("steps.npz", with_a_pickle, "steps.npz: cannot be read"),
+        ("steps.npz", too_few_steps, "steps.npz: 9 steps, expected 10"),
+    ],
+)
+def test_a_broken_record_is_a_failed_run_that_names_the_file(tmp_path, name, damage, told):
+    folder = make_study(tmp_path / "s", steps=5)
+    damage(folder / "runs/torch/seed-1" / name)
+    runs = runs_of(folder)
+    assert runs.loc[("torch", 1), "status"] == "failed"
+    assert told in runs.loc[("torch", 1), "error"] and "\n" not in runs.loc[("torch", 1), "error"]
+    assert (runs["status"] == "finished").sum() == 5
+
+
+def test_a_parity_file_that_cannot_be_read_proves_nothing(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    cut(folder / "parity/torch.json")
+    assert (runs_of(folder).loc["torch", "status"] == "failed-parity").all()
+
+
+def test_a_study_without_any_finished_run_has_its_columns(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch"], seeds=[0], steps=5, failures={("torch", 0): "missing"})
+    runs = runs_of(folder)
+    assert "train_seconds" in runs and runs["status"].tolist() == ["missing"]
+    assert pd.read_parquet(folder / "steps.parquet").empty and pd.read_parquet(folder / "epochs.parquet").empty
+
+
+def test_a_second_collection_is_the_same_to_the_byte(tmp_path):
+    folder = make_study(tmp_path / "s", ARTICLE, steps=5)
+    collect(folder)
+    first = {name: (folder / name).read_bytes() for name in ("runs.parquet", "epochs.parquet", "steps.parquet")}
+    collect(folder)
+    assert first == {name: (folder / name).read_bytes() for name in first}
+
+
+def test_a_folder_that_is_no_study_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"study\.json is not there"):
+        collect(tmp_path)
