@@ -29,14 +29,15 @@ def to_onnx(weights: Weights, length: int, departures: list[str], told: dict[str
         constants |= lstm_constants(weights, layer)
     constants["states_of_a_step"] = np.array([0, 0, 2 * units])
     constants["states_of_a_review"] = np.array([-1, 2 * units])
-    constants["last"] = np.array(length - 1)
     constants["axis"] = np.array([1])
+    last_step = "last-step-output" in departures
+    if last_step:
+        constants["last"] = np.array(length - 1)
 
     def lstm(layer: str, inputs: str, outputs: list[str]) -> onnx.NodeProto:
         names = [inputs, *(f"{layer}/{part}" for part in ("W", "R", "B"))]
         return helper.make_node("LSTM", names, outputs, layer, hidden_size=units, direction="bidirectional")
 
-    last_step = "last-step-output" in departures
     nodes = [
         helper.make_node("Transpose", ["tokens"], ["by_time"], perm=[1, 0]),
         helper.make_node("Gather", ["embedding", "by_time"], ["embedded"], axis=0),
