@@ -26,6 +26,10 @@ test-all: test
 bench: setup
 	levelfield bench
 
+# needs no network: the packages that are there
+gpu:
+	PYTHONPATH=workflow $(PYTHON) -m levelfield gpu
+
 # resolved with Python 3.11 by a pip that reads metadata alone
 locks: setup
 	pip install -q --upgrade pip

@@ -1,0 +1,108 @@
+"""Measurements on a real GPU against what is known otherwise: device events, sizes of allocations, power times time, parity."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from levelfield.measure import gpu, kernels
+from levelfield.measure.clock import Stopwatch
+from levelfield.measure.energy import Energy
+from levelfield.measure.here import backends_here
+from levelfield.measure.sampler import Sampler
+
+pytestmark = pytest.mark.skipif(not gpu.visible(), reason="NVML tells of no GPU")
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def torch():
+    module = pytest.importorskip("torch")
+    if not module.cuda.is_available():
+        pytest.skip("PyTorch finds no GPU")
+    return module
+
+
+def work(torch, seconds: float) -> None:
+    """Keeps the GPU busy for about so long, handing everything out at once."""
+    matrix = torch.randn(4096, 4096, device="cuda")
+    with Stopwatch(torch.cuda.synchronize) as one:
+        for _ in range(20):
+            matrix @ matrix
+    for _ in range(int(20 * seconds / one.seconds)):
+        matrix @ matrix
+
+
+def test_the_stopwatch_agrees_with_the_devices_own_events(torch):
+    work(torch, 0.2)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    with Stopwatch(torch.cuda.synchronize) as watch:
+        begin.record()
+        work(torch, 1.0)
+        end.record()
+    assert watch.seconds == pytest.approx(begin.elapsed_time(end) / 1000, rel=0.01)
+
+
+def test_memory_is_that_of_a_known_allocation(torch):
+    sampler = Sampler(gpu.visible()[0].uuid)
+    torch.zeros(1, device="cuda")
+    torch.cuda.synchronize()
+    time.sleep(0.1)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    block = torch.empty(2 * GIB, dtype=torch.uint8, device="cuda")
+    time.sleep(0.2)
+    assert torch.cuda.max_memory_allocated() - before == 2 * GIB
+    del block
+    use = sampler.stop()
+    assert use is not None and use.samples > 10
+    assert 2 * GIB <= use.peak_bytes < 4 * GIB  # the context and the libraries come on top
+
+
+def test_energy_is_power_times_time(torch):
+    uuid = gpu.visible()[0].uuid
+    if gpu.energy_joules(uuid) is None:
+        pytest.skip("the GPU has no energy counter")
+    work(torch, 1.0)
+    torch.cuda.synchronize()
+    sampler = Sampler(uuid)
+    with Energy(uuid) as energy, Stopwatch(torch.cuda.synchronize) as watch:
+        work(torch, 4.0)
+    assert energy.joules == pytest.approx(sampler.stop().power_watts * watch.seconds, rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def usable() -> list[str]:
+    return [name for name, found in backends_here().items() if found.device == "cuda"]
+
+
+def test_every_usable_backend_follows_the_contract(usable):
+    for name in usable:
+        done = subprocess.run([sys.executable, "-m", "levelfield", "check", name], capture_output=True, text=True)
+        assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr[-2000:]}"
+
+
+KERNELS = """
+import json, sys
+import numpy as np
+from levelfield.backends import load_class
+from levelfield.protocol import Protocol
+from levelfield.start import make_start
+protocol = Protocol(epochs=1)
+backend = load_class(sys.argv[1])(protocol, frozenset(), "cuda", 2)
+backend.load(make_start(protocol, 0, 64).weights)
+x, y = np.ones((64, protocol.length), np.int32), np.ones(64, np.float32)
+backend.train_epoch(x, y, np.arange(64))
+print(json.dumps(backend.kernels(x[:32], y[:32])))
+"""
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_the_fused_lstm_of_cudnn_runs(name, usable):
+    if name not in usable:
+        pytest.skip(f"{name} is not here")
+    done = subprocess.run([sys.executable, "-c", KERNELS, name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert kernels.verdict(json.loads(done.stdout.splitlines()[-1])) == "cuDNN"

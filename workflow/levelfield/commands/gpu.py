@@ -1,0 +1,74 @@
+"""Run what a GPU is for, in nine minutes: the GPU tests, then the studies frameworks and scaling, results in one folder."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from levelfield.errors import UserError
+from levelfield.measure import gpu
+from levelfield.measure.here import backends_here
+from levelfield.measure.host import cpus_available
+
+ROOT = Path(__file__).resolve().parents[3]
+TESTS_UNTIL, FRAMEWORKS_UNTIL, SCALING_UNTIL = 120, 330, 480
+"""Seconds since the start; what is left of nine minutes is for tables and pages, which tell what was not reached as missing."""
+GRACE_SECONDS = 20
+KEPT = ("*.json", "*.parquet", "*.csv", "*.md", "*.tex", "*.svg", "*.png", "*.html")
+"""What is worth keeping of a study: neither weights nor arrays."""
+
+
+def arguments(parser):
+    parser.add_argument("--out", type=Path, default=Path("results/reference"), metavar="DIR", help="gets a folder for the GPU")
+
+
+def run(args):
+    cards = gpu.visible()
+    if not cards:
+        raise UserError("NVML tells of no GPU that CUDA_VISIBLE_DEVICES leaves: `levelfield doctor` tells what there is")
+    began = time.monotonic()
+    tests = within(TESTS_UNTIL, began, [sys.executable, "-m", "pytest", "-q", str(ROOT / "tests/gpu")])
+    here = backends_here()
+    names = [name for name, found in here.items() if found.device == "cuda"]
+    for name, found in here.items():
+        print(f"{name}: {found.device or found.missing}", flush=True)
+    out = args.out / re.sub("[^a-z0-9]+", "-", cards[0].name.lower()).strip("-")
+    # scaling is for timing alone, and its cases follow the same code as those proven in frameworks
+    for study, until, changes in (("frameworks", FRAMEWORKS_UNTIL, {}), ("scaling", SCALING_UNTIL, {"parity": False})):
+        override = Path(f"results/{study}.gpu.json")
+        override.parent.mkdir(exist_ok=True)
+        override.write_text(json.dumps({"cases": names, "device": "cuda", **changes}))
+        command = [sys.executable, "-m", "snakemake", "--cores", str(cpus_available()), "--resources", "gpu=1"]
+        within(until, began, [*command, "--configfile", f"config/{study}.yaml", str(override)])
+        folder = Path("results") / study
+        subprocess.run([sys.executable, "-m", "levelfield", "tell", str(folder)], check=False)
+        keep(folder, out / study)
+    print(
+        f"{out}: results of {', '.join(names)}; {time.monotonic() - began:.0f} s; GPU tests {'passed' if tests == 0 else 'FAILED'}"
+    )
+    return tests
+
+
+def within(until: float, began: float, command: list[str]) -> int:
+    """Runs the command until so many seconds after `began`, then interrupts it and its jobs as Ctrl-C does; its exit code."""
+    process = subprocess.Popen(command, start_new_session=True)
+    for signal_, seconds in ((signal.SIGINT, max(1.0, began + until - time.monotonic())), (signal.SIGKILL, GRACE_SECONDS)):
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            print(f"time is up after {until} s: {signal_.name} to {' '.join(command[1:])}", flush=True)
+            os.killpg(process.pid, signal_)
+    return process.wait()
+
+
+def keep(study: Path, out: Path) -> None:
+    """Copies a study's records, tables, figures and page to `out`."""
+    for file in (file for pattern in KEPT for file in study.rglob(pattern)):
+        target = out / file.relative_to(study)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
