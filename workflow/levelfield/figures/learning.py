@@ -81,14 +81,15 @@ def accuracy(results: Results, look: Look) -> alt.Chart:
 def _by_step(curves: StepCurves, results: Results, look: Look, name: str, title: str) -> alt.Chart:
     scale = alt.Scale(domain=[0, float(np.ceil(curves.means["step"].max() + curves.size / 2))] if len(curves.means) else [0, 1])
     x = alt.X("step:Q", title="training step", axis=alt.Axis(grid=False, format=",d", tickMinStep=1), scale=scale)
-    y = alt.Y(f"{name}:Q", title=name, scale=alt.Scale(zero=False), axis=alt.Axis(format=".2f"))
+    y = alt.Y(f"{name}:Q", title=name, scale=alt.Scale(zero=False), axis=alt.Axis(format=".4~f"))
     seeds = curves.seeds[["case", "seed", "step", name]]
     means = curves.means[["case", "seeds", "step", name, f"{name}_low", f"{name}_high"]]
     chart = _curves(seeds, means, results, look, x, y, name)
     if curves.boundaries:
         rules = alt.Chart(pd.DataFrame({"step": curves.boundaries})).mark_rule(strokeDash=[2, 3], opacity=0.8)
         chart = alt.layer(rules.encode(alt.X("step:Q")), chart)
-    explained = f"each point is the mean of {curves.size} batches' own values, the same for every case; {seeds_shown(results)}"
+    point = f"the mean of {curves.size} batches' own values" if curves.size > 1 else "one batch's own value"
+    explained = f"each point is {point}, the same for every case; {seeds_shown(results)}"
     return look.finish(chart.properties(width=look.width, height=280), title, f"{results.context}\n{explained}")
 
 
@@ -121,7 +122,7 @@ def validation_panel(results: Results, look: Look, name: str) -> alt.Chart:
     ticks = list(range(1, epochs + 1)) if epochs <= 15 else alt.Undefined
     scale = alt.Scale(domain=[0.85, epochs + 0.15], nice=False)
     x = alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(grid=False, format="d", tickMinStep=1, values=ticks))
-    y = alt.Y(f"{name}:Q", title=f"validation {name}", scale=alt.Scale(zero=False), axis=alt.Axis(format=".3f"))
+    y = alt.Y(f"{name}:Q", title=f"validation {name}", scale=alt.Scale(zero=False), axis=alt.Axis(format=".4~f"))
     return _curves(seeds, means.round(5), results, look, x, y, name, points=True)
 
 
@@ -139,7 +140,8 @@ def _curves(
     dash = alt.StrokeDash("case:N", scale=case_scale(results.cases, True, results.variants), legend=legend)
     mean = alt.Chart(means).transform_filter(SHOWN)
     single = alt.Chart(seeds).transform_filter(SHOWN).encode(x, y, alt.Detail("seed:N"), color=colour)
-    layers = [mean.mark_line(strokeWidth=2.4).encode(x, y, color=colour, strokeDash=dash)]
+    width = alt.StrokeWidth("case:N", scale=alt.Scale(domain=drawn, range=_widths(len(drawn))), legend=None)
+    layers = [mean.mark_line().encode(x, y, color=colour, strokeDash=dash, strokeWidth=width)]
     if means["seeds"].max() == 1:
         if points:
             layers.append(single.mark_point(filled=True, size=30, opacity=1))
@@ -153,15 +155,20 @@ def _curves(
         if points:
             layers.append(single.mark_point(filled=True, size=26, opacity=0.65))
     if look.page:
-        layers.append(_hover(mean, x, y, name))
+        layers.append(_hover(mean, x, y, "epoch" if points else "step", name))
     return alt.layer(*layers)
 
 
-def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str) -> alt.Chart:
+def _widths(cases: int) -> list[float]:
+    """Ever thinner lines: from one start matched cases lie on each other for hundreds of steps, and each must show."""
+    return np.linspace(4.4 if cases > 1 else 2.4, 1.6, cases).round(2).tolist()
+
+
+def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, along: str, name: str) -> alt.Chart:
     """A dot that follows the pointer to the nearest mean and tells its values."""
     nearest = alt.selection_point(name=f"nearest_{name}", nearest=True, on="pointerover", clear="pointerout", empty=False)
     told = [
-        alt.Tooltip("case:N"), alt.Tooltip(f"{x.shorthand}", title=str(x.title), format=",.0f"),
+        alt.Tooltip("case:N"), alt.Tooltip(f"{along}:Q", format=",.0f"),
         alt.Tooltip(f"{name}:Q", title=f"mean {name}", format=".4f"), alt.Tooltip(f"{name}_low:Q", title="lowest seed", format=".4f"),
         alt.Tooltip(f"{name}_high:Q", title="highest seed", format=".4f"), alt.Tooltip("seeds:Q", title="seeds"),
     ]  # fmt: skip

@@ -61,8 +61,8 @@ def _panel(rows: pd.DataFrame, measure: str, words: str, lines: list[str], look:
         scale=alt.Scale(type="log", base=2, nice=False),
         axis=alt.Axis(values=sizes, grid=False, format="d"),
     )
-    kind = "linear" if "memory" in measure else "log"
-    y = alt.Y("value:Q", title=MEASURES[measure], scale=alt.Scale(type=kind, zero=kind == "linear"), axis=alt.Axis(tickCount=5))
+    scale = alt.Scale(zero=True) if "memory" in measure else alt.Scale(type="log")
+    y = alt.Y("value:Q", title=MEASURES[measure], scale=scale, axis=alt.Axis(tickCount=5))
     legend = alt.Legend(title=None, columns=1 if look.page else 4)
     colour = alt.Color("line:N", scale=case_scale(lines), legend=legend)
     dash = alt.StrokeDash("line:N", scale=case_scale(lines, dashes=True), legend=legend)

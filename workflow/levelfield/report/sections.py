@@ -52,12 +52,12 @@ def _panel(identity: str, title: str, caption: str, made: alt.Chart) -> Chart:
     return _chart(identity, made)[0]
 
 
-def _failures_first(board: Table) -> Table:
-    """The leaderboard with what did not finish beside the case: a phone shows the first columns alone."""
-    if "not finished" not in board.shown:
+def _remarks_first(board: Table, results: Results) -> Table:
+    """The leaderboard with its remarks beside the case, where runs did not finish: a phone shows the first columns alone."""
+    if len(results.finished) == len(results.runs):
         return board
     shown = board.shown.copy()
-    shown.insert(1, "not finished", shown.pop("not finished"))
+    shown.insert(1, "remarks", shown.pop("remarks"))
     return replace(board, shown=shown)
 
 
@@ -80,7 +80,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         Section(
             "leaderboard", "Leaderboard",
             "One row a case. Press a heading to sort by it. Runs that failed or are missing stand in the table as such.",
-            tables=[_failures_first(tables["leaderboard"]), *chosen("comparisons")],
+            tables=[_remarks_first(tables["leaderboard"], results), *chosen("comparisons")],
         ),
         Section(
             "tables", "The article's tables",

@@ -17,8 +17,12 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
         return [f"No run of this study has finished: {found}. There is nothing to compare."]
     said = []
     if "comparisons" in tables:
-        said += _speed(tables["comparisons"].data) + _accuracy(tables["comparisons"].data)
-    if "departures" in tables:
+        said += _speed(tables["comparisons"].data)
+    if results.study.data.synthetic:
+        said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
+    elif "comparisons" in tables:
+        said += _accuracy(tables["comparisons"].data)
+    if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if not said:
         said = [f"{_single(results)} No two cases here may be compared as equals: nothing is claimed about who is faster."]
