@@ -27,9 +27,15 @@ class Tutorial(nn.Module):
         return self.fc(torch.cat((hidden[-2], hidden[-1]), dim=1)).squeeze(1)
 
 
-def tutorial(protocol: Protocol, x: np.ndarray, y: np.ndarray, device: str):
-    """One epoch of the usual loop: DataLoader over a TensorDataset, `.item()` each step, plain Adam."""
+def tutorial(protocol: Protocol, x: np.ndarray, y: np.ndarray, trained: nn.Module, device: str):
+    """One epoch of the usual loop: DataLoader over a TensorDataset, `.item()` each step, plain Adam.
+
+    It begins from the same weights: from PyTorch's own, whose forget gates are half shut, gradients fade into subnormal
+    numbers over 200 tokens, with which a CPU is many times slower; that would be no matter of the loop.
+    """
     model = Tutorial(protocol).to(device)
+    for own, other in ((model.embedding, trained.embedding), (model.lstm, trained.lstm), (model.fc, trained.dense)):
+        own.load_state_dict(other.state_dict())
     optimizer = torch.optim.Adam(model.parameters())
     criterion = nn.BCEWithLogitsLoss()
     loader = DataLoader(TensorDataset(torch.from_numpy(x).long(), torch.from_numpy(y)), batch_size=protocol.batch_size)
@@ -59,5 +65,5 @@ def measure(device: str = "cpu") -> dict:
     start = make_start(protocol, 0, len(x))
     backend.load(start.weights)
     order = start.order[0].astype(np.int64)
-    plain = tutorial(protocol, x[order], y[order], backend.device)
+    plain = tutorial(protocol, x[order], y[order], backend.model, backend.device)
     return paired(lambda: backend.train_epoch(x, y, order), plain, PAIRS, STEPS, backend.synchronize)
