@@ -247,3 +247,11 @@ def test_without_a_runtime_snakemake_says_what_to_install(environment, config, w
     assert done.returncode != 0
     assert "install the package `apptainer`" in said
     assert "Traceback" not in said
+
+
+def test_a_ready_image_is_taken_as_it_is(environment, built, tmp_path):
+    code = [sys.executable, "-m", "levelfield", "images", "build", "jax", "--ready", built["jax"]]
+    subprocess.run(code, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    image = tmp_path / images.ready("jax", str(built["jax"])).file
+    assert record_of(image)["digest"] == record_of(built["jax"])["digest"]
+    assert image.read_bytes()[:4096] == built["jax"].read_bytes()[:4096]
