@@ -150,11 +150,8 @@ def keeps_the_order(trial: Trial) -> str:
 def counts_answers(trial: Trial) -> str:
     _, correct = trial.train(trial.loaded)
     expected = trial.correct[: len(correct)]
-    where = np.flatnonzero(correct != expected)
-    expect(
-        not len(where),
-        f"step {where[:1] + 1}: found {correct[where[:1]]}, expected {expected[where[:1]]}: counted before the update?",
-    )
+    for step, (found, right) in enumerate(zip(correct, expected, strict=True), 1):
+        expect(found == right, f"step {step}: found {found}, expected {right}: counted before the update?")
     return f"{correct.sum()} of {SEQUENCES}"
 
 
