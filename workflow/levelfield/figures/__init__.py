@@ -26,6 +26,7 @@ OPTIONAL: dict[str, Figure] = {
     "energy": speed.energy,
     "scaling": scaling.scaling,
     "parity": proof.parity,
+    "exchange": proof.exchange,
     "standing": compared.standing,
     "departures": compared.worth,
 }

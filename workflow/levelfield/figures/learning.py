@@ -155,7 +155,7 @@ def _curves(
         if points:
             layers.append(single.mark_point(filled=True, size=26, opacity=0.65))
     if look.page:
-        layers.append(_hover(mean, x, y, "epoch" if points else "step", name))
+        layers.append(_hover(mean, x, y, name))
     return alt.layer(*layers)
 
 
@@ -164,15 +164,9 @@ def _widths(cases: int) -> list[float]:
     return np.linspace(4.4 if cases > 1 else 2.4, 1.6, cases).round(2).tolist()
 
 
-def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, along: str, name: str) -> alt.Chart:
-    """A dot that follows the pointer to the nearest mean and tells its values."""
+def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str) -> alt.Chart:
+    """A dot that follows the pointer to the nearest mean and tells its row: case, seeds, mean, lowest and highest seed."""
     nearest = alt.selection_point(name=f"nearest_{name}", nearest=True, on="pointerover", clear="pointerout", empty=False)
-    told = [
-        alt.Tooltip("case:N"), alt.Tooltip(f"{along}:Q", format=",.0f"),
-        alt.Tooltip(f"{name}:Q", title=f"mean {name}", format=".4f"), alt.Tooltip(f"{name}_low:Q", title="lowest seed", format=".4f"),
-        alt.Tooltip(f"{name}_high:Q", title="highest seed", format=".4f"), alt.Tooltip("seeds:Q", title="seeds"),
-    ]  # fmt: skip
-    dots = mean.mark_point(filled=True, size=70).encode(
-        x, y, tooltip=told, opacity=alt.condition(nearest, alt.value(1), alt.value(0))
-    )
-    return dots.add_params(nearest)
+    # Vega-Lite loses a text field in the tooltip of a nearest point; the row itself arrives whole
+    dots = mean.mark_point(filled=True, size=70, tooltip=alt.TooltipContent("data"))
+    return dots.encode(x, y, opacity=alt.condition(nearest, alt.value(1), alt.value(0))).add_params(nearest)

@@ -1,4 +1,6 @@
-"""The figure of fairness: how far each case is from the float64 reference, before anything is timed."""
+"""Figures of fairness: how far each case is from the float64 reference, and each case's weights evaluated by all others."""
+
+import json
 
 import altair as alt
 import numpy as np
@@ -74,3 +76,45 @@ def parity(results: Results, look: Look) -> alt.Chart | None:
         "largest distance from a float64 reference, measured before anything was timed; ×: above the bound; grey: no bound"
     )
     return look.finish(chart, "Parity", f"{results.context}\n{explained}")
+
+
+def exchange(results: Results, look: Look) -> alt.Chart | None:
+    """Accuracy of each case's weights as every case evaluates them; None where `snakemake exchange` was not run."""
+    file = results.folder / "exchange.json"
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    rows = pd.DataFrame(
+        {
+            "trained": trainer,
+            "evaluated": case,
+            "accuracy": value,
+            "off": abs(value - next(iter(row.values()))) / found["bound"],
+        }
+        for trainer, row in found["accuracy"].items()
+        for case, value in row.items()
+    )
+    # both axes are cases: the switches act on the rows alone
+    base = alt.Chart(rows.rename(columns={"trained": "case"}).round(6)).transform_filter(SHOWN).encode(
+        alt.X("evaluated:N", sort=results.cases, title="evaluated by", axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
+        alt.Y("case:N", sort=results.cases, title="trained by", axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),
+    )  # fmt: skip
+    scale = alt.Scale(domain=[0, 1, 1.001, 3], range=["#cfe5f3", "#7db8de", "#fbe3d2", "#e58a4a"], clamp=True)
+    legend = alt.Legend(
+        title="difference in its row, over the bound",
+        titleLimit=400,
+        orient="bottom",
+        direction="horizontal",
+        gradientLength=300,
+    )
+    told = [
+        alt.Tooltip("case:N", title="trained by"),
+        alt.Tooltip("evaluated:N", title="evaluated by"),
+        alt.Tooltip("accuracy:Q", format=".5f"),
+    ]
+    chart = alt.layer(
+        base.mark_rect().encode(color=alt.Color("off:Q", scale=scale, legend=legend), tooltip=told),
+        base.mark_text(color=INK).encode(text=alt.Text("accuracy:Q", format=".4f"), tooltip=told),
+    ).properties(width=look.width, height=(ROW + 4) * rows["trained"].nunique())
+    explained = f"validation accuracy of the weights of seed {found['seed']}; each row must agree within {found['bound']:g}"
+    return look.finish(chart, "Exchange of weights", f"{results.context}\n{explained}")

@@ -125,7 +125,10 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             "parity", "Parity",
             "Before anything was timed, each case had to compute the same function, gradient and update as a float64 reference, "
             "from the same start, within these bounds.",
-            charts=_chart("parity-chart", proof.parity(results, PAGE), wide=True), folded=chosen("parity", "gradients"),
+            charts=[
+                *_chart("parity-chart", proof.parity(results, PAGE), wide=True),
+                *_chart("exchange-chart", proof.exchange(results, PAGE), wide=True),
+            ], folded=chosen("parity", "gradients"),
         ),
         Section(
             "departures", "What each departure is worth",
