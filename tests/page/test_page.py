@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 
+import pandas as pd
 import pytest
 from made_study import make_study
 
@@ -183,6 +184,8 @@ def test_text_of_configs_and_logs_is_text(browser, tmp_path):
     collect(folder)
     results = Results.read(folder)
     runs = results.runs.assign(error=EVIL, backend=EVIL).replace({"case": {"keras-tensorflow": EVIL}})
+    steps = pd.read_parquet(folder / "steps.parquet").astype({"case": str})
+    steps.replace({"case": {"keras-tensorflow": EVIL}}).to_parquet(folder / "steps.parquet")
     epochs = results.epochs.replace({"case": {"keras-tensorflow": EVIL}})
     data = {**results.data, "title": EVIL, "corpus": EVIL, "why": EVIL}
     named = results.study.cases[0].model_copy(update={"name": EVIL})

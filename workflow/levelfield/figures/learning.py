@@ -140,7 +140,7 @@ def _curves(
     dash = alt.StrokeDash("case:N", scale=case_scale(results.cases, True, results.variants), legend=legend)
     mean = alt.Chart(means).transform_filter(SHOWN)
     single = alt.Chart(seeds).transform_filter(SHOWN).encode(x, y, alt.Detail("seed:N"), color=colour)
-    width = alt.StrokeWidth("case:N", scale=alt.Scale(domain=drawn, range=_widths(len(drawn))), legend=None)
+    width = alt.StrokeWidth("case:O", scale=alt.Scale(domain=drawn, range=_widths(len(drawn))), legend=None)
     layers = [mean.mark_line().encode(x, y, color=colour, strokeDash=dash, strokeWidth=width)]
     if means["seeds"].max() == 1:
         if points:
