@@ -26,7 +26,7 @@ def article(tmp_path_factory):
 
 def test_every_figure_is_written_twice_and_says_its_corpus(article):
     written = write_figures(article)
-    assert {path.stem for path in written} == {*OBLIGATORY, "latency", "parity"}
+    assert {path.stem for path in written} == {*OBLIGATORY, "latency", "parity", "standing"}
     for path in written:
         content = path.read_bytes()
         assert content.startswith(b"<svg" if path.suffix == ".svg" else b"\x89PNG")
