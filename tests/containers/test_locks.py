@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -116,7 +117,7 @@ def test_docker_and_apptainer_start_from_the_same_base():
 
 
 def test_a_linter_accepts_the_dockerfile():
-    subprocess.run(["hadolint", images.CONTAINERS / "Dockerfile"], check=True)
+    subprocess.run([Path(sys.executable).with_name("hadolint"), images.CONTAINERS / "Dockerfile"], check=True)
 
 
 def test_a_host_that_runs_containers_needs_no_more_than_snakemake():
