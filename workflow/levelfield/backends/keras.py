@@ -146,6 +146,20 @@ def set_framework(protocol: Protocol, device: str, threads: int) -> str:
     return "cuda" if device != "cpu" and has_gpu() else "cpu"
 
 
+def feed(size: int, *arrays: np.ndarray) -> dict:
+    """What `fit` and `predict` are given: the arrays; on TensorFlow a dataset of them, without autotuning.
+
+    TensorFlow's thread that tunes a dataset can miss its own end: it is woken before the cancellation that it asks for is
+    set (`CancellationManager::StartCancel`), and sleeps on to the end of its period, which doubles from 10 ms to a minute
+    (`Model::OptimizeLoop`). Keras's own dataset, with it, then holds `fit` and `predict` until 2.55, 5.11, 10.2 … s.
+    """
+    if ON != "tensorflow":
+        return dict(zip("xy", arrays, strict=False)) | {"batch_size": size}
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return {"x": tf.data.Dataset.from_tensor_slices(arrays).batch(size).prefetch(2).with_options(options)}
+
+
 class Keras(Backend):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         self.device = set_framework(protocol, device, threads)
@@ -197,13 +211,13 @@ class Keras(Backend):
         if steps > CAPACITY:
             raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
         self.model.fit(
-            x[order], y[order], batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress, wait)]
+            **feed(size, x[order], y[order]), epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress, wait)]
         )
         record = self.record
         return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].copy()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.model.predict(x, batch_size=self.protocol.batch_size, verbose=0).reshape(-1).astype(np.float32)
+        return self.model.predict(**feed(self.protocol.batch_size, x), verbose=0).reshape(-1).astype(np.float32)
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         model, labels = self.model, y.reshape(-1, 1)
