@@ -4,7 +4,8 @@
 rule evaluate_others:
     input:
         case=f"{plan.folder}/cases/{{case}}.json",
-        data=rules.data.output,
+        description=rules.data.output.description,
+        arrays=rules.data.output.arrays,
         weights=plan.exchanged_weights,
         image=containers.inputs_of_case,
     output:
@@ -16,7 +17,7 @@ rule evaluate_others:
     # as rule train: the same kernels on the same device
     threads: workflow.cores or 1
     params:
-        data=f"{plan.folder}/data",
+        data=subpath(input.description, parent=True),
     shell:
         "python -m levelfield exchange"
         " --case {input.case:q}"
@@ -40,7 +41,7 @@ rule exchange:
     container:
         containers.analysis
     params:
-        folder=plan.folder,
+        folder=subpath(output[0], parent=True),
     shell:
         "python -m levelfield exchange-matrix"
         " {input.exchanged:q}"

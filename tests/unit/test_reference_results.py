@@ -1,0 +1,65 @@
+"""The committed results are what their records tell: made anew, they come out unchanged; the README quotes them."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from levelfield.collect import collect
+from levelfield.commands import tables
+from levelfield.figures import write_figures
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = sorted(file.parent for file in (ROOT / "results/reference").glob("*/*/study.json"))
+
+
+class Arguments:
+    def __init__(self, folder):
+        self.folder = folder
+
+
+@pytest.fixture(scope="module", params=STUDIES, ids=lambda folder: "/".join(folder.parts[-2:]))
+def anew(request, tmp_path_factory) -> tuple[Path, Path]:
+    """A committed study, and a copy of its records from which all was made again."""
+    committed = request.param
+    copy = tmp_path_factory.mktemp("anew") / "results" / committed.relative_to(ROOT / "results")
+    made = ("tables", "figures", "*.parquet", "README.md", "report.html")
+    shutil.copytree(committed, copy, ignore=shutil.ignore_patterns(*made))
+    collect(copy)
+    tables.run(Arguments(copy))
+    write_figures(copy)
+    return committed, copy
+
+
+def test_leaderboard_and_tables_are_unchanged(anew):
+    committed, copy = anew
+    # the link to the manual depends on where the folder lies, and the copy lies in no checkout
+    here, there = ((folder / "README.md").read_text().split("## The rest")[0] for folder in anew)
+    assert here == there
+    files = sorted(file.name for file in (committed / "tables").iterdir())
+    assert files == sorted(file.name for file in (copy / "tables").iterdir())
+    for name in files:
+        if name.endswith(".parquet"):
+            pd.testing.assert_frame_equal(pd.read_parquet(committed / "tables" / name), pd.read_parquet(copy / "tables" / name))
+        else:
+            assert (committed / "tables" / name).read_text() == (copy / "tables" / name).read_text(), name
+
+
+def test_figures_are_unchanged(anew):
+    committed, copy = anew
+    files = sorted(file.name for file in (committed / "figures").glob("*.svg"))
+    assert files == sorted(file.name for file in (copy / "figures").glob("*.svg"))
+    for name in files:
+        assert (committed / "figures" / name).read_bytes() == (copy / "figures" / name).read_bytes(), name
+
+
+ARTICLE = ROOT / "results/reference/cpu/article"
+
+
+@pytest.mark.skipif(not ARTICLE.exists(), reason="no article results are committed")
+def test_the_readme_quotes_the_leaderboard_of_the_article():
+    board = (ARTICLE / "tables/leaderboard.md").read_text()
+    rows = [line for line in board.splitlines() if line.startswith("|")]
+    readme = (ROOT / "README.md").read_text()
+    assert rows and all(row in readme for row in rows)
