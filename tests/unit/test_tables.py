@@ -24,9 +24,11 @@ def results_of(folder) -> Results:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """All kinds of cases, with failures."""
+    """All kinds of cases, with failures, collected."""
     failures = {("keras-tensorflow", 4): "failed", "jax": "failed-parity"}
-    return make_study(tmp_path_factory.mktemp("tables") / "whole", EVERY_KIND, seeds=range(5), steps=20, failures=failures)
+    folder = make_study(tmp_path_factory.mktemp("tables") / "whole", EVERY_KIND, seeds=range(5), steps=20, failures=failures)
+    collect(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
