@@ -54,12 +54,11 @@ def test_figures_are_unchanged(anew):
         assert (committed / "figures" / name).read_bytes() == (copy / "figures" / name).read_bytes(), name
 
 
-ARTICLE = ROOT / "results/reference/cpu/article"
+QUOTED = [folder for folder in STUDIES if f"{folder.relative_to(ROOT)}/README.md" in (ROOT / "README.md").read_text()]
 
 
-@pytest.mark.skipif(not ARTICLE.exists(), reason="no article results are committed")
-def test_the_readme_quotes_the_leaderboard_of_the_article():
-    board = (ARTICLE / "tables/leaderboard.md").read_text()
-    rows = [line for line in board.splitlines() if line.startswith("|")]
+@pytest.mark.parametrize("folder", QUOTED, ids=lambda folder: folder.name)
+def test_the_readme_quotes_the_leaderboards_that_it_links_to(folder):
+    rows = [line for line in (folder / "tables/leaderboard.md").read_text().splitlines() if line.startswith("|")]
     readme = (ROOT / "README.md").read_text()
     assert rows and all(row in readme for row in rows)
