@@ -30,8 +30,8 @@ class Tutorial(nn.Module):
 def tutorial(protocol: Protocol, x: np.ndarray, y: np.ndarray, trained: nn.Module, device: str):
     """One epoch of the usual loop: DataLoader over a TensorDataset, `.item()` each step, plain Adam.
 
-    It begins from the same weights: from PyTorch's own, whose forget gates are half shut, gradients fade into subnormal
-    numbers over 200 tokens, with which a CPU is many times slower; that would be no matter of the loop.
+    It begins from the same weights, so that the loop alone differs: from PyTorch's own start it was six times slower on a CPU,
+    perhaps because gradients fade into subnormal numbers there (not looked into).
     """
     model = Tutorial(protocol).to(device)
     for own, other in ((model.embedding, trained.embedding), (model.lstm, trained.lstm), (model.fc, trained.dense)):
