@@ -1,5 +1,6 @@
 """The figures of a study: which there are, and writing them as SVG and PNG."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,14 @@ def write_figures(folder: Path) -> list[Path]:
                 old.unlink()
             continue
         svg, png = render(chart)
-        write_whole(out / f"{name}.svg", svg.encode())
+        write_whole(out / f"{name}.svg", renumbered(svg).encode())
         write_whole(out / f"{name}.png", png)
         written += [out / f"{name}.svg", out / f"{name}.png"]
     return written
+
+
+def renumbered(svg: str) -> str:
+    """Vega numbers gradients and clips over the life of a process; here each file counts its own, whatever was drawn before."""
+    names = dict.fromkeys(re.findall(r"\b(?:gradient_|clip)\d+\b", svg))
+    numbers = {name: f"{name.rstrip('0123456789')}{index}" for index, name in enumerate(names)}
+    return re.sub(r"\b(?:gradient_|clip)\d+\b", lambda found: numbers[found[0]], svg)
