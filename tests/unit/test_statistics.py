@@ -8,6 +8,7 @@ from levelfield.statistics import (
     Estimate,
     accuracy_verdict,
     difference,
+    drift,
     equivalence,
     holm,
     ratio,
@@ -96,3 +97,12 @@ def test_runs_that_never_reached_the_target_count_as_longest():
 def test_a_time_of_zero_is_an_error():
     with pytest.raises(ValueError, match="positive"):
         ratio([0, 1, 2], [1, 1, 1])
+
+
+def test_drift_is_found_within_cases_and_not_between_them():
+    hours = np.arange(8) / 2
+    cases = np.array(["slow", "fast"] * 4)
+    seconds = np.where(cases == "slow", 300.0, 100.0)
+    assert drift(hours, seconds, cases) == 0
+    assert drift(hours, seconds * (1 + 0.1 * hours / 3.5), cases) == pytest.approx(0.1, abs=0.01)
+    assert drift(hours[:2], seconds[:2], cases[:2]) is None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from levelfield.budget import minutes
 from levelfield.commit import commit
 from levelfield.errors import UserError
 from levelfield.protocol import Case, Protocol, reference_of
@@ -30,8 +31,8 @@ START_FIELDS = ("vocabulary", "embedding", "units", "epochs")
 class Plan:
     """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
 
-    def __init__(self, study: Study):
-        self.study = study
+    def __init__(self, study: Study, steps: str = "here"):
+        self.study, self.steps = study, steps
         self.folder = f"results/{study.study}"
         self.downloads = "results/.downloads"
         self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
@@ -44,9 +45,14 @@ class Plan:
         From here on `python` in a rule is the one that runs Snakemake, be its environment activated or not.
         """
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        steps = config.pop("steps", "here")
         try:
+            if steps not in ("here", "jobs"):
+                raise UserError(
+                    f"steps: found {steps!r}: `here` runs the light steps where Snakemake runs, `jobs` on the cluster"
+                )
             own = [str(file) for file in files if Path(file).name != "config.yaml"]
-            return cls(read_study(config, own[0] if own else "--config"))
+            return cls(read_study(config, own[0] if own else "--config"), steps)
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
@@ -90,6 +96,11 @@ class Plan:
     def priority(self, wildcards) -> int:
         """Runs go in the study's order, the cases alternating within each seed, so that drift hits all alike."""
         return self._rank[wildcards.case, int(wildcards.seed)]
+
+    def minutes(self, wildcards, attempt: int) -> int:
+        """The time that a scheduler grants a run: the next attempt gets as much again."""
+        protocol = self.cases[wildcards.case].protocol
+        return attempt * minutes(protocol, *self.study.sequences)
 
     def parity_of(self, wildcards) -> list[str]:
         return [f"{self.folder}/parity/{wildcards.case}.json"] if self.study.parity else []

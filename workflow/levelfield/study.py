@@ -111,7 +111,9 @@ class Study(Strict):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
         [0, 1, 2], description="One run of every case for each."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` without a GPU is an error; `auto` takes one if there.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`cuda` without a GPU is an error; `auto` takes one if there."
+    )
     target_accuracy: float = Field(0.85, gt=0, lt=1, description="Validation accuracy that time to accuracy is measured to.")
     equivalence_margin: float = Field(0.005, gt=0, lt=1, description="Accuracies closer than this count as equivalent.")
     parity: bool = Field(True, description="Prove each matched case against the float64 reference before it is timed.")
@@ -133,10 +135,12 @@ class Study(Strict):
         sides = self.protocol.padding, self.protocol.truncation
         if len({case.protocol.length for case in self.expanded}) > 1 and len(set(sides)) > 1:
             raise ValueError("cases of different length need padding and truncation on the same side")
-        sequences = self.data.train or IMDB_SEQUENCES
+        sequences, _ = self.sequences
         for case in self.expanded:
             if case.protocol.batch_size > sequences:
-                raise ValueError(f"batch_size {case.protocol.batch_size} is larger than the training data ({sequences} sequences)")
+                raise ValueError(
+                    f"batch_size {case.protocol.batch_size} is larger than the training data ({sequences} sequences)"
+                )
         return self
 
     @cached_property
@@ -159,6 +163,11 @@ class Study(Strict):
     def length(self) -> int:
         """Tokens that the data is kept with: the longest of the cases; each case takes its own length of it."""
         return max(case.protocol.length for case in self.expanded)
+
+    @property
+    def sequences(self) -> tuple[int, int]:
+        """Training and validation sequences at most: what the config asks for, else all of IMDB."""
+        return self.data.train or IMDB_SEQUENCES, self.data.validation or IMDB_SEQUENCES
 
     @property
     def runs(self) -> list[tuple[str, int]]:

@@ -16,7 +16,6 @@ rule data:
         description=f"{plan.folder}/data/data.json",
     log:
         f"{plan.folder}/logs/data.log",
-    localrule: True
     container:
         containers.analysis
     params:

@@ -15,7 +15,9 @@ rule evaluate_others:
     container:
         containers.of_case
     # as rule train: the same kernels on the same device
-    threads: workflow.cores or 1
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        runtime=plan.minutes,
     params:
         data=subpath(input.description, parent=True),
     shell:
@@ -37,7 +39,6 @@ rule exchange:
         multiext(f"{plan.folder}/", "exchange.json", "exchange.csv"),
     log:
         f"{plan.folder}/logs/exchange.log",
-    localrule: True
     container:
         containers.analysis
     params:

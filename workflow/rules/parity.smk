@@ -11,7 +11,6 @@ rule reference:
         f"{plan.folder}/parity/reference-{{digest}}.npz",
     log:
         f"{plan.folder}/logs/parity/reference-{{digest}}.log",
-    localrule: True
     container:
         containers.analysis
     params:
@@ -43,7 +42,9 @@ rule parity:
     container:
         containers.of_case
     # as rule train: the same kernels on the same device
-    threads: workflow.cores or 1
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        runtime=plan.minutes,
     params:
         data=subpath(input.description, parent=True),
     shell:

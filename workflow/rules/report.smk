@@ -12,7 +12,6 @@ rule collect:
         multiext(f"{plan.folder}/", "runs.parquet", "epochs.parquet", "steps.parquet"),
     log:
         f"{plan.folder}/logs/collect.log",
-    localrule: True
     container:
         containers.analysis
     params:
@@ -38,7 +37,6 @@ rule tables:
         f"{plan.folder}/README.md",
     log:
         f"{plan.folder}/logs/tables.log",
-    localrule: True
     container:
         containers.analysis
     params:
@@ -63,7 +61,6 @@ rule figures:
         ),
     log:
         f"{plan.folder}/logs/figures.log",
-    localrule: True
     container:
         containers.analysis
     params:
@@ -87,7 +84,6 @@ rule report:
         ),
     log:
         f"{plan.folder}/logs/report.log",
-    localrule: True
     container:
         containers.analysis
     params:

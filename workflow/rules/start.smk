@@ -8,7 +8,6 @@ rule study:
         f"{plan.folder}/study.json",
     log:
         f"{plan.folder}/logs/study.log",
-    localrule: True
     container:
         containers.analysis
     params:
@@ -25,7 +24,6 @@ rule case:
         f"{plan.folder}/cases/{{case}}.json",
     log:
         f"{plan.folder}/logs/cases/{{case}}.log",
-    localrule: True
     container:
         containers.analysis
     params:
@@ -43,7 +41,6 @@ rule start:
         checksum=f"{plan.folder}/start/seed-{{seed}}.npz.sha256",
     log:
         f"{plan.folder}/logs/start/seed-{{seed}}.log",
-    localrule: True
     container:
         containers.analysis
     params:

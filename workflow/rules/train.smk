@@ -23,7 +23,9 @@ rule train:
     container:
         containers.of_case
     # all threads, so that no other job runs beside it
-    threads: workflow.cores or 1
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        runtime=plan.minutes,
     params:
         study=plan.study.study,
         data=subpath(input.description, parent=True),

@@ -80,7 +80,7 @@ def run(args):
     path = args.out / f"{re.sub('[^A-Za-z0-9]+', '-', f'{cpu_model()} {cpus_available()} cpus').strip('-').lower()}.json"
     write_json(path, record)
     print(f"{path}, {record['seconds']:.0f} s")
-    return 1 if any(row["found"] is not None and row["found"] > row["most"] for row in rows) else 0
+    return 1 if any("failed" in row["details"] or (row["found"] or 0) > row["most"] for row in rows) else 0
 
 
 def measured(bench: str) -> dict:

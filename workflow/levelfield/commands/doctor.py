@@ -27,7 +27,7 @@ def run(args):
         ],
         "containers": here.tool("apptainer", "--version") or here.tool("singularity", "--version")
         or "no Apptainer: leave out `--sdm apptainer`",
-        "Slurm": here.tool("sinfo", "--version") or "none: leave out `--workflow-profile workflow/profiles/slurm`",
+        "Slurm": here.tool("sinfo", "--version") or "none: leave out `--profile workflow/profiles/slurm`",
         "reviews": here.reviews(f"{PUBLISHED}/imdb.npz", os.environ.get(OWN_FILE)),
     }  # fmt: skip
     for what, found in facts.items():

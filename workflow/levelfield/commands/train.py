@@ -1,6 +1,8 @@
 """Trains one case with one seed and records it: what one job of the workflow does."""
 
 import json
+import os
+import socket
 import time
 import traceback
 from datetime import UTC, datetime
@@ -32,25 +34,28 @@ def arguments(parser):
 def run(args):
     case = Case.read(args.case)
     failure = args.out / "failure.json"
-    failure.unlink(missing_ok=True)
     began = time.monotonic()
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {
+        "study": args.study,
+        "case": case.name,
+        "backend": case.backend,
+        "departures": list(case.departures),
+        "seed": args.seed,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    # until it ends, a run counts as failed: one that is killed can say nothing any more
+    where = f"process {os.getpid()} on {socket.gethostname()}"
+    write_json(
+        failure, record | {"error": f"began ({where}) and did not end: killed (time, memory, cancelled), or still running"}
+    )
     try:
         train_case(args, case)
     except BaseException as error:
-        record = {
-            "study": args.study,
-            "case": case.name,
-            "backend": case.backend,
-            "departures": list(case.departures),
-            "seed": args.seed,
-            "started": started,
-            "error": f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error),
-            "log_tail": traceback.format_exc()[-2000:],
-            "seconds": time.monotonic() - began,
-        }
-        write_json(failure, record)
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        ended = {"error": told, "log_tail": traceback.format_exc()[-2000:], "seconds": time.monotonic() - began}
+        write_json(failure, record | ended)
         raise
+    failure.unlink()
 
 
 def train_case(args, case: Case) -> None:

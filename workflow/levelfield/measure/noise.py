@@ -1,4 +1,4 @@
-"""How restless the machine was: other work beside the run, stolen time, a changing clock, drift; and a warning with its reason."""
+"""How restless the machine was: other work beside the run, stolen time, a changing clock; and a warning with its reason."""
 
 import os
 import resource
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from levelfield.measure.host import cpus_available
+
 PROC = Path("/proc")
 # Shares of all CPUs, and a change of clock, from which a run's times are not to be trusted to 5 %.
 OTHERS_WARN, STEAL_WARN, FREQUENCY_WARN = 0.05, 0.02, 0.10
@@ -16,7 +18,8 @@ OTHERS_WARN, STEAL_WARN, FREQUENCY_WARN = 0.05, 0.02, 0.10
 class Restlessness:
     """Watches the machine over a block: `with Restlessness() as rest: …`, then `rest.measurements()`.
 
-    What `/proc/stat` counts as busy and this process did not use was someone else's. Figures are None without Linux.
+    Of the CPUs that this process may use, what `/proc/stat` counts as busy and this process did not use was someone else's.
+    Figures are None without Linux.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -30,11 +33,11 @@ class Restlessness:
         self._after = (self._clock(), cpu_seconds(), own_seconds(), frequency_mhz())
 
     def measurements(self) -> dict[str, float | str | None]:
-        """`others_cpu_share` and `steal_share` of all CPUs' time, `load_average`, `frequency_change`, and `noise_warning`."""
+        """`others_cpu_share` and `steal_share` of these CPUs' time, `load_average`, `frequency_change`, and `noise_warning`."""
         (start, cpus, own, clock), (end, cpus_end, own_end, clock_end) = self._before, self._after
         others = steal = change = None
         if cpus and cpus_end and end > start:
-            capacity = (end - start) * os.cpu_count()
+            capacity = (end - start) * cpus_available()
             others = max(0.0, (cpus_end["busy"] - cpus["busy"]) - (own_end - own)) / capacity
             steal = (cpus_end["steal"] - cpus["steal"]) / capacity
         if clock and clock_end:
@@ -61,13 +64,21 @@ def warning(others: float | None, steal: float | None, frequency_change: float |
 
 
 def cpu_seconds() -> dict[str, float] | None:
-    """Seconds of all CPUs since boot, `busy` (user, nice, system, irq, softirq; guests are in user) and `steal` (proc_stat(5))."""
+    """Seconds since boot of the CPUs that this process may use, `busy` (user, nice, system, irq, softirq; guests are in user)
+    and `steal` (proc_stat(5)); None without Linux."""
     try:
-        fields = (PROC / "stat").read_text().splitlines()[0].split()[1:]
+        lines = (PROC / "stat").read_text().splitlines()
     except OSError:
         return None
-    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(value) / os.sysconf("SC_CLK_TCK") for value in fields[:8])
-    return {"busy": user + nice + system + irq + softirq, "steal": steal}
+    found = {"busy": 0.0, "steal": 0.0}
+    for cpu in os.sched_getaffinity(0):
+        fields = next(line for line in lines if line.startswith(f"cpu{cpu} ")).split()[1:]
+        user, nice, system, _idle, _iowait, irq, softirq, steal = (
+            int(value) / os.sysconf("SC_CLK_TCK") for value in fields[:8]
+        )
+        found["busy"] += user + nice + system + irq + softirq
+        found["steal"] += steal
+    return found
 
 
 def own_seconds() -> float:
@@ -84,25 +95,3 @@ def frequency_mhz() -> float | None:
         return None
     clocks = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
     return float(np.mean(clocks)) if clocks else None
-
-
-def drift(hours: np.ndarray, seconds: np.ndarray, cases: np.ndarray) -> float | None:
-    """Relative change of speed over a study: +0.03 where the last runs took 3 % longer than the first.
-
-    hours: start of each run; seconds: its training time; cases: its case's name; all of shape (runs,). Each time is
-    taken relative to its case's median, then Theil and Sen's slope (the median of all pairs' slopes) times the study's
-    length; None with fewer than two runs of some case.
-    """
-    relative = np.array(seconds, float)
-    counted = np.zeros(len(relative), bool)
-    for case in np.unique(cases):
-        of_case = np.asarray(cases) == case
-        relative[of_case] /= np.median(relative[of_case])
-        counted |= of_case & (of_case.sum() > 1)
-    hours, relative = np.asarray(hours, float)[counted], relative[counted]
-    first, second = np.triu_indices(len(hours), 1)
-    apart = hours[second] != hours[first]
-    if not apart.any():
-        return None
-    slopes = (relative[second] - relative[first])[apart] / (hours[second] - hours[first])[apart]
-    return float(np.median(slopes) * (hours.max() - hours.min()))

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
 from levelfield.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.results import Results
-from levelfield.statistics import NOT_ENOUGH, ratio, time_to_target
+from levelfield.statistics import NOT_ENOUGH, drift, ratio, time_to_target
 from levelfield.tables.groups import MEMORY, by_seeds, finished, measurements, pairs
 from levelfield.tables.table import Table, number, second_digits, spread
 
@@ -198,6 +199,18 @@ def performance(results: Results) -> Table:
     shown["seeds"] = data["seeds"]
     notes = [
         "Mean ± standard deviation over the seeds that finished; empty: not measured. Train, validation and throughput: mean of "
-        "the epochs, warm-up (compilation) apart. GB: 1e9 bytes."
+        "the epochs, warm-up (compilation) apart. GB: 1e9 bytes.",
+        *_drifts(runs),
     ]
     return Table("performance", f"Performance: {results.context}", data, pd.DataFrame(shown), notes)
+
+
+def _drifts(runs: pd.DataFrame) -> list[str]:
+    """For each machine, how much slower or faster its runs became from the first to the last."""
+    found = []
+    for machine, mine in runs.groupby("machine", sort=False):
+        hours = pd.to_datetime(mine["started"]).astype("int64") / 3.6e12
+        change = drift(hours, mine["epoch_seconds"], mine["case"])
+        if change is not None:
+            found.append(f"Drift on {machine}: over {np.ptp(hours):.1f} hours its runs' epochs became {change:+.1%} longer.")
+    return found

@@ -1,0 +1,61 @@
+"""What a study would ask of a cluster, told without one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from levelfield.budget import minutes
+from levelfield.cli import main
+from levelfield.protocol import Protocol
+
+CONFIG = """
+study: small
+data: {synthetic: true, train: 1000, validation: 1000}
+cases: [torch, jax]
+seeds: [0, 1]
+"""
+PROFILE = """
+default-resources: {slurm_partition: fast}
+set-resources: {train: {gpu: 1, gpu_model: a100, mem_mb: 8000 * attempt}}
+set-threads: {train: 8}
+jobs: 50
+"""
+
+
+def test_the_time_granted_grows_with_the_work():
+    article = minutes(Protocol(), 25_000, 25_000)
+    assert 20 < article < 60
+    assert minutes(Protocol(epochs=4), 25_000, 25_000) == pytest.approx(2 * article - 10, abs=1)
+    assert minutes(Protocol(), 100, 100) == 11
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A folder with a study, a profile, and no Slurm."""
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    (tmp_path / "config.yaml").write_text(PROFILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("levelfield.commands.plan.shutil.which", lambda program: None)
+    return tmp_path
+
+
+def test_plan_tells_jobs_and_hours_before_anything_runs(checkout, capsys):
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    told = capsys.readouterr().out
+    assert "6 jobs, each with 1 a100, 8 threads, 8000 * attempt MB; at most 50" in told
+    assert "at most 1.2 hours of a GPU" in told and "queue: fast" in told
+
+
+def test_finished_runs_are_not_planned_again_and_tell_how_long_the_others_take(checkout, capsys):
+    run = checkout / "results/small/runs/torch/seed-0/run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text(json.dumps({"times": {"process_seconds": 1800.0}}))
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    told = capsys.readouterr().out
+    assert "5 jobs" in told and "0.5 hours by the finished runs of the same cases, 2 runs unknown" in told
+
+
+def test_what_is_not_there_is_named(checkout, capsys):
+    assert main(["plan", "large.yaml"]) == 2
+    assert "large.yaml is not there" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""Tell what a study would ask of a Slurm cluster: jobs, GPU hours, queue. Submits nothing."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from statistics import median
+
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from levelfield.budget import minutes
+from levelfield.errors import UserError
+from levelfield.protocol import Case
+from levelfield.study import read_study
+
+
+def arguments(parser):
+    parser.add_argument("config", type=Path, nargs="?", default=Path("config/article.yaml"), metavar="config/<study>.yaml")
+    parser.add_argument(
+        "--profile", type=Path, default=Path("workflow/profiles/slurm"), metavar="DIR", help="the cluster's profile"
+    )
+
+
+def run(args):
+    study = read_study(_yaml(args.config), str(args.config))
+    profile = _yaml(args.profile / "config.yaml")
+    console = Console(highlight=False, soft_wrap=True)
+    folder = Path("results") / study.study
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for heading in ("case", "runs to do", "finished", "parity to do", "granted, min", "took, min"):
+        grid.add_column(heading, justify="left" if heading == "case" else "right")
+    jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
+    for case in study.expanded:
+        took = _took(folder, case, study.seeds)
+        runs = len(study.seeds) - len(took)
+        proofs = int(study.parity and not (folder / "parity" / f"{case.name}.json").exists())
+        limit = minutes(case.protocol, *study.sequences)
+        grid.add_row(case.name, str(runs), str(len(took)), str(proofs), str(limit), f"{median(took) / 60:.1f}" if took else "")
+        jobs += runs + proofs
+        granted += (runs + proofs) * limit / 60
+        expected += runs * median(took) / 3600 if took else 0
+        unknown += runs if not took else 0
+    console.print(f"study {study.study}: {len(study.expanded)} cases, {len(study.seeds)} seeds")
+    console.print(grid)
+    asked = _asked(profile)
+    console.print(f"{jobs} jobs, each with {asked}; at most {profile.get('jobs', 'all')} in the queue at once")
+    console.print(f"at most {granted:.1f} hours of a GPU, if every job took all it is granted")
+    if expected:
+        console.print(
+            f"{expected:.1f} hours by the finished runs of the same cases" + (f", {unknown} runs unknown" if unknown else "")
+        )
+    console.print(_queue(profile))
+    console.print("what exactly would run: snakemake -n --profile " + str(args.profile))
+
+
+def _yaml(file: Path) -> dict:
+    try:
+        return yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{file} is not there: run this in the checkout, or name the file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: is no YAML: {error}") from None
+
+
+def _took(folder: Path, case: Case, seeds: list[int]) -> list[float]:
+    """Seconds that the case's finished runs took, container start apart."""
+    files = [folder / "runs" / case.name / f"seed-{seed}" / "run.json" for seed in seeds]
+    return [json.loads(file.read_text())["times"]["process_seconds"] for file in files if file.exists()]
+
+
+def _resources(profile: dict) -> dict:
+    return {**(profile.get("default-resources") or {}), **profile.get("set-resources", {}).get("train", {})}
+
+
+def _asked(profile: dict) -> str:
+    resources = _resources(profile)
+    gpu = resources.get("gres") or " ".join(
+        str(part) for part in (resources.get("gpu", 0), resources.get("gpu_model", "GPU")) if part
+    )
+    parts = [gpu, f"{profile.get('set-threads', {}).get('train', 1)} threads", f"{resources.get('mem_mb', 'default')} MB"]
+    if "runtime" in resources:
+        parts.append(f"{resources['runtime']} min by the profile")
+    return ", ".join(parts)
+
+
+def _queue(profile: dict) -> str:
+    """The partition that the runs would wait in, as Slurm tells it now."""
+    partition = _resources(profile).get("slurm_partition")
+    if not shutil.which("sinfo"):
+        return f"queue: {partition or 'Slurm’s default partition'}; no Slurm on this machine to ask"
+    chosen = [f"--partition={partition}"] if partition else []
+    nodes = _asked_of_slurm("sinfo", "--format=%P|%D|%T|%l|%G", *chosen)
+    partition = partition or next((line.split("|")[0].rstrip("*") for line in nodes if "*" in line.split("|")[0]), None)
+    lines = [line.split("|") for line in nodes if line.split("|")[0].rstrip("*") == partition]
+    if not lines:
+        raise UserError(f"Slurm has no partition {partition!r}; `sinfo` lists them, the profile's `slurm_partition` names one")
+    jobs = _asked_of_slurm("squeue", "--format=%T", f"--partition={partition}")
+    states = ", ".join(f"{count} {state} ({gres})" for _, count, state, _, gres in lines)
+    return f"queue: partition {partition}, limit {lines[0][3]}; nodes: {states}; jobs: {jobs.count('RUNNING')} running, {jobs.count('PENDING')} waiting"
+
+
+def _asked_of_slurm(*command: str) -> list[str]:
+    done = subprocess.run([command[0], "--noheader", *command[1:]], capture_output=True, text=True, timeout=30)
+    if done.returncode:
+        raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout.splitlines()
