@@ -1,34 +1,39 @@
-"""Writes the trained model of a run as an ONNX file."""
+"""Writes finished runs for other tools: the model as ONNX, curves for TensorBoard, MLPerf's log lines."""
 
-import json
+from importlib import import_module
 from pathlib import Path
 
 from levelfield.errors import UserError
-from levelfield.records import load_arrays, write_whole
+from levelfield.export.runs import runs_in
+
+FORMATS = {
+    "onnx": "the trained model, model.onnx",
+    "tensorboard": "loss and accuracy by step and epoch as an event file: `tensorboard --logdir` reads it",
+    "mllog": "lines `:::MLLOG` for MLPerf's tools, mllog.txt",
+}
+"""Each one's file in `export/` and what it writes."""
 
 
 def arguments(parser):
     parser.add_argument(
-        "--onnx", type=Path, required=True, metavar="RUN", help="a run's folder: results/<study>/runs/<case>/seed-<n>"
+        "folder", type=Path, help="results/<study>/runs/<case>/seed-<n>, or results/<study> for all of its finished runs"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="model.onnx in the run's folder where not given")
+    for name, what in FORMATS.items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write, in <case>/seed-<n>; else in the run's folder"
+    )
 
 
 def run(args):
+    chosen = [name for name in FORMATS if getattr(args, name)]
+    if not chosen:
+        raise UserError(f"what is to be written? Give one or more of {', '.join(f'--{name}' for name in FORMATS)}")
     try:
-        from levelfield.export import to_onnx
+        writers = [import_module(f"levelfield.export.{name}").write for name in chosen]
     except ModuleNotFoundError as error:
         raise UserError(f"the package {error.name!r} is not installed: `pip install 'levelfield[export]'`") from error
-    record = args.onnx / "run.json"
-    if not record.exists():
-        raise UserError(f"{record} is not there: give the folder of a finished run, such as results/article/runs/torch/seed-0")
-    found = json.loads(record.read_text())
-    protocol = found["protocol"]
-    told = {name: str(found[name]) for name in ("study", "case", "seed", "corpus", "data_sha256", "start_sha256", "departures")}
-    told |= {name: str(protocol[name]) for name in ("vocabulary", "length", "padding", "truncation")}
-    told["tokens"] = "word rank + 3; 0 padding, 1 start, 2 unknown"
-    model = to_onnx(load_arrays(args.onnx / "weights.npz"), protocol["length"], found["departures"], told)
-    out = args.out or args.onnx / "model.onnx"
-    content = model.SerializeToString()
-    write_whole(out, content)
-    print(f"{out}: {len(content):,} bytes, tokens int32 (batch, {protocol['length']}) -> probabilities float32 (batch,)")
+    for folder in runs_in(args.folder):
+        out = args.out / Path(*folder.resolve().parts[-2:]) if args.out else folder
+        for write in writers:
+            print(write(folder, out))

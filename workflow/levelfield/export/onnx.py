@@ -1,9 +1,14 @@
 """A run's model as an ONNX file that any ONNX runtime opens: tokens in, probabilities out."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from levelfield.errors import UserError
+from levelfield.records import load_arrays, write_whole
 from levelfield.reference import DIRECTIONS, Weights
 
 OPSET = 17
@@ -11,6 +16,21 @@ IR_VERSION = 8
 """Of 2022, with LSTM as of opset 14: what runtimes of the last years read."""
 GATES = (0, 3, 1, 2)
 """ONNX orders an LSTM's gates i, o, f, c (onnx.ai, operator LSTM); the canonical layout has i, f, c, o."""
+
+
+def write(run: Path, out: Path) -> str:
+    """Writes `model.onnx`, with what it was trained on and how tokens are encoded as metadata."""
+    if not (run / "weights.npz").is_file():
+        raise UserError(f"{run / 'weights.npz'} is not there: committed results keep no weights, run the study for them")
+    found = json.loads((run / "run.json").read_text())
+    protocol = found["protocol"]
+    told = {name: str(found[name]) for name in ("study", "case", "seed", "corpus", "data_sha256", "start_sha256", "departures")}
+    told |= {name: str(protocol[name]) for name in ("vocabulary", "length", "padding", "truncation")}
+    told["tokens"] = "word rank + 3; 0 padding, 1 start, 2 unknown"
+    content = to_onnx(load_arrays(run / "weights.npz"), protocol["length"], found["departures"], told).SerializeToString()
+    file = out / "model.onnx"
+    write_whole(file, content)
+    return f"{file}: {len(content):,} bytes, tokens int32 (batch, {protocol['length']}) -> probabilities float32 (batch,)"
 
 
 def to_onnx(weights: Weights, length: int, departures: list[str], told: dict[str, str]) -> onnx.ModelProto:
