@@ -1,4 +1,4 @@
-"""Two studies are compared case by case; a slower case is exit code 1, and unequal conditions are refused."""
+"""Two studies are compared case by case; a slower or lost case is exit code 1, and unequal conditions are refused."""
 
 import pytest
 from made_study import make_study
@@ -17,6 +17,11 @@ def studies(tmp_path_factory):
         "snippets": {"corpus": "VADER movie-review snippets"},
         "longer": {"epochs": 3},
         "few": {"seeds": [0, 1], "speed": 2},
+        "broken": {"speed": 1.1, "failures": {("torch", seed): "failed" for seed in range(4)}},
+        "barred": {"failures": {"torch": "failed-parity"}},
+        "interrupted": {"failures": {("torch", 3): "missing"}},
+        "nothing": {"failures": {"torch": "failed-parity", "keras-tensorflow": "failed-parity"}},
+        "without": {"cases": ["keras-tensorflow"]},
     }
     for name, settings in made.items():
         collect(make_study(root / name, **{"seeds": range(4), "steps": 5} | settings))
@@ -64,3 +69,38 @@ def test_another_protocol_is_refused_with_its_name(capsys, studies):
 def test_too_few_seeds_claim_nothing(capsys, studies):
     code, told = compared(capsys, studies, "before", "few")
     assert code == 0 and "not enough seeds" in told
+
+
+def test_a_case_that_fails_now_is_the_first_of_the_regressions(capsys, studies):
+    code, told = compared(capsys, studies, "before", "broken")
+    assert code == 1
+    lost = (
+        "torch no longer finishes: of 4 runs that finished before, now 4 failed (MemoryError: 12.0 GB asked for, 8.0 GB there)"
+    )
+    assert 0 < told.index(lost) < told.index("keras-tensorflow")
+    assert "slower" in told and "not compared" not in told
+
+
+def test_a_case_that_is_barred_by_parity_now_is_lost(capsys, studies):
+    code, told = compared(capsys, studies, "before", "barred")
+    assert code == 1 and "now 4 barred by parity (parity missed: probabilities" in told
+
+
+def test_one_run_that_is_missing_now_is_enough(capsys, studies):
+    code, told = compared(capsys, studies, "before", "interrupted")
+    assert code == 1 and "torch no longer finishes: of 4 runs that finished before, now 1 missing" in told
+
+
+def test_with_every_case_lost_it_is_told_all_the_same(capsys, studies):
+    code, told = compared(capsys, studies, "before", "nothing")
+    assert code == 1 and told.count("no longer finishes") == 2 and "verdict" not in told
+
+
+def test_a_case_that_finishes_only_now_is_no_regression(capsys, studies):
+    code, told = compared(capsys, studies, "broken", "faster")
+    assert code == 0 and "torch: finished runs in" in told and "alone, not compared" in told
+
+
+def test_a_case_that_is_no_longer_planned_is_no_regression(capsys, studies):
+    code, told = compared(capsys, studies, "before", "without")
+    assert code == 0 and "torch: finished runs in" in told

@@ -11,6 +11,9 @@ from levelfield.results import Results
 from levelfield.statistics import Estimate, difference, ratio
 from levelfield.tables.groups import finished
 
+NOT_FINISHED = {"failed": "failed", "missing": "missing", "failed-parity": "barred by parity"}
+"""What became of a run that did not finish, in words."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -30,11 +33,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The cases of both studies, the slowest change first, and the cases that only one has finished runs of."""
+    """The cases of both studies, the slowest change first, and those that cannot be compared."""
 
+    lost: dict[str, str]
+    """Case that no longer finishes with every seed that it finished with before, to what became of it."""
     changes: list[Change]
     alone: dict[str, str]
-    """Case to the folder that has it."""
+    """Case that only one study plans, or only the second finished, to the folder that has it."""
 
 
 def compare(before: Path, after: Path, anyway: bool = False) -> Comparison:
@@ -48,15 +53,28 @@ def compare(before: Path, after: Path, anyway: bool = False) -> Comparison:
     runs = [finished(first), finished(second)]
     cases = [list(dict.fromkeys(part["case"])) for part in runs]
     common = [case for case in cases[0] if case in cases[1]]
-    if not common:
+    lost = _lost(first, second)
+    if not common and not lost:
         raise UserError(
             f"{before} and {after} have no finished case in common: {', '.join(cases[0])} and {', '.join(cases[1])}"
         )
     changes = [_change(case, *(part[part["case"] == case].set_index("seed") for part in runs)) for case in common]
-    alone = {
-        case: str(folder) for folder, mine in ((before, cases[0]), (after, cases[1])) for case in mine if case not in common
-    }
-    return Comparison(sorted(changes, key=lambda change: -(change.time.value or 0)), alone)
+    told = {*common, *lost}
+    alone = {case: str(folder) for folder, mine in ((before, cases[0]), (after, cases[1])) for case in mine if case not in told}
+    return Comparison(lost, sorted(changes, key=lambda change: -(change.time.value or 0)), alone)
+
+
+def _lost(first: Results, second: Results) -> dict[str, str]:
+    """Cases with runs that finished in the first study and, though the second plans them too, not there; with the first error."""
+    found = {}
+    both = first.finished[["case", "seed"]].merge(second.runs[["case", "seed", "status", "error"]])
+    for case, runs in both.groupby("case", sort=False):
+        gone = runs[runs["status"] != "finished"]
+        if len(gone):
+            became = ", ".join(f"{count} {NOT_FINISHED[status]}" for status, count in gone["status"].value_counts().items())
+            why = "".join(f" ({error})" for error in gone["error"].dropna().head(1))
+            found[case] = f"of {len(runs)} runs that finished before, now {became}{why}"
+    return found
 
 
 def _data_differences(first: Results, second: Results) -> list[str]:

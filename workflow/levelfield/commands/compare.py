@@ -1,4 +1,4 @@
-"""Compare two studies, before and after: exit code 1 if a case became slower."""
+"""Compare two studies, before and after: exit code 1 if a case no longer finishes or became slower."""
 
 from pathlib import Path
 
@@ -33,7 +33,11 @@ def run(args):
         time, accuracy = _interval(change.time, ".2f"), _interval(change.accuracy, "+.2f", 100)
         cells = [change.case, time, accuracy, str(change.time.pairs), _verdict(change, args.threshold)]
         grid.add_row(*map(Text, cells), style="red" if change.case in slower else None)
-    console.print(Text(f"{args.after} against {args.before}, paired by seed, with 95 % intervals"), grid)
+    console.print(Text(f"{args.after} against {args.before}, paired by seed, with 95 % intervals"))
+    for case, what in found.lost.items():
+        console.print(Text(f"{case} no longer finishes: {what}", style="red"))
+    if found.changes:
+        console.print(grid)
     for change in found.changes:
         if change.versions:
             console.print(Text(f"{change.case}: {change.versions}"))
@@ -43,7 +47,7 @@ def run(args):
             )
     for case, folder in found.alone.items():
         console.print(Text(f"{case}: finished runs in {folder} alone, not compared"))
-    return 1 if slower else 0
+    return 1 if found.lost or slower else 0
 
 
 def _interval(found: Estimate, form: str, scale: float = 1) -> str:
