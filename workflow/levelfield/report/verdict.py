@@ -15,13 +15,12 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
         counts = results.runs["status"].value_counts()
         found = ", ".join(f"{count} {status.replace('-', ' ')}" for status, count in counts.items())
         return [f"No run of this study has finished: {found}. There is nothing to compare."]
-    said = []
-    if "comparisons" in tables:
-        said += _speed(tables["comparisons"].data)
+    matched = _matched(tables)
+    said = [] if matched.empty else _speed(matched)
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
-    elif "comparisons" in tables:
-        said += _accuracy(tables["comparisons"].data)
+    elif len(matched):
+        said += _accuracy(matched)
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if not said:
@@ -44,6 +43,12 @@ def measured_on(results: Results) -> str:
 def _single(results: Results) -> str:
     best = results.epochs.groupby("case")["validation_accuracy"].max()
     return f"{results.finished['case'].nunique()} cases have finished; validation accuracy reached {best.max():.4f}."
+
+
+def _matched(tables: dict[str, Table]) -> pd.DataFrame:
+    """The comparisons of matched cases: of two with departures, who is faster may be the departures' doing."""
+    data = tables["comparisons"].data if "comparisons" in tables else pd.DataFrame({"matched": []}, dtype=bool)
+    return data[data["matched"]]
 
 
 def _speed(data: pd.DataFrame) -> list[str]:
