@@ -82,7 +82,7 @@ def test_holm_by_hand():
 def test_verdicts():
     faster = Estimate(1.18, 1.15, 1.21, 0.001, 3)
     assert speed_verdict(faster, 0.001) == "1.18 times as fast [1.15, 1.21]"
-    assert speed_verdict(faster, 0.06) == "no difference shown: 1.18 times [1.15, 1.21]"
+    assert speed_verdict(faster, 0.06) == "not sure among so many pairs: 1.18 times [1.15, 1.21]"
     small = Estimate(0.001, -0.001, 0.003, 0.2, 3)
     assert accuracy_verdict(small, 0.2, 0.01, 0.005) == "equivalent within 0.5 points: +0.10 points [-0.10, +0.30]"
     assert accuracy_verdict(small, 0.2, 0.5, 0.005) == "no difference shown: +0.10 points [-0.10, +0.30]"

@@ -30,14 +30,12 @@ class Job:
 
 
 def jobs() -> list[Job]:
-    """This project's other jobs in the queue, of all users; none where there is no Slurm. Raises WorkflowError where it does not answer."""
-    if not shutil.which("squeue"):
-        return []
+    """This project's other jobs in the queue, of all users. Raises WorkflowError where Slurm does not answer."""
     command = ["squeue", "--noheader", "--format=%j|%i|%u|%T|%Z|%k"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        told = (error.stderr or "").strip() or f"no answer in {ANSWER_SECONDS} s"
+    except (OSError, subprocess.SubprocessError) as error:
+        told = (getattr(error, "stderr", "") or "").strip() or f"no answer in {ANSWER_SECONDS} s"
         raise WorkflowError(f"Slurm's queue cannot be read, so jobs of an earlier start cannot be ruled out: {told}") from None
     found = []
     for line in done.stdout.splitlines():
@@ -69,7 +67,10 @@ def name_this_job() -> None:
 
     The plugin does so itself for single jobs; for the jobs of an array it knows the first one's alone.
     """
-    job, asked = os.environ.get("SLURM_JOB_ID"), "--target-jobs"
+    here, asked = os.environ, "--target-jobs"
+    job = here.get("SLURM_JOB_ID")
+    if "SLURM_ARRAY_JOB_ID" in here:  # the array's last job has the number of the whole
+        job = f"{here['SLURM_ARRAY_JOB_ID']}_{here['SLURM_ARRAY_TASK_ID']}"
     if job and asked in sys.argv and shutil.which("scontrol"):
         what = sys.argv[sys.argv.index(asked) + 1]
         subprocess.run(["scontrol", "update", f"JobId={job}", f"Comment={what}"], capture_output=True, timeout=ANSWER_SECONDS)

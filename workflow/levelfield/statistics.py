@@ -19,6 +19,8 @@ SLOPES_OF = 1_000
 """Runs that a drift is told from at most: the slopes are those of all their pairs."""
 NOT_ENOUGH = "not enough seeds to say"
 NO_DIFFERENCE = "no difference shown"
+NOT_SURE = "not sure among so many pairs"
+"""Where a pair's own interval leaves out "none", and the correction for all pairs does not."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def speed_verdict(found: Estimate, corrected: float | None) -> str:
     if not found.enough:
         return f"{found.value:.2f} times: {NOT_ENOUGH}"
     if corrected >= 1 - LEVEL:
-        return f"{NO_DIFFERENCE}: {found.value:.2f} times [{found.low:.2f}, {found.high:.2f}]"
+        return f"{_not_shown(found)}: {found.value:.2f} times [{found.low:.2f}, {found.high:.2f}]"
     return f"{found.value:.2f} times as fast [{found.low:.2f}, {found.high:.2f}]"
 
 
@@ -132,7 +134,11 @@ def accuracy_verdict(found: Estimate, corrected: float | None, equivalent: float
     same = f"equivalent within {100 * margin:g} points" if equivalent < 1 - LEVEL else ""
     if corrected < 1 - LEVEL:
         return f"{points}, yet {same}" if same else points
-    return f"{same or NO_DIFFERENCE}: {points}"
+    return f"{same or _not_shown(found)}: {points}"
+
+
+def _not_shown(found: Estimate) -> str:
+    return NOT_SURE if found.p < 1 - LEVEL else NO_DIFFERENCE
 
 
 def _equal(values: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ RECORDS = (
     "cases/*.json",
     "parity/*.json",
     "exchange/*.json",
+    "exchange.*",
     "runs/*/*/run.json",
     "runs/*/*/epochs.csv",
     "runs/*/*/steps.npz",

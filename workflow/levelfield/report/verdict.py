@@ -57,7 +57,8 @@ def _speed(data: pd.DataFrame) -> list[str]:
     rows = data[data["case"] == fastest].sort_values("speed")
     told = rows[rows["warning"] == ""]
     clear = told[told["speed_p_corrected"] < 0.05]
-    close = told[told["speed_p_corrected"] >= 0.05]
+    likely = told[(told["speed_p_corrected"] >= 0.05) & (told["speed_p"] < 0.05)]
+    close = told[told["speed_p"] >= 0.05]
     unsure = told[told["speed_low"].isna()]
     said = []
     if len(clear):
@@ -66,6 +67,13 @@ def _speed(data: pd.DataFrame) -> list[str]:
             for row in _rows(clear)
         ]
         said.append(f"{fastest} trained {_and(figures, len(clear))}; in brackets 95 % intervals from {_pairs(clear)}.")
+    if len(likely):
+        figures = [
+            f"{row.speed:.2f} times as fast as {row.against} [{row.speed_low:.2f}, {row.speed_high:.2f}]"
+            for row in _rows(likely)
+        ]
+        subject = "It also" if len(clear) else fastest
+        said.append(f"{subject} trained {_and(figures, len(likely))}, which is not sure among {len(data)} comparisons.")
     if len(close):
         figures = [f"{row.against}, {row.speed:.2f} times [{row.speed_low:.2f}, {row.speed_high:.2f}]" for row in _rows(close)]
         said.append(
