@@ -112,7 +112,7 @@ class Slurm:
 
     def queue(self, *states: str) -> list[dict[str, str]]:
         """Jobs in these states, all that wait or run if none is named: number, state, node, comment."""
-        columns = {"number": "%i", "state": "%T", "node": "%N", "comment": "%k", "gpus": "%b"}
+        columns = {"number": "%i", "state": "%T", "node": "%N", "comment": "%k"}
         shown = self.call(
             "squeue", "-hr", "-o", "|".join(columns.values()), *([f"--states={','.join(states)}"] if states else [])
         )

@@ -32,7 +32,9 @@ def test_a_study_runs_as_slurm_jobs_each_with_its_gpu(finished):
     assert {job["comment"] for job in jobs} == {
         f"train:case={case},seed={seed}" for case in ("jax", "torch") for seed in range(3)
     }
-    assert all("gpu" in job["gpus"] for job in jobs), jobs
+    shown = finished.slurm.call("scontrol", "show", "job").split("\n\n")
+    trained = [job for job in shown if "Comment=train:" in job]
+    assert len(trained) == 6 and all("TresPerJob=gres:gpu:1" in job for job in trained), trained[0]
     assert set(statuses(finished).values()) == {"finished"}
     assert (finished.results / "report.html").exists()
 
