@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from checkout import Checkout
+from checkout import ROOT, Checkout
 from slurm import Slurm
 
 STUDY = {"device": "cpu", "parity": False}
@@ -21,23 +21,20 @@ class Submitted(Checkout):
         self.slurm = slurm
         self.results = folder / "results/small"
 
-    def site(self, **changes) -> None:
-        """Fills in the shipped profile as a site would: this one has no containers, no database, and is in a hurry."""
-        file = self.folder / "workflow/profiles/slurm/config.yaml"
-        profile = yaml.safe_load(file.read_text())
+    def site(self, train: dict | None = None, **changes) -> None:
+        """Fills in the shipped profile as a site would: this one has no containers, no database, and is in a hurry.
+
+        train: resources of the jobs with a GPU. changes: other keys of the profile.
+        """
+        profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
         for name in ("software-deployment-method", "apptainer-args"):
             del profile[name]
-        train = profile["set-resources"]["train"] | {"mem_mb": "1500 * attempt", "runtime": "5 * attempt"}
-        profile["set-resources"] = dict.fromkeys(profile["set-resources"], train)
+        resources = profile["set-resources"]["train"] | {"mem_mb": "1500 * attempt", "runtime": "5 * attempt"} | (train or {})
+        profile["set-resources"] = dict.fromkeys(profile["set-resources"], resources)
         profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
         profile |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2, "latency-wait": 20}
-        file.write_text(yaml.safe_dump(profile | {"default-resources": {"slurm_partition": "gpu"}} | changes))
-
-    def resources(self, **changes) -> dict:
-        """`set-resources` of a profile, with these of the training runs."""
-        profile = yaml.safe_load((self.folder / "workflow/profiles/slurm/config.yaml").read_text())
-        train = profile["set-resources"]["train"] | changes
-        return {"set-resources": dict.fromkeys(profile["set-resources"], train)}
+        profile |= {"default-resources": {"slurm_partition": "gpu"}} | changes
+        (self.folder / "workflow/profiles/slurm/config.yaml").write_text(yaml.safe_dump(profile))
 
     @property
     def command(self) -> list[str]:
@@ -75,6 +72,11 @@ class Submitted(Checkout):
     def trainings(self, *states: str) -> list[dict[str, str]]:
         """The training jobs of the queue whose training has begun, so that the queue tells their case and seed."""
         return [job for job in self.slurm.queue(*states) if job["comment"].startswith("train:")]
+
+    def processes(self, case: str) -> list[int]:
+        """The processes of this checkout that train the case, whichever pretended node they run on."""
+        found = subprocess.run(["pgrep", "-f", f"levelfield train .*cases/{case}.json"], capture_output=True, text=True)
+        return [pid for pid in map(int, found.stdout.split()) if Path(f"/proc/{pid}/cwd").resolve() == self.folder.resolve()]
 
 
 def made(folder: Path, slurm: Slurm, **changes) -> Submitted:

@@ -68,13 +68,23 @@ def _numbers(checkout) -> set[str]:
     return {line.split("|")[0] for line in shown if line.split("|")[1].startswith("train:")}
 
 
-def test_array_jobs_can_be_switched_off(finished, submitted):
-    assert any("_" in job["number"] for job in finished.trainings("COMPLETED")), "on, as the profile says"
-    before = {job["number"] for job in submitted.slurm.queue("COMPLETED")}
-    done = submitted.submit("--slurm-array-jobs", "")
-    assert done.returncode == 0, done.stdout[-5000:]
-    jobs = [job for job in submitted.trainings("COMPLETED") if job["number"] not in before]
-    assert len(jobs) == 2 and not any("_" in job["number"] for job in jobs), jobs
+def test_array_jobs_can_be_switched_on(finished, submitted, slurm):
+    """With the two options that belong together: a run that is cancelled leaves its array's finished first one alone."""
+    assert not any("_" in job["number"] for job in finished.trainings("COMPLETED")), "off, as the profile says"
+    submitted.site(**{"slurm-array-jobs": "train", "keep-incomplete": True})
+    before = {job["number"] for job in slurm.queue("COMPLETED")}
+    running = submitted.begin()
+    slurm.wait_until(lambda: submitted.processes("torch"), "torch trains", 120)
+    for process in submitted.processes("torch"):
+        os.kill(process, signal.SIGSTOP)
+    first = submitted.results / "runs/jax/seed-0/run.json"
+    slurm.wait_until(first.exists, "jax has finished", 120)
+    written = first.stat().st_mtime_ns
+    slurm.call("scancel", next(job["number"] for job in submitted.trainings("RUNNING") if "torch" in job["comment"]))
+    assert running.wait(300) == 0, submitted.said()[-5000:]
+    assert first.stat().st_mtime_ns == written and set(statuses(submitted).values()) == {"finished"}
+    jobs = {job["number"] for job in submitted.trainings("COMPLETED")} - before
+    assert any("_" in number for number in jobs), jobs
 
 
 def test_a_run_on_a_node_that_goes_down_is_submitted_again(submitted, slurm):
@@ -90,10 +100,10 @@ def test_a_run_on_a_node_that_goes_down_is_submitted_again(submitted, slurm):
 
 def test_a_cancelled_run_and_one_over_its_time_are_told_and_tried_again(submitted, slurm):
     """The run over its time is one that was stopped: it would never end. Its second try is left alone."""
-    submitted.site(**submitted.resources(runtime="1 * attempt"))
+    submitted.site({"runtime": "1 * attempt"})
     running = submitted.begin()
-    jobs = slurm.wait_until(lambda: _both(submitted.trainings("RUNNING")), "both runs train", 120)
-    for process in _training("torch"):
+    jobs = slurm.wait_until(lambda: _both(submitted), "both runs train", 120)
+    for process in submitted.processes("torch"):
         os.kill(process, signal.SIGSTOP)
     slurm.call("scancel", next(job["number"] for job in jobs if "jax" in job["comment"]))
     assert running.wait(400) == 0, submitted.said()[-5000:]
@@ -104,20 +114,16 @@ def test_a_cancelled_run_and_one_over_its_time_are_told_and_tried_again(submitte
     assert set(statuses(submitted).values()) == {"finished"}
 
 
-def _both(jobs):
-    return jobs if len({job["comment"] for job in jobs}) == 2 and all(_training(name) for name in ("jax", "torch")) else None
-
-
-def _training(case: str) -> list[int]:
-    """Processes of this machine that train the case."""
-    found = subprocess.run(["pgrep", "-f", f"levelfield train .*cases/{case}.json"], capture_output=True, text=True).stdout
-    return [int(line) for line in found.split()]
+def _both(submitted):
+    """The jobs of both cases, once both train."""
+    jobs = submitted.trainings("RUNNING")
+    return jobs if len(jobs) == 2 and all(submitted.processes(case) for case in ("jax", "torch")) else None
 
 
 def test_a_run_over_its_memory_gets_more_and_if_it_still_fails_the_others_go_on(submitted):
     """The first try has too little for both, the second enough for one."""
     submitted.study(**STUDY, cases=["jax", "keras-tensorflow"])
-    submitted.site(retries=1, **submitted.resources(mem_mb="450 * attempt"))
+    submitted.site({"mem_mb": "450 * attempt"}, retries=1)
     done = submitted.submit(seconds=400)
     assert done.returncode != 0
     assert "memory" in done.stdout.lower() and "runs/keras-tensorflow/seed-0/run.json" in done.stdout, done.stdout[-6000:]

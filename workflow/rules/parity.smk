@@ -11,6 +11,7 @@ rule reference:
         f"{plan.folder}/parity/reference-{{digest}}.npz",
     log:
         f"{plan.folder}/logs/parity/reference-{{digest}}.log",
+    priority: FIRST
     container:
         containers.analysis
     params:

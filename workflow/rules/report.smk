@@ -73,6 +73,7 @@ rule figures:
 rule report:
     input:
         rules.collect.output,
+        plan.exchange_if_asked,
         containers.analysis_inputs,
         study=rules.study.output[0],
     output:

@@ -1,5 +1,7 @@
 # What is equal for all: the study and its cases as files, and for each seed one start
 
+FIRST = 2_000_000  # before proof and timing, whose order would else be that in which these files come
+
 
 rule study:
     input:
@@ -24,6 +26,7 @@ rule case:
         f"{plan.folder}/cases/{{case}}.json",
     log:
         f"{plan.folder}/logs/cases/{{case}}.log",
+    priority: FIRST
     container:
         containers.analysis
     params:
@@ -41,6 +44,7 @@ rule start:
         checksum=f"{plan.folder}/start/seed-{{seed}}.npz.sha256",
     log:
         f"{plan.folder}/logs/start/seed-{{seed}}.log",
+    priority: FIRST
     container:
         containers.analysis
     params:
