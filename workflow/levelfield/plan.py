@@ -141,6 +141,12 @@ class Plan:
     def each_exchange(self) -> list[str]:
         return [f"{self.folder}/exchange/{name}.json" for name, case in self.cases.items() if case.matched]
 
+    @property
+    def exchange_if_asked(self) -> list[str]:
+        """The matrix of `snakemake exchange`, once that was typed: the page shows it from then on."""
+        file = f"{self.folder}/exchange.json"
+        return [file] if Path(file).exists() else []
+
     @cached_property
     def telling_sha256(self) -> str:
         """Hash of the code that tells results: as it changes, tables and figures are made anew, which costs seconds."""
