@@ -79,10 +79,10 @@ def test_array_jobs_can_be_switched_on(finished, submitted, slurm):
         os.kill(process, signal.SIGSTOP)
     first = submitted.results / "runs/jax/seed-0/run.json"
     slurm.wait_until(first.exists, "jax has finished", 120)
-    written = first.stat().st_mtime_ns
+    written = first.read_bytes()
     slurm.call("scancel", next(job["number"] for job in submitted.trainings("RUNNING") if "torch" in job["comment"]))
     assert running.wait(300) == 0, submitted.said()[-5000:]
-    assert first.stat().st_mtime_ns == written and set(statuses(submitted).values()) == {"finished"}
+    assert first.read_bytes() == written and set(statuses(submitted).values()) == {"finished"}
     jobs = {job["number"] for job in submitted.trainings("COMPLETED")} - before
     assert any("_" in number for number in jobs), jobs
 
@@ -115,9 +115,10 @@ def test_a_cancelled_run_and_one_over_its_time_are_told_and_tried_again(submitte
 
 
 def _both(submitted):
-    """The jobs of both cases, once both train."""
-    jobs = submitted.trainings("RUNNING")
-    return jobs if len(jobs) == 2 and all(submitted.processes(case) for case in ("jax", "torch")) else None
+    """The jobs of both cases, once both train and have said so."""
+    jobs, logs = submitted.trainings("RUNNING"), list((submitted.results / "logs/train").glob("*/*.log"))
+    begun = len(logs) == 2 and all(log.stat().st_size for log in logs)
+    return jobs if begun and len(jobs) == 2 and all(submitted.processes(case) for case in ("jax", "torch")) else None
 
 
 def test_a_run_over_its_memory_gets_more_and_if_it_still_fails_the_others_go_on(submitted):

@@ -43,11 +43,10 @@ def run(args):
         "seed": args.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    # until it ends, a run counts as failed: one that is killed can say nothing any more
     where = f"process {os.getpid()} on {socket.gethostname()}"
-    write_json(
-        failure, record | {"error": f"began ({where}) and did not end: killed (time, memory, cancelled), or still running"}
-    )
+    print(f"{case.name}, seed {args.seed}: {where}", flush=True)
+    # until it ends, a run counts as failed: one that is killed can say nothing any more
+    write_json(failure, record | {"error": f"{where} did not end: killed (time, memory, cancelled), or still running"})
     try:
         train_case(args, case)
     except BaseException as error:
