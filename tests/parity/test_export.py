@@ -42,3 +42,10 @@ def test_onnxruntime_gives_the_same_probabilities(tmp_path, trial, departure):
 def test_a_folder_without_a_run_is_said_in_one_line(tmp_path, capsys):
     assert main(["export", "--onnx", str(tmp_path)]) == 2
     assert "give the folder of a finished run" in capsys.readouterr().err
+
+
+def test_a_run_without_weights_is_said_in_one_line(tmp_path, trial, capsys):
+    run = finished_run(tmp_path / "runs/torch/seed-0", trial, [])
+    (run / "weights.npz").unlink()
+    assert main(["export", "--onnx", str(run)]) == 2
+    assert "weights.npz is not there" in capsys.readouterr().err

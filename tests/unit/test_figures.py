@@ -1,17 +1,22 @@
 """Figures of a study: made whatever became of its runs, the same bytes from the same data, the same statistic for all."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
-from made_study import make_study
+from made_study import EVERY_KIND, make_study
 
 from levelfield.collect import collect
 from levelfield.errors import UserError
 from levelfield.figures import OBLIGATORY, OPTIONAL, write_figures
+from levelfield.figures.compared import standing
 from levelfield.figures.learning import step_curves
 from levelfield.figures.speed import throughput
 from levelfield.figures.theme import CASE_COLOURS, Look, case_scale, render
+from levelfield.report.sections import sections
 from levelfield.results import Results
+from levelfield.tables import make_tables
 
 
 def collected(folder, **options):
@@ -96,6 +101,40 @@ def test_a_case_keeps_its_colour_in_every_figure_and_study_of_sizes():
     assert case_scale(list("abcdefg")).range[6] == CASE_COLOURS[0]
     assert case_scale(list("abcdefg"), dashes=True).range[6] != case_scale(list("abcdefg"), dashes=True).range[0]
     assert case_scale(["a+1", "a+2", "b+1", "b+2"], variants=2).range == [CASE_COLOURS[0]] * 2 + [CASE_COLOURS[1]] * 2
+
+
+def tooltips(spec):
+    """All tooltips of a Vega-Lite specification, each as the headings that a reader sees."""
+    parts = spec.values() if isinstance(spec, dict) else spec if isinstance(spec, list) else ()
+    for part in parts:
+        yield from tooltips(part)
+    if isinstance(spec, dict) and "tooltip" in spec:
+        told = spec["tooltip"]
+        if isinstance(told, list):
+            yield [one.get("title", one["field"]) for one in told]
+        else:
+            yield re.findall("'([^']+)': ", told["value"]["expr"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"cases": EVERY_KIND, "gpus": {"torch": "Tesla V100"}}, {"cases": ["torch", "jax"], "vary": {"length": [100, 200]}}],
+    ids=["every kind", "sizes"],
+)
+def test_pointing_at_a_chart_tells_words_and_no_names_of_columns(tmp_path, options):
+    results = Results.read(collected(tmp_path / "study", steps=5, **options))
+    (tmp_path / "study/exchange.json").write_text('{"accuracy": {"torch": {"torch": 0.86}}, "bound": 0.001, "seed": 0}')
+    told = {chart.id: list(tooltips(chart.spec)) for part in sections(results, make_tables(results)) for chart in part.charts}
+    assert len(told) >= 9 and all(told.values())
+    for headings in (headings for found in told.values() for headings in found):
+        assert headings and headings[0] in ("case", "trained by")
+        assert not [heading for heading in headings if "_" in heading or heading in ("value", "low", "high", "part", "kind")]
+
+
+def test_an_interval_that_is_not_known_is_not_told_as_zero(tmp_path):
+    results = Results.read(collected(tmp_path / "study", seeds=[0], steps=5))
+    (rows,) = (rows for rows in standing(results, Look()).to_dict()["datasets"].values() if "interval" in rows[0])
+    assert [row["interval"] for row in rows] == ["the fastest", "not enough seeds to say"]
 
 
 def test_throughput_is_sequences_over_seconds_of_all_epochs(article):

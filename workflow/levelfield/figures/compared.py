@@ -5,6 +5,7 @@ import pandas as pd
 
 from levelfield.figures.theme import ROW, SHOWN, WIDTH, Look, case_scale
 from levelfield.results import Results
+from levelfield.statistics import NOT_ENOUGH
 from levelfield.tables.compared import departures
 from levelfield.tables.speed import leaderboard
 
@@ -25,7 +26,9 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     low, high = f"{measure}_low", f"{measure}_high"
     rows = table.data[["case", "departures", "pairs", measure, low, high]].copy()
     rows[[measure, low, high]] = (rows[[measure, low, high]].astype(float) * factor).round(5)
+    form = "+.4f" if none == 0 else ".3f"
     rows = rows.rename(columns={measure: "value", low: "low", high: "high"})
+    rows["interval"] = _intervals(rows, form)
     clear = f"isValid(datum.low) && (datum.low > {none} || datum.high < {none})"
     base = alt.Chart(rows).transform_filter(SHOWN).transform_calculate(
         clear=f"!isValid(datum.low) ? 'too few seeds' : {clear} ? 'effect shown' : 'no effect shown'"
@@ -34,13 +37,19 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     scale = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
     legend = alt.Legend(title=None, symbolType="circle")
     colour = alt.Color("clear:N", scale=scale, legend=legend)
-    told = [alt.Tooltip("case:N"), alt.Tooltip("departures:N"), alt.Tooltip("value:Q", title=title, format="+.4f" if none == 0 else ".3f"),
-            alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip
+    told = [alt.Tooltip("case:N"), alt.Tooltip("departures:N"), alt.Tooltip("value:Q", title=title, format=form),
+            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip
     return alt.layer(
         alt.Chart(pd.DataFrame({"none": [none]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
         base.mark_rule(strokeWidth=2).encode(alt.X("low:Q"), alt.X2("high:Q"), color=colour),
         base.mark_point(filled=True, size=70, opacity=1).encode(x, color=colour, tooltip=told),
     ).properties(height=ROW * len(rows))  # fmt: skip
+
+
+def _intervals(rows: pd.DataFrame, form: str) -> pd.Series:
+    """Columns low and high as text: Vega would tell a missing bound as 0."""
+    low, high = (rows[name].map(f"{{:{form}}}".format) for name in ("low", "high"))
+    return (low + " to " + high).where(rows["low"].notna(), NOT_ENOUGH)
 
 
 def worth(results: Results, look: Look) -> alt.Chart | None:
@@ -67,6 +76,7 @@ def standing(results: Results, look: Look) -> alt.Chart | None:
         return None
     rows = rows.rename(columns={"times_fastest": "value", "times_fastest_low": "low", "times_fastest_high": "high"})
     rows = rows.astype({"value": float, "low": float, "high": float}).round(4)
+    rows["interval"] = _intervals(rows, ".3f").mask(board["case"] == board["fastest"], "the fastest")
     rows["label"] = rows["value"].map("{:.2f}".format)
     y = alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8))
     base = alt.Chart(rows).transform_filter(SHOWN).encode(y)
@@ -74,8 +84,8 @@ def standing(results: Results, look: Look) -> alt.Chart | None:
     scale = alt.Scale(domain=[0, 1.12 * largest])
     x = alt.X("value:Q", title="time of training, fastest = 1", scale=scale, axis=alt.Axis(tickCount=6))
     colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
-    told = [alt.Tooltip("case:N"), alt.Tooltip("machine:N"), alt.Tooltip("value:Q", title="times the fastest", format=".3f"),
-            alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f"), alt.Tooltip("finished:Q", title="seeds")]  # fmt: skip
+    told = [alt.Tooltip("case:N"), alt.Tooltip("machine:N"), alt.Tooltip("value:Q", title="time of training, fastest = 1", format=".3f"),
+            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("finished:Q", title="seeds")]  # fmt: skip
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"none": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
         base.mark_bar(opacity=0.85, height={"band": 0.5}).encode(x, color=colour, tooltip=told),

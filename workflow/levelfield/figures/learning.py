@@ -19,6 +19,7 @@ POINTS = 6_000
 """Most points of all cases' curves together: with more cases or epochs the windows grow. A page has to open."""
 SEED_LINES = 60
 """Most runs whose own curves are drawn; with more, a band from the lowest seed to the highest stands for them."""
+UNITS = {"loss": "loss, nats", "accuracy": "accuracy, share of 1"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _curves(
         if points:
             layers.append(single.mark_point(filled=True, size=26, opacity=0.65))
     if look.page:
-        layers.append(_hover(mean, x, y, name))
+        layers.append(_hover(mean, x, y, name, "step" if "step" in means else "epoch", means["seeds"].max() > 1))
     return alt.layer(*layers)
 
 
@@ -164,9 +165,18 @@ def _widths(cases: int) -> list[float]:
     return np.linspace(4.4 if cases > 1 else 2.4, 1.6, cases).round(2).tolist()
 
 
-def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str) -> alt.Chart:
-    """A dot that follows the pointer to the nearest mean and tells its row: case, seeds, mean, lowest and highest seed."""
+def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str, place: str, several: bool) -> alt.Chart:
+    """A dot that follows the pointer to the nearest mean and tells its row: case, step or epoch, and the mean of `several` seeds."""
     nearest = alt.selection_point(name=f"nearest_{name}", nearest=True, on="pointerover", clear="pointerout", empty=False)
-    # Vega-Lite loses a text field in the tooltip of a nearest point; the row itself arrives whole
-    dots = mean.mark_point(filled=True, size=70, tooltip=alt.TooltipContent("data"))
-    return dots.encode(x, y, opacity=alt.condition(nearest, alt.value(1), alt.value(0))).add_params(nearest)
+    told = {
+        "case": "datum.datum.case",
+        "training step" if place == "step" else place: f"format(datum.datum.{place}, ',.0f')",
+        f"{UNITS[name]}{', mean' if several else ''}": f"format(datum.datum.{name}, '.4f')",
+    }
+    if several:
+        told |= {f"{which}est seed": f"format(datum.datum.{name}_{which}, '.4f')" for which in ("low", "high")}
+        told["seeds"] = "datum.datum.seeds"
+    # the pointer meets a cell around the dot, whose datum is the dot: Vega-Lite's own tooltips mind that for numbers alone
+    row = ", ".join(f"'{title}': {value}" for title, value in told.items())
+    dots = mean.mark_point(filled=True, size=70).encode(x, y, tooltip=alt.value(alt.expr(f"datum.datum ? {{{row}}} : null")))
+    return dots.encode(opacity=alt.condition(nearest, alt.value(1), alt.value(0))).add_params(nearest)

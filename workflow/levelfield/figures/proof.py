@@ -63,7 +63,12 @@ def parity(results: Results, look: Look) -> alt.Chart | None:
         labelExpr="datum.value == 0 ? 'bound' : datum.value > 0 ? '× ' + pow(10, datum.value) : '1/' + pow(10, -datum.value)",
         gradientLength=300,
     )  # fmt: skip
-    told = [alt.Tooltip("case:N"), alt.Tooltip("quantity:N"), alt.Tooltip("distance:N"), alt.Tooltip("bound:N")]
+    told = [
+        alt.Tooltip("case:N"),
+        alt.Tooltip("quantity:N"),
+        alt.Tooltip("distance:N", title="largest distance"),
+        alt.Tooltip("bound:N"),
+    ]
     marked = base.transform_calculate(text="(isValid(datum.orders) && datum.orders > 0 ? '× ' : '') + datum.distance")
     chart = alt.layer(
         base.transform_filter("!isValid(datum.orders)").mark_rect(color="#d5d9de").encode(tooltip=told),
@@ -110,7 +115,7 @@ def exchange(results: Results, look: Look) -> alt.Chart | None:
     told = [
         alt.Tooltip("case:N", title="trained by"),
         alt.Tooltip("evaluated:N", title="evaluated by"),
-        alt.Tooltip("accuracy:Q", format=".5f"),
+        alt.Tooltip("accuracy:Q", title="validation accuracy", format=".5f"),
     ]
     chart = alt.layer(
         base.mark_rect().encode(color=alt.Color("off:Q", scale=scale, legend=legend), tooltip=told),

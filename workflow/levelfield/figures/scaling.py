@@ -68,7 +68,7 @@ def _panel(rows: pd.DataFrame, measure: str, words: str, lines: list[str], look:
     dash = alt.StrokeDash("line:N", scale=case_scale(lines, dashes=True), legend=legend)
     mean = alt.Chart(means.round(4)).transform_filter(SHOWN)
     told = [alt.Tooltip("line:N", title="case"), alt.Tooltip("size:Q", title=words), alt.Tooltip("value:Q", title=MEASURES[measure], format=",.4~r"),
-            alt.Tooltip("seeds:Q")]  # fmt: skip
+            alt.Tooltip("seeds:Q", title="seeds")]  # fmt: skip
     return alt.layer(
         mean.mark_line(strokeWidth=2).encode(x, y, color=colour, strokeDash=dash),
         mean.mark_point(filled=True, size=45, opacity=1).encode(x, y, color=colour, tooltip=told),

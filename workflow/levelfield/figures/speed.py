@@ -55,7 +55,7 @@ def _bars(values: pd.DataFrame, results: Results, look: Look, title: str, form: 
     x = _axis("value", title, values["value"].max())
     colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
     told = [alt.Tooltip("case:N"), *(alt.Tooltip(f"{name}:Q", title=word, format=form) for name, word in
-            (("value", "mean"), ("low", "lowest seed"), ("high", "highest seed"))), alt.Tooltip("note:N", title="runs")]  # fmt: skip
+            (("value", f"{title}, mean"), ("low", "lowest seed"), ("high", "highest seed"))), alt.Tooltip("note:N", title="runs")]  # fmt: skip
     base = alt.Chart(means).transform_filter(SHOWN).encode(y)
     bars = base.mark_bar(opacity=0.85, height={"band": 0.62}).encode(x, color=colour, tooltip=told)
     dots = alt.Chart(values).transform_filter(SHOWN).mark_point(filled=True, size=16, opacity=0.8).encode(y, x)
@@ -111,7 +111,7 @@ def time(results: Results, look: Look) -> alt.Chart:
         _axis("seconds", "seconds of wall time of one run", totals["total"].max()),
         alt.Color("part:N", scale=alt.Scale(domain=names, range=list(PART_COLOURS)), legend=alt.Legend(title=None, **({} if look.page else {"columns": 6}))),
         alt.Order("place:O"),
-        [alt.Tooltip("case:N"), alt.Tooltip("part:N"), alt.Tooltip("seconds:Q", format=",.1f")],
+        [alt.Tooltip("case:N"), alt.Tooltip("part:N", title="part of the run"), alt.Tooltip("seconds:Q", title="seconds, mean", format=",.1f")],
     )  # fmt: skip
     text = alt.Chart(totals.round(1)).transform_filter(SHOWN).transform_calculate(
         label="(isValid(datum.total) ? format(datum.total, ',.0f') + ' s' : '') + (datum.note && isValid(datum.total) ? ' · ' + datum.note : datum.note)",
@@ -145,7 +145,7 @@ def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look
     )
     y, offset = _cases(results), alt.YOffset("kind:N", sort=kinds)
     colours = alt.Scale(domain=kinds, range=[PART_COLOURS[list(MEMORY).index(kind)] for kind in kinds])
-    told = [alt.Tooltip("case:N"), alt.Tooltip("kind:N"), alt.Tooltip("value:Q", title="GB, mean", format=".2f"),
+    told = [alt.Tooltip("case:N"), alt.Tooltip("kind:N", title="memory"), alt.Tooltip("value:Q", title="GB, mean", format=".2f"),
             alt.Tooltip("high:Q", title="GB, highest seed", format=".2f")]  # fmt: skip
     bars = alt.Chart(means).transform_filter(SHOWN).encode(y, _axis("value", "GB at the peak", means["value"].max()), offset)
     return alt.layer(
@@ -172,7 +172,10 @@ def latency(results: Results, look: Look) -> alt.Chart | None:
     means = means.dropna().groupby("case", sort=False, as_index=False).mean().round(4)
     base = alt.Chart(means).transform_filter(SHOWN).encode(_cases(results))
     colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
-    told = [alt.Tooltip("case:N"), *(alt.Tooltip(f"{name}:Q", title=f"{name}, ms", format=",.2f") for name in marks)]
+    told = [
+        alt.Tooltip("case:N"),
+        *(alt.Tooltip(f"{name}:Q", title=f"{name}, milliseconds a step", format=",.2f") for name in marks),
+    ]
     dots = base.transform_fold(list(marks), ["mark", "ms"]).mark_point(filled=True, size=90, opacity=1)
     shapes = alt.Scale(domain=list(marks), range=["circle", "diamond", "triangle-right"])
     chart = alt.layer(
