@@ -147,6 +147,11 @@ def test_what_was_not_measured_is_empty(tables):
     assert (tables["performance"].shown["GPU by NVML, GB"] == "").all()
 
 
+def test_the_machines_drift_is_told(tables):
+    (note,) = (note for note in tables["performance"].notes if note.startswith("Drift"))
+    assert re.search(r"over 4\.0 hours its epochs became \d+\.\d% (longer|shorter)\.", note), note
+
+
 def test_all_four_forms_are_written_and_agree(whole, tables):
     write_readme(whole)
     for name, table in tables.items():

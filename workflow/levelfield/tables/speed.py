@@ -209,8 +209,11 @@ def _drifts(runs: pd.DataFrame) -> list[str]:
     """For each machine, how much slower or faster its runs became from the first to the last."""
     found = []
     for machine, mine in runs.groupby("machine", sort=False):
-        hours = pd.to_datetime(mine["started"]).astype("int64") / 3.6e12
+        started = pd.to_datetime(mine["started"])
+        hours = (started - started.min()).dt.total_seconds() / 3600
         change = drift(hours, mine["epoch_seconds"], mine["case"])
         if change is not None:
-            found.append(f"Drift on {machine}: over {np.ptp(hours):.1f} hours its runs' epochs became {change:+.1%} longer.")
+            found.append(
+                f"Drift on {machine}: over {np.ptp(hours):.1f} hours its epochs became {abs(change):.1%} {'longer' if change > 0 else 'shorter'}."
+            )
     return found
