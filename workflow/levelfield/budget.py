@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from levelfield.measure.limit import TRAINING, forward_operations
+from levelfield.operations import TRAINING, forward_operations
 from levelfield.protocol import Protocol
 
 OPERATIONS_PER_SECOND = 10e9
