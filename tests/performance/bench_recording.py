@@ -14,7 +14,7 @@ from levelfield.progress import progress
 from levelfield.protocol import Protocol
 from levelfield.start import make_start
 
-PAIRS = 9
+PAIRS = 31
 STEPS = {"keras-torch": 16}
 """Steps of an epoch; 32 where nothing is said. Half the article's length, so that the cost weighs twice."""
 

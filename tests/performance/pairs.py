@@ -4,6 +4,7 @@ from collections.abc import Callable
 from statistics import median
 
 import numpy as np
+from scipy import stats
 
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.host import cpus_available
@@ -22,8 +23,8 @@ def sequences(protocol: Protocol, count: int) -> tuple[np.ndarray, np.ndarray]:
 def paired(ours: Callable, theirs: Callable, pairs: int, steps: int, synchronize: Callable[[], None]) -> dict:
     """Runs both once to warm up, then in turn, who begins changing from pair to pair.
 
-    Returns the median of the pairs' ratios, which a drift of the machine leaves alone, the quartiles' distance from it, and
-    each side's median seconds a step.
+    Returns the median of the pairs' ratios, which a drift of the machine leaves alone, its 95 % interval, and each side's
+    median seconds a step.
     """
     ours(), theirs()
     seconds = {ours: [], theirs: []}
@@ -35,7 +36,7 @@ def paired(ours: Callable, theirs: Callable, pairs: int, steps: int, synchronize
     ratios = np.divide(seconds[ours], seconds[theirs])
     return {
         "ratio": float(np.median(ratios)),
-        "spread": float(np.subtract(*np.percentile(ratios, (75, 25)))),
+        "interval": [float(end) for end in stats.quantile_test(ratios).confidence_interval()],
         "ours_seconds": median(seconds[ours]) / steps,
         "theirs_seconds": median(seconds[theirs]) / steps,
         "pairs": pairs,

@@ -172,7 +172,8 @@ def feed(size: int, *arrays: np.ndarray) -> dict:
         return dict(zip("xy", arrays, strict=False)) | {"batch_size": size}
     options = tf.data.Options()
     options.autotune.enabled = False
-    return {"x": tf.data.Dataset.from_tensor_slices(arrays).batch(size).prefetch(2).with_options(options)}
+    whole = len(arrays[0]) % size == 0  # then the graph knows the size of its batches, as with Keras's own dataset
+    return {"x": tf.data.Dataset.from_tensor_slices(arrays).batch(size, whole).prefetch(2).with_options(options)}
 
 
 class Keras(Backend):

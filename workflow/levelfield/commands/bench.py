@@ -99,11 +99,12 @@ def measured(bench: str) -> dict:
 
 
 def show(rows: list[dict]) -> None:
-    table = Table("what", "found", "bar", "")
+    table = Table("what", "found", "95 %", "bar", "")
     for row in rows:
         details, found = row["details"], row["found"]
         verdict = details.get("skipped") or details.get("failed") or ("met" if found <= row["most"] else "[bold]missed[/bold]")
-        table.add_row(row["what"], told(found, row["unit"]), f"≤ {told(row['most'], row['unit'])}", verdict)
+        interval = "–".join(f"{end:.3f}" for end in details.get("interval", ()))
+        table.add_row(row["what"], told(found, row["unit"]), interval, f"≤ {told(row['most'], row['unit'])}", verdict)
     Console(width=140).print(table)
 
 
