@@ -10,6 +10,7 @@ rule study:
         f"{plan.folder}/study.json",
     log:
         f"{plan.folder}/logs/study.log",
+    priority: FIRST  # where every run fails, the tables still tell it
     container:
         containers.analysis
     params:
