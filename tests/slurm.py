@@ -49,7 +49,7 @@ KillWait=3
 JobRequeue=0
 MailProg=/bin/true
 MaxArraySize=2000
-MaxJobCount=5000
+MaxJobCount=20000
 NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory={memory} Gres=gpu:a100:{gpus} State=UNKNOWN
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=60 DefMemPerCPU=200 State=UP
 """

@@ -7,7 +7,6 @@ python tests/cluster/by_hand.py queue 10000        10,000 jobs planned, then hel
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,9 +18,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slurm import Slurm
-from submitted import STUDY, Submitted, made
+from submitted import Submitted, made
 
-CASES = ["jax", "torch"]
+CASES = ["torch"]
 WATCHED_SECONDS = 20
 IN_THE_QUEUE = (100, 1_000, 10_000)
 

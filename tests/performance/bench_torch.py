@@ -10,7 +10,7 @@ from levelfield.backends import load_class
 from levelfield.protocol import Protocol
 from levelfield.start import make_start
 
-STEPS, PAIRS = 25, 9
+STEPS, PAIRS = 25, 31
 
 
 class Tutorial(nn.Module):
