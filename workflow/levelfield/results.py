@@ -53,6 +53,14 @@ class Results:
         return self.runs[self.runs["status"] == "finished"]
 
     @cached_property
+    def throughput(self) -> pd.DataFrame:
+        """Training of each finished run, all epochs together: columns case, seed, sequences_per_second, tokens_per_second."""
+        rates, runs = ["sequences_per_second", "tokens_per_second"], ["case", "seed"]
+        counts = self.epochs[rates].mul(self.epochs["train_seconds"], axis=0)
+        total = self.epochs[[*runs, "train_seconds"]].assign(**counts).groupby(runs, as_index=False, sort=False).sum()
+        return total[runs].assign(**{rate: total[rate] / total["train_seconds"] for rate in rates})
+
+    @cached_property
     def machines(self) -> list[str]:
         """What ran, in words: `Tesla V100`, or `AMD EPYC, 2 threads`; several where the runs differ."""
         found = self.finished.drop_duplicates(["gpu", "cpu", "threads"])

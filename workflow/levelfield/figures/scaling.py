@@ -17,12 +17,10 @@ MEASURES = {
 
 def growth(results: Results) -> pd.DataFrame:
     """One row a run, size and measure: columns setting, size, line (the case without its size), case, seed, measure, value."""
-    runs = results.finished
-    total = results.epochs.assign(n=results.epochs["sequences_per_second"] * results.epochs["train_seconds"])
-    total = total.groupby(["case", "seed"], as_index=False)[["n", "train_seconds"]].sum()
-    runs = runs.merge(total.assign(throughput=total["n"] / total["train_seconds"])[["case", "seed", "throughput"]])
+    runs = results.finished.merge(results.throughput)
     runs = runs.assign(
         **{
+            "throughput": runs["sequences_per_second"],
             "latency": 1000 * runs["latency_p50_seconds"],
             "host memory": runs["host_peak_bytes"] / 1e9,
             "GPU memory": runs["nvml_peak_bytes"].fillna(runs["reserved_peak_bytes"]) / 1e9,

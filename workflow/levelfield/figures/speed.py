@@ -19,9 +19,7 @@ MADE_OF = {"finished": "", "failed": "failed", "missing": "missing", "failed-par
 
 def throughput(results: Results, look: Look) -> alt.Chart:
     """Training sequences a second, of each run's epochs together."""
-    sequences = results.epochs.assign(sequences=results.epochs["sequences_per_second"] * results.epochs["train_seconds"])
-    total = sequences.groupby(["case", "seed"], as_index=False)[["sequences", "train_seconds"]].sum()
-    values = total.assign(value=total["sequences"] / total["train_seconds"])[["case", "seed", "value"]]
+    values = results.throughput.rename(columns={"sequences_per_second": "value"})[["case", "seed", "value"]]
     chart = _bars(values, results, look, "training sequences a second", ",.0f")
     return look.finish(
         chart, "Throughput", f"{results.context}\nbar: mean over seeds; dots: single seeds; longer is faster", _told(values)

@@ -89,7 +89,8 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         ),
         Section(
             "learning", "Learning",
-            "How loss and accuracy moved. Thick lines are means over the seeds; point at a line for its values.",
+            "How loss and accuracy moved. Lines are means over the seeds, faint ones single seeds; each next case's line is thinner, "
+            "so that those beneath show where they coincide. Point at a line for its values.",
             charts=[
                 *_chart("loss", learning.loss(results, PAGE)),
                 *_chart("accuracy", learning.accuracy(results, PAGE)),

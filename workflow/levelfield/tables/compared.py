@@ -54,7 +54,7 @@ def comparisons(results: Results) -> Table | None:
         shown["warning"] = data["warning"]
     notes = [
         f"Paired by seed; in brackets 95 % intervals (t, ratios on logarithms). Equivalent: two one-sided tests, margin "
-        f"{100 * margin:g} points. Differences count at 5 % after Holm's correction for {len(data)} pairs."
+        f"{100 * margin:g} points. Differences count at 5 % after Holm's correction for {len(data)} {'pair' if len(data) == 1 else 'pairs'}."
     ]
     return Table("comparisons", f"Comparisons: {results.context}", data, shown, notes)
 

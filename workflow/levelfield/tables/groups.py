@@ -22,9 +22,10 @@ def finished(results: Results) -> pd.DataFrame:
     runs = results.finished.drop(columns="validation_seconds").copy()
     runs["machine"] = machine_of(runs)
     by_run = results.epochs.sort_values("epoch").groupby(["case", "seed"])
-    means = by_run[["train_seconds", "validation_seconds", "sequences_per_second", "tokens_per_second", "energy_joules"]].mean()
+    means = by_run[["train_seconds", "validation_seconds", "energy_joules"]].mean()
     means = means.rename(columns={"train_seconds": "epoch_seconds", "energy_joules": "energy_joules_per_epoch"})
-    return runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
+    runs = runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
+    return runs.merge(results.throughput, on=["case", "seed"], how="left")
 
 
 def by_seeds(rows: pd.DataFrame, keys: list[str], figures: list[str]) -> pd.DataFrame:

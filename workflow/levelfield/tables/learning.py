@@ -42,7 +42,13 @@ def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
             shown[f"corrected {figure}"] = [number(value, 4) for value in data[f"article_corrected_{name}"]]
     shown["seeds"] = data["seeds"]
     title = f"{word} by epoch: {results.context}"
-    return Table("training" if part == "train" else part, title, data, pd.DataFrame(shown), [note, *article_notes(results)])
+    return Table(
+        "training" if part == "train" else part,
+        title,
+        data,
+        pd.DataFrame(shown),
+        [note, *article_notes(results, part == "train")],
+    )
 
 
 def _article(results: Results, values: dict, case: str, epoch: int, figure: str) -> float | None:
@@ -50,15 +56,15 @@ def _article(results: Results, values: dict, case: str, epoch: int, figure: str)
     return values[side][figure][epoch - 1] if side and is_imdb(results) and epoch <= 2 else None
 
 
-def article_notes(results: Results) -> list[str]:
-    """What stands in the way of reading the article's figures beside this study's."""
+def article_notes(results: Results, corrected: bool = True) -> list[str]:
+    """What stands in the way of reading the article's figures beside this study's. corrected: whether the table corrects them."""
     if not is_imdb(results):
         return [f"The article's figures are of IMDB and are left out: this corpus is {results.data['corpus']}."]
     used = results.data["train_sequences"]
     fewer = f" It trained on {article.SEQUENCES:,} sequences, this study on {used:,}." if used < article.SEQUENCES else ""
+    undone = " Corrected: its second epoch's training figures for PyTorch are means over both epochs, undone here."
     return [
-        f"The article's figures ({article.REFERENCE}) are of one run each, without seed. Corrected: its second epoch's training "
-        f"figures for PyTorch are means over both epochs, undone here.{fewer}"
+        f"The article's figures ({article.REFERENCE}) are of one run each, without seed.{undone if corrected else ''}{fewer}"
     ]
 
 

@@ -68,6 +68,10 @@ def leaderboard(results: Results) -> Table:
         notes.append(f"Several machines: {'; '.join(results.machines)}. Compare rows of one machine alone.")
     if (board["departures"] != "").any():
         notes.append("Cases with departures run another program than the protocol asks for; they stand below the matched ones.")
+    if (board["noise"] != "").any():
+        notes.append("Noisy: so restless was the machine beside a run that its times are not to be trusted to 5 %.")
+    if board["missed_checks"].str.contains("no_stall").any():
+        notes.append("Missed no_stall: a run's time of training holds a pause that its steps do not account for.")
     return Table("leaderboard", f"Leaderboard: {results.context}", board, shown, notes)
 
 
@@ -198,8 +202,8 @@ def performance(results: Results) -> Table:
         shown["image"] = data["image"].fillna("").str.removeprefix("sha256:").str[:12]
     shown["seeds"] = data["seeds"]
     notes = [
-        "Mean ± standard deviation over the seeds that finished; empty: not measured. Train, validation and throughput: mean of "
-        "the epochs, warm-up (compilation) apart. GB: 1e9 bytes.",
+        "Mean ± standard deviation over the seeds that finished; empty: not measured. Train and validation: mean of the epochs, "
+        "warm-up (compilation) apart; throughput: of a run's epochs together. GB: 1e9 bytes.",
         *_drifts(runs),
     ]
     return Table("performance", f"Performance: {results.context}", data, pd.DataFrame(shown), notes)
