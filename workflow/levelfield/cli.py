@@ -23,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     helps = verbs()
     parser = argparse.ArgumentParser(
-        prog="levelfield",
-        description="A level field for deep-learning frameworks.",
-        epilog="`levelfield <verb> --help` tells more.",
+        prog="levelfield", description="A level field for deep-learning frameworks.", epilog="`levelfield <verb> --help` tells more."
     )
     choices = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, help_line in helps.items():

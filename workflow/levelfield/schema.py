@@ -50,9 +50,7 @@ def _keys(model: dict, schema: dict, prefix: str = ""):
     """(key, type, default, meaning) of each key, those of nested models after their own."""
     for name, value in model["properties"].items():
         nested = _nested(value, schema)
-        default = (
-            "" if name in model.get("required", []) else f"`{json.dumps(value.get('default'))}`" if not nested else "as below"
-        )
+        default = "" if name in model.get("required", []) else f"`{json.dumps(value.get('default'))}`" if not nested else "as below"
         if value.get("default", 0) is None:
             default = "empty"
         yield f"{prefix}{name}", _type(value, schema), default, value.get("description", "")

@@ -9,9 +9,7 @@ from levelfield.start import make_start, save_start
 
 
 def arguments(parser):
-    parser.add_argument(
-        "--protocol", type=json.loads, required=True, metavar="JSON", help="the protocol's sizes that weights have"
-    )
+    parser.add_argument("--protocol", type=json.loads, required=True, metavar="JSON", help="the protocol's sizes that weights have")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--out", type=Path, required=True, metavar="NPZ")

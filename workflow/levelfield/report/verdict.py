@@ -121,9 +121,7 @@ def _accuracy(data: pd.DataFrame) -> list[str]:
             f"{subject} equally well: validation accuracies are equivalent (largest mean difference {largest:.2f} points)."
         )
     elif len(same):
-        said.append(
-            f"Of {len(known)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy."
-        )
+        said.append(f"Of {len(known)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy.")
     for row in differ.head(3).itertuples():
         said.append(
             f"{row.case} and {row.against} differ in validation accuracy by {100 * row.accuracy_difference:+.2f} points "
