@@ -7,7 +7,7 @@ from pathlib import Path
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from levelfield import article, departures
+from levelfield import article
 from levelfield.departures import DEPARTURES
 from levelfield.figures.theme import PAGE, case_scale, config, vega_lite_version
 from levelfield.records import write_whole
@@ -55,7 +55,7 @@ def page(results: Results) -> str:
         citations=provenance.CITATIONS,
         protocol=asdict(results.study.protocol),
         article=article if is_imdb(results) else None,
-        article_departures={name: told for name, told in DEPARTURES.items() if told.reference.startswith(departures.ARTICLE)},
+        departures=DEPARTURES,
         style=(HERE / "page.css").read_text(),
         script=(HERE / "page.js").read_text(),
         vega=vega_bundle(),
