@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from slurm import Slurm
 from submitted import Submitted, made
 
-CASES = ["torch"]
+CASE = "torch"
 WATCHED_SECONDS = 20
 IN_THE_QUEUE = (100, 1_000, 10_000)
 
@@ -31,7 +32,7 @@ def run_study(slurm: Slurm, folder: Path, runs: int) -> dict:
     `job_seconds`: what Slurm counted of a job, median. `run_seconds`: of that, the training's process. The rest of a job is
     two Snakemakes and what Slurm needs to start it.
     """
-    checkout = made(folder / "checkout", slurm, cases=CASES, seeds=list(range(runs // len(CASES))))
+    checkout = made(folder / "checkout", slurm, cases=[CASE], seeds=list(range(runs)))
     began, controller = time.monotonic(), daemon(slurm)
     snakemake = checkout.begin()
     while snakemake.poll() is None:
@@ -44,7 +45,7 @@ def run_study(slurm: Slurm, folder: Path, runs: int) -> dict:
     trained = [record["times"]["process_seconds"] for record in records]
     return {
         "exit_code": snakemake.returncode,
-        "jobs_by_state": {state: sum(job["JobState"] == state for job in slurm.ended()) for state in states(slurm)},
+        "jobs_by_state": Counter(job["JobState"] for job in slurm.ended()),
         "finished": len(records),
         "makespan_seconds": makespan,
         "job_seconds": median(jobs),
@@ -62,7 +63,7 @@ def fill_queue(slurm: Slurm, folder: Path, runs: int) -> dict:
 
     At each size of the queue: seconds of one more `sbatch`, and of the plugin's one question for the state of all its jobs.
     """
-    checkout = made(folder / "checkout", slurm, cases=CASES, seeds=list(range(runs // len(CASES))))
+    checkout = made(folder / "checkout", slurm, cases=[CASE], seeds=list(range(runs)))
     began = time.monotonic()
     planned = checkout.submit("-n", "--quiet", "all", seconds=600)
     found = {"plan_seconds": time.monotonic() - began, "plan_exit_code": planned.returncode, "queue": {}}
@@ -98,10 +99,6 @@ def finished(checkout: Submitted) -> int:
 def seconds(job: dict[str, str]) -> float:
     began, ended = (datetime.fromisoformat(job[name]) for name in ("StartTime", "EndTime"))
     return (ended - began).total_seconds()
-
-
-def states(slurm: Slurm) -> set[str]:
-    return {job["JobState"] for job in slurm.ended()}
 
 
 def main() -> None:
