@@ -10,10 +10,14 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from levelfield.backends import BACKENDS
+from levelfield.backends.base import DeviceError
+from levelfield.backends.torch import TorchHugePages
+from levelfield.measure import host
 from levelfield.protocol import Case, Protocol
 
 SEQUENCES = 1_600
@@ -30,6 +34,11 @@ def levelfield(*arguments, environment=None):
     done = subprocess.run(command, capture_output=True, text=True, timeout=BACKEND_SECONDS, env=variables)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def skip_without_huge_pages(backend="torch-huge-pages"):
+    if backend == "torch-huge-pages" and host.huge_pages() not in ("always", "madvise"):
+        pytest.skip("this kernel gives no huge pages")
 
 
 def prepare(folder, protocol: Protocol):
@@ -65,6 +74,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("backend", [b if b == "torch" else pytest.param(b, marks=pytest.mark.long) for b in BACKENDS])
 def test_keeps_the_contract(backend):
+    skip_without_huge_pages(backend)
     assert f"{backend}: 16 of 16 checks passed" in levelfield("check", backend)
 
 
@@ -77,6 +87,7 @@ def test_is_within_the_bounds_in_a_small_model(small, backend):
 @pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_is_within_the_bounds_in_the_experiments_model(whole, backend):
+    skip_without_huge_pages(backend)
     parity = parity_of(whole, backend, Protocol(epochs=1))
     assert parity["passed"] and parity["steps"] == 50, parity["missed"]
 
@@ -88,6 +99,31 @@ def test_a_departure_is_measured_and_misses_the_bounds(small):
         1e-3, rel=0.01
     )  # the bias moved by the learning rate once more
     assert parity["measured"]["gradients"] < 1e-5
+
+
+def test_huge_pages_are_used_where_they_were_asked_for():
+    """By the kernel's own account of the process that has built the experiment's model, whose embedding is 10 MB."""
+    skip_without_huge_pages()
+    code = """
+        import re, sys
+        from levelfield.backends import load_class
+        from levelfield.protocol import Protocol
+        backend = load_class(sys.argv[1])(Protocol(), frozenset(), "cpu", 1)
+        print(re.search(r"AnonHugePages: +(\\d+) kB", open("/proc/self/smaps_rollup").read())[1])
+    """
+    kilobytes = {
+        name: int(subprocess.run([sys.executable, "-c", dedent(code), name], check=True, capture_output=True, text=True).stdout)
+        for name in ("torch", "torch-huge-pages")
+    }
+    assert kilobytes["torch-huge-pages"] >= kilobytes["torch"] + 8_192, kilobytes
+
+
+def test_without_huge_pages_the_backend_says_what_to_do(monkeypatch):
+    with pytest.raises(DeviceError, match="device: cpu"):
+        TorchHugePages(SMALL, frozenset(), "cuda", 1)
+    monkeypatch.setattr(host, "SYS", Path("/nowhere"))
+    with pytest.raises(DeviceError, match="leave the case out"):
+        TorchHugePages(SMALL, frozenset(), "cpu", 1)
 
 
 def test_a_backend_outside_the_package_is_installed_and_checked(tmp_path):

@@ -5,6 +5,7 @@ import sys
 import time
 
 import numpy as np
+import pytest
 
 from levelfield.commit import commit
 from levelfield.measure import host
@@ -28,6 +29,16 @@ def test_without_linux_the_age_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(host, "PROC", tmp_path)
     assert host.process_age_seconds() is None
     assert host.peak_resident_bytes() > 1_000_000
+
+
+@pytest.mark.parametrize("mode", ["always", "madvise", "never"])
+def test_the_kernels_mode_of_huge_pages(monkeypatch, tmp_path, mode):
+    monkeypatch.setattr(host, "SYS", tmp_path)
+    assert host.huge_pages() is None
+    enabled = tmp_path / "kernel/mm/transparent_hugepage/enabled"
+    enabled.parent.mkdir(parents=True)
+    enabled.write_text(f"{'always madvise never'.replace(mode, f'[{mode}]')}\n")
+    assert host.huge_pages() == mode
 
 
 def test_a_container_is_told_the_commit(monkeypatch):

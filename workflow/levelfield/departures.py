@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ARTICLE = "A. Oudad, Comparing Keras and PyTorch on sentiment classification (2021)"
-TORCH_FAMILY = ("torch", "torch-compile")
+TORCH_FAMILY = ("torch", "torch-compile", "torch-huge-pages")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ BACKENDS = {
     "keras-torch": Registered(KERAS, "torch", {"KERAS_BACKEND": "torch"}),
     "torch": Registered("levelfield.backends.torch:Torch", "torch"),
     "torch-compile": Registered("levelfield.backends.torch:TorchCompile", "torch"),
+    "torch-huge-pages": Registered("levelfield.backends.torch:TorchHugePages", "torch", {"THP_MEM_ALLOC_ENABLE": "1"}),
     "jax": Registered("levelfield.backends.jax:Jax", "jax", JAX),
 }
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.measure.host import huge_pages
 from levelfield.protocol import Protocol
 
 CLIP_NORM = 5.0
@@ -212,3 +213,23 @@ class TorchCompile(Torch):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         super().__init__(protocol, departures, device, threads)
         self.forward = torch.compile(self.model)
+
+
+class TorchHugePages(Torch):
+    """The same program on a CPU, its tensors in pages of 2 MiB: PyTorch's own switch, which the registry sets before the import.
+
+    Without it the LSTM's memory, handed back to the kernel after every step, comes anew in pages of 4 KiB at the next.
+    """
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        if device == "cuda":
+            raise DeviceError("torch-huge-pages is about a CPU's memory: set `device: cpu` or `auto`")
+        if huge_pages() not in ("always", "madvise"):
+            raise DeviceError(
+                "torch-huge-pages: this kernel gives no huge pages: leave the case out, or as root "
+                "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`"
+            )
+        super().__init__(protocol, departures, "cpu", threads)
+
+    def flags(self) -> dict[str, str]:
+        return super().flags() | {"huge_pages": huge_pages()}

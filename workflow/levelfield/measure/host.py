@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-PROC = Path("/proc")
+PROC, SYS = Path("/proc"), Path("/sys")
 
 
 def process_age_seconds() -> float | None:
@@ -51,6 +51,18 @@ def cpu_model() -> str:
         if key.strip() == "model name":
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def huge_pages() -> str | None:
+    """The kernel's mode of transparent huge pages: `always`, `madvise` (for who asks) or `never`; None where it has none.
+
+    Source: the kernel's documentation, admin-guide/mm/transhuge.
+    """
+    try:
+        modes = (SYS / "kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return None
+    return modes.partition("[")[2].partition("]")[0]
 
 
 def cpus_available() -> int:
