@@ -81,7 +81,7 @@ def accuracy(results: Results, look: Look) -> alt.Chart:
 
 def _by_step(curves: StepCurves, results: Results, look: Look, name: str, title: str) -> alt.Chart:
     scale = alt.Scale(domain=[0, float(np.ceil(curves.means["step"].max() + curves.size / 2))] if len(curves.means) else [0, 1])
-    x = alt.X("step:Q", title="training step", axis=alt.Axis(grid=False, format=",d", tickMinStep=1), scale=scale)
+    x = alt.X("step:Q", title="training step", axis=alt.Axis(grid=False, format=",d", tickMinStep=1, tickCount=8), scale=scale)
     y = alt.Y(f"{name}:Q", title=name, scale=alt.Scale(zero=False), axis=alt.Axis(format=".4~f"))
     seeds = curves.seeds[["case", "seed", "step", name]]
     means = curves.means[["case", "seeds", "step", name, f"{name}_low", f"{name}_high"]]
