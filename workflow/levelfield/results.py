@@ -12,6 +12,12 @@ from levelfield.outcomes import load_study
 from levelfield.study import Study
 
 
+def machine_of(runs: pd.DataFrame) -> pd.Series:
+    """What each run ran on, in words: `Tesla V100`, or `AMD EPYC, 2 threads`."""
+    threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads")
+    return runs["gpu"].where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+
+
 @dataclass(frozen=True, eq=False)
 class Results:
     """A collected study; `runs` has a row for each planned run, the failed and missing ones too."""
@@ -62,11 +68,8 @@ class Results:
 
     @cached_property
     def machines(self) -> list[str]:
-        """What ran, in words: `Tesla V100`, or `AMD EPYC, 2 threads`; several where the runs differ."""
-        found = self.finished.drop_duplicates(["gpu", "cpu", "threads"])
-        return sorted(
-            {row.gpu if row.device == "cuda" else f"{row.cpu}, {int(row.threads)} threads" for row in found.itertuples()}
-        )
+        """What ran, in words; several where the runs differ."""
+        return sorted(machine_of(self.finished).unique())
 
     @cached_property
     def context(self) -> str:

@@ -5,16 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from levelfield.collect import run_columns
-from levelfield.results import Results
+from levelfield.results import Results, machine_of
 
 MEMORY = ["host_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
 LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
-
-
-def machine_of(runs: pd.DataFrame) -> pd.Series:
-    """The GPU model that each run used, or its processor and threads."""
-    processor = runs["cpu"] + ", " + runs["threads"].map("{:.0f}".format).astype(str) + " threads"
-    return runs["gpu"].where(runs["device"] == "cuda", processor)
 
 
 def finished(results: Results) -> pd.DataFrame:
