@@ -14,7 +14,7 @@ from levelfield.study import Study
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
     """What each run ran on, in words: `Tesla V100`, or `AMD EPYC, 2 threads`."""
-    threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads")
+    threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
     return runs["gpu"].where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
 
 

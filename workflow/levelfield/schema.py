@@ -18,7 +18,9 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `article.yaml` | the reference experiment, both frameworks running the same program; the default |
 | `quick.yaml` | the same pipeline on a tenth of the reviews, in minutes |
 | `frameworks.yaml` | six backends |
+| `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
 | `ablation.yaml` | what each departure of the published comparison is worth |
+| `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
 | `scaling.yaml` | batch sizes and lengths, on made-up sequences: for timing alone |
 
 What is run again after a change: what depends on it. Another seed or case adds its runs; a setting of the protocol makes the
