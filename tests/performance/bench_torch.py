@@ -31,7 +31,7 @@ def tutorial(protocol: Protocol, x: np.ndarray, y: np.ndarray, trained: nn.Modul
     """One epoch of the usual loop: DataLoader over a TensorDataset, `.item()` each step, plain Adam.
 
     It begins from the same weights, so that the loop alone differs: from PyTorch's own start gradients fade into subnormal numbers,
-    and on an Intel CPU it was six times slower.
+    and on a processor that is slow at those it was six times slower.
     """
     model = Tutorial(protocol).to(device)
     for own, other in ((model.embedding, trained.embedding), (model.lstm, trained.lstm), (model.fc, trained.dense)):
