@@ -30,8 +30,8 @@ class Tutorial(nn.Module):
 def tutorial(protocol: Protocol, x: np.ndarray, y: np.ndarray, trained: nn.Module, device: str):
     """One epoch of the usual loop: DataLoader over a TensorDataset, `.item()` each step, plain Adam.
 
-    It begins from the same weights, so that the loop alone differs: from PyTorch's own start gradients fade into subnormal numbers,
-    and on a processor that is slow at those it was six times slower.
+    It begins from the same weights, so that the loop alone differs: from PyTorch's own start, whose gradients fade into subnormal
+    numbers, it was six times slower on the first machine that it was tried on.
     """
     model = Tutorial(protocol).to(device)
     for own, other in ((model.embedding, trained.embedding), (model.lstm, trained.lstm), (model.fc, trained.dense)):
