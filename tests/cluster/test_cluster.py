@@ -69,9 +69,14 @@ def _numbers(checkout) -> set[str]:
 
 
 def test_array_jobs_can_be_switched_on(finished, submitted, slurm):
-    """With the two options that belong together: a run that is cancelled leaves its array's finished first one alone."""
+    """With the two options that belong together: a run that is cancelled leaves its array's finished first one alone.
+
+    What runs need is made first: an array takes those that become ready at the same moment.
+    """
     assert not any("_" in job["number"] for job in finished.trainings("COMPLETED")), "off, as the profile says"
     submitted.site(**{"slurm-array-jobs": "train", "keep-incomplete": True})
+    made_before = submitted.submit("--until", "case", "start")
+    assert made_before.returncode == 0, made_before.stdout[-5000:]
     before = {job["number"] for job in slurm.queue("COMPLETED")}
     running = submitted.begin()
     slurm.wait_until(lambda: submitted.processes("torch"), "torch trains", 120)

@@ -55,6 +55,17 @@ def test_latency_without_synchronisation_differs_from_the_epochs_steps():
     assert probe(backend, X, Y, step_seconds=0.1, clock=backend.clock).p50_seconds == pytest.approx(0.001)
 
 
+def test_few_batches_are_trained_on_again_until_there_are_twenty_steps():
+    class Seen(Backend):
+        def train_epoch(self, x, y, order, *options, **more):
+            self.rows = order
+            super().train_epoch(x, y, order, *options, **more)
+
+    backend = Seen([0.1])
+    assert probe(backend, X[:14], Y[:14], step_seconds=0.1, clock=backend.clock).steps == 20
+    np.testing.assert_array_equal(backend.rows, np.tile(np.arange(12), 7))
+
+
 def test_too_little_data_gives_no_latency():
     backend = Backend([0.1])
     assert probe(backend, X[:8], Y[:8], step_seconds=0.1, clock=backend.clock) is None

@@ -21,7 +21,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
 | `ablation.yaml` | what each departure of the published comparison is worth |
 | `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
-| `scaling.yaml` | batch sizes and lengths, on made-up sequences: for timing alone |
+| `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
 
 What is run again after a change: what depends on it. Another seed or case adds its runs; a setting of the protocol makes the
 runs anew that have it; `data` makes all anew. Tables, figures and page are made anew as the code that makes them changes; a

@@ -18,20 +18,22 @@ def probe(
 ) -> Latency | None:
     """Trains some more full batches through the backend's own loop and waits for the device after each.
 
-    step_seconds: mean step of the training, from which the number of steps is chosen that takes about 3 s. The weights
-    are others afterwards. The first step, which carries the start of the loop, is left out. None where the data holds
-    fewer than three full batches. Raises ClockError where the clock steps back.
+    step_seconds: mean step of the training, from which the number of steps is chosen that takes about 3 s: at least 20,
+    over the same batches again where the data holds fewer. The weights are others afterwards. The first step, which
+    carries the start of the loop, is left out. None where the data holds fewer than three full batches: its epochs are
+    too short to be held against single steps. Raises ClockError where the clock steps back.
     """
-    steps = int(np.clip(PROBE_SECONDS / step_seconds, FEWEST, MOST))
-    steps = min(steps + 1, len(x) // backend.batch_size)
-    if steps < 3:
+    batches = len(x) // backend.batch_size
+    if batches < 3:
         return None
+    steps = 1 + int(np.clip(PROBE_SECONDS / step_seconds, FEWEST, max(FEWEST, min(MOST, batches - 1))))
+    rows = np.arange(steps * backend.batch_size) % (batches * backend.batch_size)
     stamps = []
 
     def stamp(step: int, fetch) -> None:
         stamps.append(clock())
 
-    backend.train_epoch(x, y, np.arange(steps * backend.batch_size), stamp, wait=True)
+    backend.train_epoch(x, y, rows, stamp, wait=True)
     seconds = np.diff(stamps)
     if len(seconds) != steps - 1:
         raise RuntimeError(f"the backend reported {len(stamps)} of {steps} steps: train_epoch must call progress after each")
