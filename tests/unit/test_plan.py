@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from levelfield.budget import minutes
 from levelfield.cli import main
@@ -54,6 +55,14 @@ def test_finished_runs_are_not_planned_again_and_tell_how_long_the_others_take(c
     assert main(["plan", "small.yaml", "--profile", "."]) == 0
     told = capsys.readouterr().out
     assert "5 jobs" in told and "0.5 hours by the finished runs of the same cases, 2 runs unknown" in told
+
+
+def test_cases_that_differ_in_a_size_can_be_told_apart(checkout, capsys):
+    study = yaml.safe_load(CONFIG) | {"vary": {"batch_size": [32, 1000]}, "cases": ["keras-tensorflow"]}
+    (checkout / "small.yaml").write_text(yaml.safe_dump(study))
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    told = capsys.readouterr().out
+    assert "finished" in told and "keras-tensorflow+batch_size=32 " in told and "keras-tensorflow+batch_size=1000 " in told
 
 
 def test_what_is_not_there_is_named(checkout, capsys):

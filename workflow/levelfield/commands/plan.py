@@ -29,9 +29,10 @@ def run(args):
     profile = _yaml(args.profile / "config.yaml")
     console = Console(highlight=False, soft_wrap=True)
     folder = Path("results") / study.study
-    grid = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("case", "runs to do", "finished", "parity to do", "granted, min", "took, min"):
-        grid.add_column(heading, justify="left" if heading == "case" else "right")
+        case = heading == "case"
+        grid.add_column(heading, justify="left" if case else "right", no_wrap=case, min_width=max(map(len, heading.split())))
     jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
     for case in study.expanded:
         took = _took(folder, case, study.seeds)
@@ -43,7 +44,7 @@ def run(args):
         granted += (runs + proofs) * limit / 60
         expected += runs * median(took) / 3600 if took else 0
         unknown += runs if not took else 0
-    console.print(f"study {study.study}: {len(study.expanded)} cases, {len(study.seeds)} seeds")
+    console.print(f"study {study.study}: {len(study.expanded)} cases, {len(study.runs)} runs")
     console.print(grid)
     asked = _asked(profile)
     console.print(f"{jobs} jobs, each with {asked}; at most {profile.get('jobs', 'all')} in the queue at once")
