@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 TESTS_UNTIL, FRAMEWORKS_UNTIL, SCALING_UNTIL = 120, 330, 480
 """Seconds since the start; what is left of nine minutes is for tables and pages, which tell what was not reached as missing."""
 GRACE_SECONDS = 20
-KEPT = ("*.json", "*.parquet", "*.csv", "*.md", "*.tex", "*.svg", "*.png", "*.html")
-"""What is worth keeping of a study: neither weights nor arrays."""
+STUDIES = {"frameworks": FRAMEWORKS_UNTIL, "scaling": SCALING_UNTIL}
 
 
 def arguments(parser):
@@ -31,22 +29,26 @@ def run(args):
     cards = gpu.visible()
     if not cards:
         raise UserError("NVML tells of no GPU that CUDA_VISIBLE_DEVICES leaves: `levelfield doctor` tells what there is")
+    out = args.out / re.sub("[^a-z0-9]+", "-", cards[0].name.lower()).strip("-")
+    if there := [str(out / study) for study in STUDIES if (out / study).exists()]:
+        raise UserError(
+            f"{' and '.join(there)}: there already; delete what is to be replaced, or name another folder with --out"
+        )
     began = time.monotonic()
     tests = within(TESTS_UNTIL, began, [sys.executable, "-m", "pytest", "-q", str(ROOT / "tests/gpu")])
     here = backends_here()
     names = [name for name, found in here.items() if found.device == "cuda"]
     for name, found in here.items():
         print(f"{name}: {found.device or found.missing}", flush=True)
-    out = args.out / re.sub("[^a-z0-9]+", "-", cards[0].name.lower()).strip("-")
-    for study, until in (("frameworks", FRAMEWORKS_UNTIL), ("scaling", SCALING_UNTIL)):
+    if not names:
+        raise UserError("no backend finds the GPU: `levelfield doctor` tells what each one says")
+    for study, until in STUDIES.items():
         override = Path(f"results/{study}.gpu.json")
         override.parent.mkdir(exist_ok=True)
         override.write_text(json.dumps({"cases": names, "device": "cuda"}))
         command = [sys.executable, "-m", "snakemake", "--cores", str(cpus_available()), "--resources", "gpu=1"]
         within(until, began, [*command, "--configfile", f"config/{study}.yaml", str(override)])
-        folder = Path("results") / study
-        subprocess.run([sys.executable, "-m", "levelfield", "tell", str(folder)], check=False)
-        keep(folder, out / study)
+        subprocess.run([sys.executable, "-m", "levelfield", "keep", f"results/{study}", str(out / study)], check=False)
     print(
         f"{out}: results of {', '.join(names)}; {time.monotonic() - began:.0f} s; GPU tests {'passed' if tests == 0 else 'FAILED'}"
     )
@@ -63,11 +65,3 @@ def within(until: float, began: float, command: list[str]) -> int:
             print(f"time is up after {until} s: {signal_.name} to {' '.join(command[1:])}", flush=True)
             os.killpg(process.pid, signal_)
     return process.wait()
-
-
-def keep(study: Path, out: Path) -> None:
-    """Copies a study's records, tables, figures and page to `out`."""
-    for file in (file for pattern in KEPT for file in study.rglob(pattern)):
-        target = out / file.relative_to(study)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, target)

@@ -1,0 +1,62 @@
+"""`levelfield gpu` without a GPU: what it asks for, in which time, and what it keeps. The GPU, its tests and Snakemake are pretended."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_study import make_study
+
+from levelfield.cli import main
+from levelfield.commands import gpu
+from levelfield.measure.gpu import Gpu
+from levelfield.measure.here import Here
+
+OUT = Path("results/reference/nvidia-h100-80gb-hbm3")
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch) -> list[list[str]]:
+    """The commands that were run, in order; Snakemake leaves a finished study behind."""
+    run = []
+
+    def within(until, began, command):
+        run.append(command)
+        if "snakemake" in command:
+            config, override = map(Path, command[-2:])
+            cases = json.loads(override.read_text())["cases"]
+            make_study(Path("results") / config.stem, cases, seeds=[0], steps=20, gpus=dict.fromkeys(cases, "NVIDIA H100"))
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu, "within", within)
+    monkeypatch.setattr(gpu.gpu, "visible", lambda: [Gpu("GPU-1", 0, "NVIDIA H100 80GB HBM3", 85 << 30, "570")])
+    here = {
+        "torch": Here("cuda"),
+        "jax": Here("cuda"),
+        "torch-huge-pages": Here("cpu"),
+        "keras-tensorflow": Here(missing="gone"),
+    }
+    monkeypatch.setattr(gpu, "backends_here", lambda: here)
+    return run
+
+
+def test_the_gpus_tests_come_first_then_both_studies_with_the_backends_that_use_it(commands, capsys):
+    assert main(["gpu"]) == 0
+    tests, frameworks, scaling = commands
+    assert "pytest" in tests and tests[-1].endswith("tests/gpu")
+    assert [frameworks[-2], scaling[-2]] == ["config/frameworks.yaml", "config/scaling.yaml"]
+    assert json.loads(Path(frameworks[-1]).read_text()) == {"cases": ["torch", "jax"], "device": "cuda"}
+    for study in ("frameworks", "scaling"):
+        assert (OUT / study / "report.html").exists() and not list((OUT / study).rglob("weights.npz"))
+        runs = pd.read_parquet(OUT / study / "runs.parquet")
+        assert list(zip(runs["case"], runs["status"], strict=True)) == [("torch", "finished"), ("jax", "finished")], (
+            "told of what was kept"
+        )
+    assert "GPU tests passed" in capsys.readouterr().out
+
+
+def test_what_was_kept_before_is_not_touched(commands, capsys):
+    (OUT / "scaling").mkdir(parents=True)
+    assert main(["gpu"]) == 2
+    assert not commands and "there already; delete" in capsys.readouterr().err
