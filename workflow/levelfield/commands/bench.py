@@ -42,6 +42,7 @@ BARS = [
     Bar("all recording on / off, keras-jax", "bench_recording keras-jax", "ratio", 1.01),
     Bar("all recording on / off, keras-torch", "bench_recording keras-torch", "ratio", 1.01),
     Bar("all recording on / off, torch", "bench_recording torch", "ratio", 1.01),
+    Bar("all recording on / off, torch-compile", "bench_recording torch-compile", "ratio", 1.01),
     Bar("all recording on / off, jax", "bench_recording jax", "ratio", 1.01),
     Bar("makespan of the article / sum of its epochs", "bench_study", "makespan_ratio", 1.15),
     Bar("start-up of a run", "bench_study", "start_up_seconds", 1.5, "s"),
