@@ -66,6 +66,12 @@ def test_few_batches_are_trained_on_again_until_there_are_twenty_steps():
     np.testing.assert_array_equal(backend.rows, np.tile(np.arange(12), 7))
 
 
+def test_steps_of_many_seconds_are_probed_for_a_minute():
+    backend = Backend([10.0])
+    assert probe(backend, X, Y, step_seconds=10.0, clock=backend.clock).steps == 6
+    assert probe(backend, X, Y, step_seconds=100.0, clock=backend.clock).steps == 3
+
+
 def test_too_little_data_gives_no_latency():
     backend = Backend([0.1])
     assert probe(backend, X[:8], Y[:8], step_seconds=0.1, clock=backend.clock) is None

@@ -9,7 +9,7 @@ from levelfield.backends.base import Backend
 from levelfield.measure.clock import ClockError
 from levelfield.records import Latency
 
-PROBE_SECONDS = 3.0
+PROBE_SECONDS, LONGEST_SECONDS = 3.0, 60.0
 FEWEST, MOST = 20, 200
 
 
@@ -19,14 +19,15 @@ def probe(
     """Trains some more full batches through the backend's own loop and waits for the device after each.
 
     step_seconds: mean step of the training, from which the number of steps is chosen that takes about 3 s: at least 20,
-    over the same batches again where the data holds fewer. The weights are others afterwards. The first step, which
+    over the same batches again where the data holds fewer, unless they took a minute. The weights are others afterwards. The first step, which
     carries the start of the loop, is left out. None where the data holds fewer than three full batches: its epochs are
     too short to be held against single steps. Raises ClockError where the clock steps back.
     """
     batches = len(x) // backend.batch_size
     if batches < 3:
         return None
-    steps = 1 + int(np.clip(PROBE_SECONDS / step_seconds, FEWEST, max(FEWEST, min(MOST, batches - 1))))
+    wanted = np.clip(PROBE_SECONDS / step_seconds, FEWEST, max(FEWEST, min(MOST, batches - 1)))
+    steps = 1 + int(np.clip(LONGEST_SECONDS / step_seconds, 3, wanted))
     rows = np.arange(steps * backend.batch_size) % (batches * backend.batch_size)
     stamps = []
 
