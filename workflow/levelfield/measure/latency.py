@@ -18,10 +18,10 @@ def probe(
 ) -> Latency | None:
     """Trains some more full batches through the backend's own loop and waits for the device after each.
 
-    step_seconds: mean step of the training, from which the number of steps is chosen that takes about 3 s: at least 20,
-    over the same batches again where the data holds fewer, unless they took a minute. The weights are others afterwards. The first step, which
-    carries the start of the loop, is left out. None where the data holds fewer than three full batches: its epochs are
-    too short to be held against single steps. Raises ClockError where the clock steps back.
+    step_seconds: mean step of the training, from which the number of steps is chosen that takes about 3 s: at least 20, or
+    as many as a minute holds, over the same batches again where the data holds fewer. The weights are others afterwards.
+    The first step, which carries the start of the loop, is left out. None where the data holds fewer than three full
+    batches: its epochs are too short to be held against single steps. Raises ClockError where the clock steps back.
     """
     batches = len(x) // backend.batch_size
     if batches < 3:
