@@ -62,6 +62,14 @@ def test_a_setting_of_one_case_runs_that_case_again(copy):
     assert copy.planned()["train"] == 1
 
 
+def test_snakemake_looks_for_jobs_when_one_has_ended_and_sleeps_while_a_run_is_timed(copy):
+    copy.study(seeds=[0, 1])
+    done = copy.snakemake("--verbose")
+    assert done.returncode == 0, done.stdout[-3000:]
+    looked, ended = done.stdout.count("Ready jobs: "), done.stdout.count("Finished jobid: ")
+    assert 0 < looked <= ended + 1
+
+
 def test_a_target_for_the_tables_trains_nothing(copy):
     copy.study(target_accuracy=0.6)
     planned = copy.planned()

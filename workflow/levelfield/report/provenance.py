@@ -8,6 +8,7 @@ import yaml
 
 from levelfield.departures import DEPARTURES
 from levelfield.results import Results
+from levelfield.tables.groups import missed_checks
 from levelfield.tables.table import Table
 
 CITATIONS = {
@@ -60,7 +61,7 @@ def software(results: Results) -> Table:
         rows.append(
             {
                 "case": case, "backend": runs["backend"].iloc[0], "versions": _pairs(runs["versions"]), "flags": _pairs(runs["flags"]),
-                "LSTM kernels": _different(runs["kernels"]), "checks": _checks(runs["checks"]),
+                "LSTM kernels": _different(runs["kernels"]), "checks": _checks(runs),
             }
         )  # fmt: skip
     shown = pd.DataFrame(rows, columns=["case", "backend", "versions", "flags", "LSTM kernels", "checks"])
@@ -72,8 +73,8 @@ def _pairs(column: pd.Series) -> str:
     return "; ".join(sorted(texts))
 
 
-def _checks(column: pd.Series) -> str:
-    missed = sorted({key for text in column.dropna() for key, good in json.loads(text).items() if not good})
+def _checks(runs: pd.DataFrame) -> str:
+    missed = sorted(set(missed_checks(runs)))
     return f"missed: {', '.join(missed)}" if missed else "all held"
 
 

@@ -1,5 +1,6 @@
 """Finished runs with the figures that tables compare, their means over seeds, and pairs of them by seed."""
 
+import json
 from dataclasses import dataclass
 
 import pandas as pd
@@ -36,6 +37,17 @@ def measurements(results: Results) -> list[str]:
     """The further figures that the runs of this study took: numbers that are no field of a record."""
     own = results.runs.drop(columns=[name for name in run_columns() if name in results.runs])
     return list(own.select_dtypes("number").dropna(axis=1, how="all").columns)
+
+
+def missed_checks(runs: pd.DataFrame) -> list[str]:
+    """The checks that the runs did not pass, each once a run. Of synthetic sequences, which teach nothing, no fall of the loss is asked."""
+    taught = ~runs["corpus"].fillna("").str.startswith("synthetic")
+    return [
+        name
+        for checks, learns in zip(runs["checks"], taught, strict=True)
+        for name, held in json.loads(checks or "{}").items()
+        if not held and (learns or name != "losses_fell")
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Tables of time: the leaderboard, and the performance table with everything that was measured."""
 
-import json
-
 import numpy as np
 import pandas as pd
 from scipy.stats import gmean
@@ -9,7 +7,7 @@ from scipy.stats import gmean
 from levelfield.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.results import Results
 from levelfield.statistics import NOT_ENOUGH, drift, ratio, time_to_target
-from levelfield.tables.groups import MEMORY, by_seeds, finished, measurements, pairs
+from levelfield.tables.groups import MEMORY, by_seeds, finished, measurements, missed_checks, pairs
 from levelfield.tables.table import Table, number, second_digits, spread
 
 LEADER = ["epoch_seconds", "sequences_per_second", "validation_accuracy", "host_peak_bytes", "nvml_peak_bytes"]
@@ -89,7 +87,7 @@ def _outcomes(results: Results) -> pd.DataFrame:
 
 def _missed_checks(runs: pd.DataFrame) -> str:
     """The checks that some run of a case did not pass: such a run is shown, and its figures are in doubt."""
-    missed = [name for checks in runs["checks"].dropna() for name, held in json.loads(checks).items() if not held]
+    missed = missed_checks(runs)
     return ", ".join(f"{name} ({missed.count(name)})" for name in dict.fromkeys(missed))
 
 
