@@ -41,3 +41,11 @@ def test_without_two_matched_cases_nobody_is_called_faster(tmp_path):
 def test_one_matched_case_beside_two_with_departures_is_not_compared(tmp_path):
     told = " ".join(said(tmp_path / "s", cases=["torch", *ARTICLE]))
     assert "times as fast" not in told and "equally well" not in told
+
+
+def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named(tmp_path):
+    collect(make_study(tmp_path / "s", cases=["jax", "torch"], vary={"length": [100, 200]}, seeds=[0, 1], steps=5))
+    results = Results.read(tmp_path / "s")
+    sizes, seeds, *_ = verdict(results, make_tables(results))
+    assert re.match(r"Fastest by tokens a sequence: torch at 100 \(.* sequences/s\) and torch at 200 \(", sizes)
+    assert seeds.startswith("Means over 2 seeds;")

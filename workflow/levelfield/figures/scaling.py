@@ -27,7 +27,7 @@ def growth(results: Results) -> pd.DataFrame:
         }
     )
     parts = [pd.DataFrame(columns=["setting", "size", "line", "case", "seed", "measure", "value"])]
-    for setting in SIZES.keys() & results.study.vary.keys():
+    for setting in (name for name in SIZES if name in results.study.vary):
         for size in results.study.vary[setting]:
             mine = runs[runs["case"].str.endswith(f"+{setting}={size}")]
             long = mine.melt(["case", "seed"], list(MEASURES), "measure", "value").dropna(subset=["value"])

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from levelfield.figures.scaling import SIZES, growth
 from levelfield.results import Results
 from levelfield.tables.table import Table
 
@@ -16,7 +17,7 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
         found = ", ".join(f"{count} {status.replace('-', ' ')}" for status, count in counts.items())
         return [f"No run of this study has finished: {found}. There is nothing to compare."]
     matched = _matched(tables)
-    said = [] if matched.empty else _speed(matched)
+    said = _sizes(results) or ([] if matched.empty else _speed(matched))
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):
@@ -87,6 +88,23 @@ def _speed(data: pd.DataFrame) -> list[str]:
     for row in rows[rows["warning"] != ""].head(MOST).itertuples():
         said.append(f"{row.case} and {row.against} are not compared in speed here: {row.warning}.")
     return said
+
+
+def _sizes(results: Results) -> list[str]:
+    """Of a study that varies a size: who had the highest throughput at each; nothing of another study."""
+    found = growth(results)
+    if found.empty:
+        return []
+    found = found[found["measure"] == "throughput"]
+    means = found.groupby(["setting", "size", "line"], sort=False, as_index=False)["value"].mean()
+    said = []
+    for setting, mine in means.groupby("setting", sort=False):
+        best = mine.loc[mine.groupby("size")["value"].idxmax()]
+        figures = [f"{row.line} at {row.size:,} ({row.value:,.0f} sequences/s)" for row in best.itertuples()]
+        said.append(f"Fastest by {SIZES[setting]}: {_and(figures, len(figures))}.")
+    seeds = results.finished["seed"].nunique()
+    means_of = f"Means over {seeds} seeds" if seeds > 1 else "One seed"
+    return [*said, f"{means_of}; how far apart the others are, the comparisons' table says, and with how many pairs of seeds."]
 
 
 def _rows(rows: pd.DataFrame):
