@@ -100,11 +100,12 @@ def _sizes(results: Results) -> list[str]:
     said = []
     for setting, mine in means.groupby("setting", sort=False):
         best = mine.loc[mine.groupby("size")["value"].idxmax()]
-        figures = [f"{row.line} at {row.size:,} ({row.value:,.0f} sequences/s)" for row in best.itertuples()]
-        said.append(f"Fastest by {SIZES[setting]}: {_and(figures, len(figures))}.")
+        sizes = best.groupby("line", sort=False)["size"].agg(lambda sizes: [f"{size:,}" for size in sizes])
+        winners = [f"{line} at {_and(at, len(at))}" for line, at in sizes.items()]
+        said.append(f"Fastest by {SIZES[setting]}: {'; '.join(winners)}.")
     seeds = results.finished["seed"].nunique()
     means_of = f"Means over {seeds} seeds" if seeds > 1 else "One seed"
-    return [*said, f"{means_of}; how far apart the others are, the comparisons' table says, and with how many pairs of seeds."]
+    return [*said, f"{means_of}; by how much, and how sure that is, the leaderboard says."]
 
 
 def _rows(rows: pd.DataFrame):
