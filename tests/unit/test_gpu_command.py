@@ -60,3 +60,9 @@ def test_what_was_kept_before_is_not_touched(commands, capsys):
     (OUT / "scaling").mkdir(parents=True)
     assert main(["gpu"]) == 2
     assert not commands and "there already; delete" in capsys.readouterr().err
+
+
+def test_a_study_that_left_nothing_to_keep_is_no_success(commands, monkeypatch, capfd):
+    monkeypatch.setattr(gpu, "within", lambda *_: 0)
+    assert main(["gpu"]) == 2
+    assert "holds no records of a study" in capfd.readouterr().err

@@ -42,17 +42,19 @@ def run(args):
         print(f"{name}: {found.device or found.missing}", flush=True)
     if not names:
         raise UserError("no backend finds the GPU: `levelfield doctor` tells what each one says")
+    kept = []
     for study, until in STUDIES.items():
         override = Path(f"results/{study}.gpu.json")
         override.parent.mkdir(exist_ok=True)
         override.write_text(json.dumps({"cases": names, "device": "cuda"}))
         command = [sys.executable, "-m", "snakemake", "--cores", str(cpus_available()), "--resources", "gpu=1"]
         within(until, began, [*command, "--configfile", f"config/{study}.yaml", str(override)])
-        subprocess.run([sys.executable, "-m", "levelfield", "keep", f"results/{study}", str(out / study)], check=False)
+        keep = [sys.executable, "-m", "levelfield", "keep", f"results/{study}", str(out / study)]
+        kept.append(subprocess.run(keep, check=False).returncode)
     print(
         f"{out}: results of {', '.join(names)}; {time.monotonic() - began:.0f} s; GPU tests {'passed' if tests == 0 else 'FAILED'}"
     )
-    return tests
+    return tests or max(kept)
 
 
 def within(until: float, began: float, command: list[str]) -> int:

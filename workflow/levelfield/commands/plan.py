@@ -31,8 +31,8 @@ def run(args):
     folder = Path("results") / study.study
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("case", "runs to do", "finished", "parity to do", "granted, min", "took, min"):
-        case = heading == "case"
-        grid.add_column(heading, justify="left" if case else "right", no_wrap=case, min_width=max(map(len, heading.split())))
+        name = heading == "case"
+        grid.add_column(heading, justify="left" if name else "right", no_wrap=name, min_width=max(map(len, heading.split())))
     jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
     for case in study.expanded:
         took = _took(folder, case, study.seeds)
