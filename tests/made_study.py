@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.parity import FLOAT32, Parity, judge
-from levelfield.protocol import Case, digest
+from levelfield.level.parity import FLOAT32, Parity, judge
+from levelfield.study.protocol import Case, digest
 from levelfield.records import (
     Epoch,
     Latency,
@@ -22,8 +22,8 @@ from levelfield.records import (
     write_epochs,
     write_json,
 )
-from levelfield.start import parameters, shapes
-from levelfield.study import Study, read_study
+from levelfield.level.start import parameters, shapes
+from levelfield.study.config import Study, read_study
 
 STEP_SECONDS = {
     "keras-tensorflow": 0.120,

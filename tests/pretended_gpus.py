@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from levelfield.measure import gpu, hold
+from levelfield.measure import device, gpu
 
 FAKE = Path(__file__).parent / "fake_nvml"
 

@@ -10,7 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from levelfield import images, locks
+from levelfield.images import images
+from levelfield.images import lockfiles
 from levelfield.backends import BACKENDS
 from levelfield.errors import UserError
 
@@ -122,5 +123,5 @@ def test_a_linter_accepts_the_dockerfile():
 
 def test_a_host_that_runs_containers_needs_no_more_than_snakemake():
     absent = ["numpy", "pandas", "pyarrow", "scipy", "altair", "torch", "tensorflow", "jax", "keras"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import levelfield.plan, levelfield.containers, levelfield.commands.images"
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import levelfield.plan.plan, levelfield.plan.containers, levelfield.commands.images"
     subprocess.run([sys.executable, "-c", code], check=True)

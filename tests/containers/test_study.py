@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from levelfield import images, locks
-from levelfield.parity import BOUNDS
+from levelfield.images import images
+from levelfield.images import lockfiles
+from levelfield.level.parity import BOUNDS
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
@@ -174,7 +175,7 @@ def test_torch_compile_finds_its_compiler(environment, built):
 
 def train(image: Path, planned: Path) -> list[str]:
     code = (
-        f"from pathlib import Path; from levelfield.images import digest_in_use; print(digest_in_use(Path({str(planned)!r})))"
+        f"from pathlib import Path; from levelfield.images.images import digest_in_use; print(digest_in_use(Path({str(planned)!r})))"
     )
     return ["env", f"PYTHONPATH={ROOT / 'workflow'}", "python", "-c", code]
 

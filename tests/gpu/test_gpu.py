@@ -10,7 +10,7 @@ import pytest
 from levelfield.measure import gpu, kernels
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy
-from levelfield.measure.here import backends_here
+from levelfield.measure.inventory import backends_here
 from levelfield.measure.sampler import Sampler
 
 pytestmark = pytest.mark.skipif(not gpu.visible(), reason="NVML tells of no GPU")
@@ -88,8 +88,8 @@ KERNELS = """
 import json, sys
 import numpy as np
 from levelfield.backends import load_class
-from levelfield.protocol import Protocol
-from levelfield.start import make_start
+from levelfield.study.protocol import Protocol
+from levelfield.level.start import make_start
 protocol = Protocol(epochs=1)
 backend = load_class(sys.argv[1])(protocol, frozenset(), "cuda", 2)
 backend.load(make_start(protocol, 0, 64).weights)

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from made_study import make_study
 
-from levelfield.collect import collect
-from levelfield.report.render import page as rendered
-from levelfield.report.render import write_report
-from levelfield.results import Results
-from levelfield.study import Study
+from levelfield.tell.collect import collect
+from levelfield.tell.report.render import page as rendered
+from levelfield.tell.report.render import write_report
+from levelfield.tell.results import Results
+from levelfield.study.config import Study
 
 pytestmark = pytest.mark.long
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

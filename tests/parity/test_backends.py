@@ -17,8 +17,8 @@ import pytest
 from levelfield.backends import BACKENDS
 from levelfield.backends.base import DeviceError
 from levelfield.backends.torch import TorchHugePages
-from levelfield.measure import host
-from levelfield.protocol import Case, Protocol
+from levelfield import host
+from levelfield.study.protocol import Case, Protocol
 
 SEQUENCES = 1_600
 """Fifty batches of 32."""
@@ -107,7 +107,7 @@ def test_huge_pages_are_used_where_they_were_asked_for():
     code = """
         import re, sys
         from levelfield.backends import load_class
-        from levelfield.protocol import Protocol
+        from levelfield.study.protocol import Protocol
         backend = load_class(sys.argv[1])(Protocol(), frozenset(), "cpu", 1)
         print(re.search(r"AnonHugePages: +(\\d+) kB", open("/proc/self/smaps_rollup").read())[1])
     """
@@ -125,9 +125,9 @@ def test_the_profile_of_a_loop_over_time_steps_fits_into_memory():
     code = """
         import numpy as np
         from levelfield.backends import load_class
-        from levelfield.measure.host import peak_resident_bytes
-        from levelfield.protocol import Protocol
-        from levelfield.start import make_start
+        from levelfield.host import peak_resident_bytes
+        from levelfield.study.protocol import Protocol
+        from levelfield.level.start import make_start
         backend = load_class("keras-torch")(Protocol(), frozenset(), "cpu", 1)
         backend.load(make_start(Protocol(), 0, 32).weights)
         x, y = np.ones((32, 200), np.int32), np.ones(32, np.float32)

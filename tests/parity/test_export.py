@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from levelfield import mistakes
-from levelfield.cli import main
+from levelfield.level import mistakes
+from levelfield.commands.cli import main
 from levelfield.records import save_arrays
-from levelfield.trial import PROTOCOL, Trial
+from levelfield.level.trial import PROTOCOL, Trial
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

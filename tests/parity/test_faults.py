@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from levelfield.check import check
+from levelfield.level.check import check
 
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent / "example_backend"))

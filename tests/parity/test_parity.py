@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from levelfield.exchange import Exchanged, trained_by, write_matrix
-from levelfield.parity import BOUNDS, FLOAT32, distance, judge
+from levelfield.level.exchange import Exchanged, trained_by, write_matrix
+from levelfield.level.parity import BOUNDS, FLOAT32, distance, judge
 
 WITHIN = {
     "probabilities": 6e-8, "gradients": 3e-6, "weights_step_1": 7e-8, "loss_step_10": 3e-8, "loss_step_50": 2e-6,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from levelfield import reference
-from levelfield.protocol import Protocol
-from levelfield.start import make_start
+from levelfield.level import reference
+from levelfield.study.protocol import Protocol
+from levelfield.level.start import make_start
 
 SMALL = Protocol(vocabulary=30, length=7, embedding=5, units=4, batch_size=6, epochs=1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 from levelfield.data.archive import read_archive
-from levelfield.data.sequences import encode, shuffled_orders
+from levelfield.data.encode import encode, shuffled_orders
 
 REPEATS = 5
 VOCABULARY, LENGTH = 20_000, 200

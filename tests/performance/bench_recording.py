@@ -10,9 +10,9 @@ from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy
 from levelfield.measure.noise import Restlessness
 from levelfield.measure.pauses import StepClock
-from levelfield.progress import progress
-from levelfield.protocol import Protocol
-from levelfield.start import make_start
+from levelfield.training.progress import progress
+from levelfield.study.protocol import Protocol
+from levelfield.level.start import make_start
 
 PAIRS = 31
 STEPS = {"keras-torch": 16}

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import stats
 
 from levelfield.measure.clock import Stopwatch
-from levelfield.measure.host import cpus_available
-from levelfield.protocol import Protocol
+from levelfield.host import cpus_available
+from levelfield.study.protocol import Protocol
 
 THREADS = cpus_available()
 

@@ -3,8 +3,8 @@
 import pytest
 from made_study import make_study
 
-from levelfield.cli import main
-from levelfield.collect import collect
+from levelfield.commands.cli import main
+from levelfield.tell.collect import collect
 
 
 @pytest.fixture(scope="module")

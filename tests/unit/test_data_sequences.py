@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from levelfield.data.archive import read_archive
-from levelfield.data.sequences import Reviews, decode, encode, shuffled_orders
-from levelfield.data.synthetic import synthetic_reviews
+from levelfield.data.encode import Reviews, decode, encode, shuffled_orders
+from levelfield.data.sources.synthetic import synthetic_reviews
 
 SIDES = list(product(("pre", "post"), ("pre", "post")))
 REVIEWS = Reviews.from_lists([[1, 2, 3, 4, 5], [], [6], [9, 1, 9]], np.array([0, 1, 1, 0]))

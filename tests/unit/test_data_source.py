@@ -8,11 +8,11 @@ import tarfile
 import numpy as np
 import pytest
 
-from levelfield.cli import main
+from levelfield.commands.cli import main
 from levelfield.data import snippets, source
 from levelfield.data.download import DownloadError, RefusedError, checksum
 from levelfield.data.prepare import Shape, prepare, review
-from levelfield.data.source import find_corpus
+from levelfield.data.sources.find import find_corpus
 from levelfield.errors import UserError
 
 SHAPE = Shape(vocabulary=50, length=4, padding="pre", truncation="pre")

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 from made_study import make_study
 
-from levelfield.cli import main
-from levelfield.outcomes import load_study, read_record
+from levelfield.commands.cli import main
+from levelfield.tell.outcomes import load_study, read_record
 
 STUDY = {"cases": ["torch", "keras-tensorflow"], "seeds": [0, 1], "steps": 20}
 
@@ -71,7 +71,7 @@ def test_a_study_has_a_file_for_each_finished_run_and_again_the_same(study):
 
 def test_tensorflow_is_not_loaded(study, tmp_path):
     call = ["export", "--tensorboard", str(study), "--out", str(tmp_path)]
-    code = f"import sys; from levelfield.cli import main; main({call}); print('tensorflow' in sys.modules)"
+    code = f"import sys; from levelfield.commands.cli import main; main({call}); print('tensorflow' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.splitlines()[-1] == "False"
     assert len(list(tmp_path.glob("torch/seed-0/*tfevents*"))) == 1

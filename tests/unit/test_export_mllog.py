@@ -9,8 +9,8 @@ from made_study import EVERY_KIND, make_study
 from mlperf_logging.compliance_checker import mlp_compliance
 from mlperf_logging.compliance_checker.mlp_parser import parse_file
 
-from levelfield.cli import main
-from levelfield.outcomes import load_study, read_record
+from levelfield.commands.cli import main
+from levelfield.tell.outcomes import load_study, read_record
 
 RULES = "6.0.0"
 

@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 from made_study import EVERY_KIND, make_study
 
-from levelfield.collect import collect
+from levelfield.tell.collect import collect
 from levelfield.errors import UserError
-from levelfield.figures import OBLIGATORY, OPTIONAL, write_figures
-from levelfield.figures.compared import standing
-from levelfield.figures.learning import step_curves
-from levelfield.figures.speed import throughput
-from levelfield.figures.theme import CASE_COLOURS, Look, case_scale, render
-from levelfield.report.sections import sections
-from levelfield.results import Results
-from levelfield.tables import make_tables
+from levelfield.tell.figures import OBLIGATORY, OPTIONAL, write_figures
+from levelfield.tell.figures.comparisons import standing
+from levelfield.tell.figures.learning import step_curves
+from levelfield.tell.figures.speed import throughput
+from levelfield.tell.figures.theme import CASE_COLOURS, Look, case_scale, render
+from levelfield.tell.report.sections import sections
+from levelfield.tell.results import Results
+from levelfield.tell.tables import make_tables
 
 
 def collected(folder, **options):

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from made_study import make_study
 
-from levelfield.cli import main
+from levelfield.commands.cli import main
 from levelfield.commands import gpu
 from levelfield.measure.gpu import Gpu
-from levelfield.measure.here import Here
+from levelfield.measure.inventory import Here
 
 OUT = Path("results/reference/nvidia-h100-80gb-hbm3")
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
 
-from levelfield.measure import gpu, hold
+from levelfield.measure import device, gpu
 from levelfield.measure.sampler import Sampler
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from levelfield.commit import commit
-from levelfield.measure import host
+from levelfield import host
 
 
 def test_the_age_of_a_process_grows_with_the_clock_and_holds_its_start_up():
-    code = "import time; time.sleep(0.3); from levelfield.measure.host import process_age_seconds as a; print(a())"
+    code = "import time; time.sleep(0.3); from levelfield.host import process_age_seconds as a; print(a())"
     start = time.monotonic()
     age = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert 0.3 <= age <= time.monotonic() - start + 0.02
@@ -20,7 +20,7 @@ def test_the_age_of_a_process_grows_with_the_clock_and_holds_its_start_up():
 
 def test_the_peak_is_this_programs_and_not_its_parents():
     held = np.ones(40_000_000)
-    code = "from levelfield.measure.host import peak_resident_bytes as p; print(p())"
+    code = "from levelfield.host import peak_resident_bytes as p; print(p())"
     peak = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert 1_000_000 < peak < held.nbytes < host.peak_resident_bytes()
 

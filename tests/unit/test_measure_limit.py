@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from levelfield import operations
+from levelfield.models import operations
 from levelfield.measure import calibrate, kernels, limit
-from levelfield.protocol import Protocol
+from levelfield.study.protocol import Protocol
 
 
 class Counted:

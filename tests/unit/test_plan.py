@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from levelfield.budget import minutes
-from levelfield.cli import main
-from levelfield.protocol import Protocol
+from levelfield.plan.budget import minutes
+from levelfield.commands.cli import main
+from levelfield.study.protocol import Protocol
 
 CONFIG = """
 study: small

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from levelfield.collect import collect
-from levelfield.commands import tables
-from levelfield.figures import write_figures
+from levelfield.tell.collect import collect
+from levelfield.commands.rules import tables
+from levelfield.tell.figures import write_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted(file.parent for file in (ROOT / "results/reference").glob("*/*/study.json"))

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from made_study import EVERY_KIND, make_study
 
-from levelfield.collect import collect
+from levelfield.tell.collect import collect
 from levelfield.measure import limit, summary
 from levelfield.measure.noise import Restlessness
-from levelfield.protocol import Protocol
-from levelfield.readme import write_readme
+from levelfield.study.protocol import Protocol
+from levelfield.tell.readme import write_readme
 from levelfield.records import Epoch, Latency, Run, Steps
 
 MANUAL = (Path(__file__).parents[2] / "results" / "README.md").read_text()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from levelfield.errors import UserError
-from levelfield.protocol import Protocol
-from levelfield.start import initial_weights, load_start, make_start, parameters, save_start, shapes
+from levelfield.study.protocol import Protocol
+from levelfield.level.start import initial_weights, load_start, make_start, parameters, save_start, shapes
 
 SMALL = Protocol(vocabulary=100, embedding=8, units=4, epochs=3)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from levelfield.statistics import (
+from levelfield.tell.estimates import (
     Estimate,
     accuracy_verdict,
     difference,

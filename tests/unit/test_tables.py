@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from made_study import EVERY_KIND, make_study
 
-from levelfield.article import CORRECTED, REPORTED
-from levelfield.collect import collect
-from levelfield.readme import readme, write_readme
-from levelfield.results import Results
-from levelfield.tables import make_tables
-from levelfield.tables.table import SUFFIXES, Table
+from levelfield.study.published import CORRECTED, REPORTED
+from levelfield.tell.collect import collect
+from levelfield.tell.readme import readme, write_readme
+from levelfield.tell.results import Results
+from levelfield.tell.tables import make_tables
+from levelfield.tell.tables.table import SUFFIXES, Table
 
 
 def results_of(folder) -> Results:

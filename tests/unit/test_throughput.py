@@ -3,9 +3,9 @@
 import pandas as pd
 from made_study import make_study
 
-from levelfield.collect import collect
-from levelfield.results import Results
-from levelfield.tables.groups import finished
+from levelfield.tell.collect import collect
+from levelfield.tell.results import Results
+from levelfield.tell.tables.groups import finished
 
 
 def test_a_fast_and_a_slow_epoch_count_by_their_time(tmp_path):

@@ -4,10 +4,10 @@ import re
 
 from made_study import EVERY_KIND, make_study
 
-from levelfield.collect import collect
-from levelfield.report.verdict import verdict
-from levelfield.results import Results
-from levelfield.tables import make_tables
+from levelfield.tell.collect import collect
+from levelfield.tell.report.verdict import verdict
+from levelfield.tell.results import Results
+from levelfield.tell.tables import make_tables
 
 ARTICLE = [
     {"backend": "torch", "name": "torch-article", "departures": ["clip-norm"]},

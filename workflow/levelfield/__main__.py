@@ -1,5 +1,5 @@
 """`python -m levelfield <verb>`: what the rules call."""
 
-from levelfield.cli import main
+from levelfield.commands.cli import main
 
 raise SystemExit(main())

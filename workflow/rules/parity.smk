@@ -5,7 +5,7 @@ rule reference:
     input:
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        start=plan.parity_start,
+        start=plan.reference_start,
         image=containers.analysis_inputs,
     output:
         f"{plan.folder}/parity/reference-{{digest}}.npz",

@@ -16,7 +16,7 @@ rule collect:
         containers.analysis
     params:
         folder=subpath(input.study, parent=True),
-        code=plan.telling_sha256,
+        code=plan.tell_sha256,
     shell:
         "python -m levelfield collect {params.folder:q} 2>&1 | tee {log:q}"
 
@@ -41,7 +41,7 @@ rule tables:
         containers.analysis
     params:
         folder=subpath(input.study, parent=True),
-        code=plan.telling_sha256,
+        code=plan.tell_sha256,
     shell:
         "python -m levelfield tables {params.folder:q} 2>&1 | tee {log:q}"
 
@@ -65,7 +65,7 @@ rule figures:
         containers.analysis
     params:
         folder=subpath(input.study, parent=True),
-        code=plan.telling_sha256,
+        code=plan.tell_sha256,
     shell:
         "python -m levelfield figures {params.folder:q} 2>&1 | tee {log:q}"
 
@@ -89,7 +89,7 @@ rule report:
         containers.analysis
     params:
         folder=subpath(input.study, parent=True),
-        code=plan.telling_sha256,
+        code=plan.tell_sha256,
     shell:
         "python -m levelfield report {params.folder:q} 2>&1 | tee {log:q}"
 

@@ -41,10 +41,10 @@ rule start:
         containers.analysis_inputs,
         description=rules.data.output.description,
     output:
-        start=f"{plan.folder}/start/seed-{{seed}}.npz",
-        checksum=f"{plan.folder}/start/seed-{{seed}}.npz.sha256",
+        start=f"{plan.folder}/start/{{model}}/seed-{{seed}}.npz",
+        checksum=f"{plan.folder}/start/{{model}}/seed-{{seed}}.npz.sha256",
     log:
-        f"{plan.folder}/logs/start/seed-{{seed}}.log",
+        f"{plan.folder}/logs/start/{{model}}/seed-{{seed}}.log",
     priority: FIRST
     container:
         containers.analysis

@@ -6,7 +6,7 @@ rule train:
         case=f"{plan.folder}/cases/{{case}}.json",
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        start=f"{plan.folder}/start/seed-{{seed}}.npz",
+        start=plan.start_of,
         parity=plan.parity_of,
         image=containers.inputs_of_case,
     output:

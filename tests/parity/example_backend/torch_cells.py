@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
-from levelfield.protocol import Protocol
+from levelfield.study.protocol import Protocol
 
 
 class TorchCells(Backend):

@@ -1,7 +1,7 @@
 """The contract of a backend: what a framework must do to be trained, timed and compared here.
 
 The canonical layout of weights is Keras's (gate order i, f, c, o), float32, under the names and shapes of
-`levelfield.start.shapes`. All arrays that cross this line are numpy's; what a backend holds inside is its own.
+`levelfield.level.start.shapes`. All arrays that cross this line are numpy's; what a backend holds inside is its own.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from levelfield.protocol import Protocol
+from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
 
@@ -29,11 +29,11 @@ class Evaluation:
     """Validation of a model on a set of sequences."""
 
     loss: float
-    """Mean binary cross-entropy."""
+    """Mean cross-entropy, binary for one output."""
     accuracy: float
-    """Share of sequences on the right side of probability 0.5."""
+    """Share of sequences on the right side: of probability 0.5 for one output, else the largest logit's."""
     probabilities: np.ndarray
-    """float32, shape (sequences,)."""
+    """float32, shape (sequences, outputs): the logistic function of one output, the softmax of several."""
 
 
 class DeviceError(RuntimeError):
@@ -45,6 +45,12 @@ class Backend(ABC):
 
     device: str
     """`cpu` or `cuda`: what is used."""
+    seed: int = 0
+    """Of what the framework draws by itself, which only the departure `own-dropout` asks for: `load` starts its stream anew."""
+
+    def draw_from(self, seed: int) -> None:
+        """To be called before `load`."""
+        self.seed = seed
 
     @abstractmethod
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
@@ -68,7 +74,8 @@ class Backend(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Trains one step per batch of `order`, in that order, the smaller last batch included.
 
-        x: int32 (sequences, length); y: float32 (sequences,); order: rows of x, int64 (sequences trained,).
+        x: int32 (sequences, length); y: labels (sequences,), float32 for one output, int32 for several; order: rows of x,
+        int64 (sequences trained,).
         wait: wait for the device after each step, before `progress` is called: for the probe of single steps, never else.
         Returns each step's mean loss (float32) and number of right answers (int32), both measured before the step's
         own update. Nothing is fetched from the device before the end, and the device is idle on return.
@@ -76,7 +83,7 @@ class Backend(ABC):
 
     @abstractmethod
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Logits, float32 (sequences,), computed in batches of the protocol's size; the device is idle on return."""
+        """Logits, float32 (sequences, outputs), computed in batches of the protocol's size; the device is idle on return."""
 
     @abstractmethod
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
@@ -125,6 +132,11 @@ class Backend(ABC):
 def evaluate(backend: Backend, x: np.ndarray, y: np.ndarray) -> Evaluation:
     """Validates: the backend predicts, the figures are computed here, the same way for all."""
     logits = backend.predict(x).astype(np.float64)
-    loss = float(np.mean(np.logaddexp(0, logits) - logits * y))
-    accuracy = float(np.mean((logits > 0) == (y > 0.5)))
-    return Evaluation(loss, accuracy, (1 / (1 + np.exp(-logits))).astype(np.float32))
+    if logits.shape[1] == 1:
+        z = logits[:, 0]
+        loss, right, chances = np.logaddexp(0, z) - z * y, (z > 0) == (y > 0.5), 1 / (1 + np.exp(-logits))
+    else:
+        total = np.logaddexp.reduce(logits, axis=1)
+        loss, right = total - logits[np.arange(len(y)), y.astype(int)], logits.argmax(axis=1) == y
+        chances = np.exp(logits - total[:, None])
+    return Evaluation(float(np.mean(loss)), float(np.mean(right)), chances.astype(np.float32))

@@ -1,6 +1,6 @@
-"""Keras, on TensorFlow, JAX or PyTorch: a functional model, `compile`, `fit`, `predict`.
+"""Keras, on TensorFlow, JAX or PyTorch: `compile`, `fit`, `predict`.
 
-Which of the three is chosen by `KERAS_BACKEND`, set before the import by the registry.
+Which of the three is chosen by `KERAS_BACKEND`, set before the import.
 """
 
 import math
@@ -11,11 +11,35 @@ from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
+from levelfield import registry
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
-from levelfield.protocol import Protocol
-from levelfield.start import shapes
+from levelfield.backends.departures import CLIP_NORM
+from levelfield.models.base import shapes
+from levelfield.study.departures import drops_last_batch
+from levelfield.study.protocol import Protocol
+
+BACKENDS = {
+    "keras-tensorflow": {
+        "class": "Keras",
+        "image": "tensorflow",
+        "environment": {"KERAS_BACKEND": "tensorflow", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        "departures": ["clip-norm", "sparse-embedding-adam"],
+    },
+    "keras-jax": {
+        "class": "Keras",
+        "image": "jax",
+        "environment": {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "departures": ["clip-norm"],
+    },
+    "keras-torch": {
+        "class": "Keras",
+        "image": "torch",
+        "environment": {"KERAS_BACKEND": "torch"},
+        "departures": ["clip-norm"],
+    },
+}
 
 ON = keras.backend.backend()
 if ON == "tensorflow":
@@ -39,7 +63,6 @@ elif ON == "torch":
 
     from levelfield.backends.torch import be_deterministic, profiled
 
-CLIP_NORM = 5.0
 CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
 
 
@@ -83,10 +106,15 @@ class StepRecord(keras.metrics.Metric):
         self.seen = self.add_variable((), "zeros", name="seen")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        labels = ops.cast(ops.reshape(y_true, (-1,)), "float32")
-        logits = ops.cast(ops.reshape(y_pred, (-1,)), "float32")
-        loss = ops.mean(ops.softplus(logits) - logits * labels)
-        right = ops.sum(ops.cast(ops.equal(logits > 0, labels > 0.5), "int32"))
+        logits = ops.cast(y_pred, "float32")
+        if logits.shape[-1] == 1:
+            labels, scores = ops.cast(ops.reshape(y_true, (-1,)), "float32"), ops.reshape(logits, (-1,))
+            losses, answers = ops.softplus(scores) - scores * labels, ops.equal(scores > 0, labels > 0.5)
+        else:
+            labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+            losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            answers = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
+        loss, right = ops.mean(losses), ops.sum(ops.cast(answers, "int32"))
         at = ops.reshape(self.steps, (1, 1))
         self.losses.assign(ops.scatter_update(self.losses, at, ops.reshape(loss, (1,))))
         self.correct.assign(ops.scatter_update(self.correct, at, ops.reshape(right, (1,))))
@@ -108,20 +136,6 @@ class ReportStep(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.progress(batch + 1, lambda: (float(logs["loss"]), float(logs["accuracy"])))
-
-
-def build_model(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
-    """Tokens int32 (batch, length) -> logits (batch, 1)."""
-    last_step = "last-step-output" in departures
-    tokens = keras.Input((protocol.length,), dtype="int32")
-    features = layers.Embedding(protocol.vocabulary, protocol.embedding)(tokens)
-    features = layers.Bidirectional(layers.LSTM(protocol.units, return_sequences=True))(features)
-    features = layers.Bidirectional(layers.LSTM(protocol.units, return_sequences=last_step))(features)
-    if last_step:
-        features = features[:, -1]
-    if "extra-tanh" in departures:
-        features = layers.Activation("tanh")(features)
-    return keras.Model(tokens, layers.Dense(1, dtype="float32")(features))
 
 
 def has_gpu() -> bool:
@@ -184,7 +198,7 @@ class Keras(Backend):
         self.device = set_framework(protocol, device, threads)
         self.protocol = protocol
         self.departures = departures
-        self.model = build_model(protocol, departures)
+        self.model = registry.builder(protocol.model.name, "keras").build(protocol, departures)
         adam = keras.optimizers.Adam if "sparse-embedding-adam" in departures else ExactAdam
         self.model.compile(
             optimizer=adam(
@@ -194,10 +208,13 @@ class Keras(Backend):
                 epsilon=protocol.epsilon,
                 global_clipnorm=CLIP_NORM if "clip-norm" in departures else None,
             ),
-            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            loss=keras.losses.BinaryCrossentropy(from_logits=True)
+            if self.model.output_shape[-1] == 1
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[StepRecord()],
         )
         self.model.optimizer.build(self.model.trainable_variables)
+        self.names = list(shapes(protocol, departures))
 
     @property
     def batch_size(self) -> int:
@@ -208,22 +225,25 @@ class Keras(Backend):
         return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord))
 
     def load(self, weights: Weights) -> None:
-        for name, variable in zip(shapes(self.protocol), self.model.trainable_variables, strict=True):
+        for name, variable in zip(self.names, self.model.trainable_variables, strict=True):
             variable.assign(weights[name])
         for variable in self.model.optimizer.variables:
             if variable is not self.model.optimizer._learning_rate:
                 variable.assign(ops.zeros(variable.shape, variable.dtype))
+        for place, layer in enumerate(self.model.layers):
+            if isinstance(layer, keras.layers.Dropout):
+                layer.seed_generator.state.assign([self.seed, place])
 
     def weights(self) -> Weights:
         variables = self.model.trainable_variables
-        return {n: ops.convert_to_numpy(v).copy() for n, v in zip(shapes(self.protocol), variables, strict=True)}
+        return {n: ops.convert_to_numpy(v).copy() for n, v in zip(self.names, variables, strict=True)}
 
     def parameters(self) -> int:
         return sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
 
     def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size = self.protocol.batch_size
-        if "drop-last-batch" in self.departures:
+        if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
         steps = -(-len(order) // size)
         if steps > CAPACITY:
@@ -235,7 +255,7 @@ class Keras(Backend):
         return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].copy()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.model.predict(**feed(self.protocol.batch_size, x), verbose=0).reshape(-1).astype(np.float32)
+        return self.model.predict(**feed(self.protocol.batch_size, x), verbose=0).astype(np.float32)
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         model, labels = self.model, y.reshape(-1, 1)
@@ -256,7 +276,7 @@ class Keras(Backend):
             loss = model.loss(labels, model(x, training=True))
             loss.backward()
             found = [v.value.grad for v in model.trainable_variables]
-        gradients = {n: ops.convert_to_numpy(g).copy() for n, g in zip(shapes(self.protocol), found, strict=True)}
+        gradients = {n: ops.convert_to_numpy(g).copy() for n, g in zip(self.names, found, strict=True)}
         if ON == "torch":
             model.zero_grad()
         return float(ops.convert_to_numpy(loss)), gradients

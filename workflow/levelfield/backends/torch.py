@@ -1,4 +1,4 @@
-"""PyTorch: an `nn.Module`, a training loop, Adam."""
+"""PyTorch: a training loop, Adam; eager, compiled, or with its memory in huge pages."""
 
 import ctypes
 import os
@@ -10,40 +10,30 @@ import torch._dynamo  # the first optimiser would import it: 1.5 s that belong t
 from torch import nn
 from torch.nn import functional
 
+from levelfield import registry
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
-from levelfield.measure.host import huge_pages
-from levelfield.protocol import Protocol
+from levelfield.backends.departures import CLIP_NORM
+from levelfield.host import huge_pages
+from levelfield.study.departures import drops_last_batch
+from levelfield.study.protocol import Protocol
 
-CLIP_NORM = 5.0
+BACKENDS = {
+    "torch": {"class": "Torch", "image": "torch", "departures": ["clip-norm", "framework-epsilon"]},
+    "torch-compile": {
+        "class": "Torch",
+        "image": "torch",
+        "options": {"compiled": True},
+        "departures": ["clip-norm", "framework-epsilon"],
+    },
+    "torch-huge-pages": {
+        "class": "TorchHugePages",
+        "image": "torch",
+        "environment": {"THP_MEM_ALLOC_ENABLE": "1"},
+        "departures": ["clip-norm", "framework-epsilon"],
+    },
+}
+
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
-
-
-class Model(nn.Module):
-    """Embedding, two bidirectional LSTM layers, and one logit from the last layer's two final states."""
-
-    def __init__(self, protocol: Protocol, departures: frozenset[str]):
-        super().__init__()
-        self.embedding = nn.Embedding(protocol.vocabulary, protocol.embedding)
-        self.lstm = nn.LSTM(protocol.embedding, protocol.units, num_layers=2, bidirectional=True, batch_first=True)
-        self.dense = nn.Linear(2 * protocol.units, 1)
-        self.last_step = "last-step-output" in departures
-        self.tanh = "extra-tanh" in departures
-        self.bfloat16 = protocol.precision == "bfloat16"
-        if "second-bias" not in departures:
-            # cuDNN's parametrisation has two biases; the second one stays 0, as in the protocol's model there is none
-            for name, parameter in self.lstm.named_parameters():
-                if name.startswith("bias_hh"):
-                    parameter.requires_grad_(False)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """tokens: int32 (batch, length) -> logits (batch,)."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output, (hidden, _) = self.lstm(self.embedding(tokens))
-        # final states: the forward direction's after the last token, the backward direction's after the first
-        features = output[:, -1] if self.last_step else torch.cat((hidden[-2], hidden[-1]), dim=1)
-        if self.tanh:
-            features = torch.tanh(features)
-        return self.dense(features.float()).squeeze(1)
 
 
 def profiled(work: Callable[[], object]) -> list[str]:
@@ -66,8 +56,18 @@ def be_deterministic(wanted: bool) -> None:
     torch.use_deterministic_algorithms(wanted)
 
 
+def loss_and_right(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of logits (batch, outputs), binary for one output, and which answers are right."""
+    if logits.shape[1] == 1:
+        scores = logits.squeeze(1)
+        return functional.binary_cross_entropy_with_logits(scores, labels), (scores > 0) == (labels > 0.5)
+    return functional.cross_entropy(logits, labels), logits.argmax(dim=1) == labels
+
+
 class Torch(Backend):
-    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+    """compiled: the same program through `torch.compile`, which leaves calls like `nn.LSTM` as they are."""
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int, compiled: bool = False):
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("device is cuda, but PyTorch finds no GPU: set `device: cpu` or `auto`")
         self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -76,8 +76,8 @@ class Torch(Backend):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
         self.protocol = protocol
         self.departures = departures
-        self.model = Model(protocol, departures).to(self.device)
-        self.forward = self.model
+        self.model = registry.builder(protocol.model.name, "torch").Model(protocol, departures).to(self.device)
+        self.forward = torch.compile(self.model) if compiled else self.model
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._adam()
 
@@ -95,50 +95,35 @@ class Torch(Backend):
     def batch_size(self) -> int:
         return self.protocol.batch_size
 
-    def _layout(self):
-        """Canonical name, parameter, and whether the one is the other's transpose."""
-        yield "embedding", self.model.embedding.weight, False
-        for layer in (0, 1):
-            for direction, suffix in (("forward", ""), ("backward", "_reverse")):
-                for name, own in (("kernel", "weight_ih"), ("recurrent_kernel", "weight_hh"), ("bias", "bias_ih")):
-                    parameter = getattr(self.model.lstm, f"{own}_l{layer}{suffix}")
-                    yield f"lstm_{layer + 1}/{direction}/{name}", parameter, name != "bias"
-        yield "dense/kernel", self.model.dense.weight, True
-        yield "dense/bias", self.model.dense.bias, False
+    def _labels(self, y: np.ndarray) -> torch.Tensor:
+        """On the device, in the type that PyTorch's losses ask for: class numbers as int64."""
+        labels = torch.from_numpy(np.ascontiguousarray(y)).to(self.device)
+        return labels if labels.is_floating_point() else labels.long()
+
+    def _tokens(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
-        for name, parameter in self.model.lstm.named_parameters():
-            if name.startswith("bias_hh"):
-                parameter.zero_()
-        for name, parameter, transposed in self._layout():
-            value = torch.from_numpy(weights[name].copy())
-            parameter.copy_(value.T if transposed else value)
+        for name, view, (first, *others) in self.model.layout():
+            view(first).copy_(torch.from_numpy(weights[name].copy()))
+            for other in others:
+                other.zero_()
         self.optimizer = self._adam()
         self.steps_done = 0
+        torch.manual_seed(self.seed)
 
     @torch.no_grad()
     def weights(self) -> Weights:
-        found = {}
-        for name, parameter, transposed in self._layout():
-            value = parameter
-            if name.startswith("lstm") and name.endswith("bias"):
-                value = parameter + self._second_bias(name)  # what the model computes with is the sum
-            found[name] = (value.T if transposed else value).contiguous().cpu().numpy().copy()
-        return found
-
-    def _second_bias(self, name: str) -> torch.Tensor:
-        layer, direction, _ = name.split("/")
-        suffix = "_reverse" if direction == "backward" else ""
-        return getattr(self.model.lstm, f"bias_hh_l{int(layer[-1]) - 1}{suffix}")
+        # of several parameters the model computes with the sum
+        return {name: view(sum(own[1:], own[0])).cpu().numpy().copy() for name, view, own in self.model.layout()}
 
     def parameters(self) -> int:
         return sum(p.numel() for p in self.trainable)
 
     def _step(self, tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.forward(tokens)
-        loss = functional.binary_cross_entropy_with_logits(logits, labels)
+        loss, right = loss_and_right(self.forward(tokens), labels)
         loss.backward()
         if "clip-norm" in self.departures:
             nn.utils.clip_grad_norm_(self.trainable, CLIP_NORM)
@@ -147,14 +132,13 @@ class Torch(Backend):
             # torch divides by √v̂ + ε, the protocol by √v + ε: the same where ε is scaled as v̂ is
             self.optimizer.param_groups[0]["eps"] = self.protocol.epsilon / (1 - self.protocol.beta_2**self.steps_done) ** 0.5
         self.optimizer.step()
-        return loss.detach(), ((logits > 0) == (labels > 0.5)).sum()
+        return loss.detach(), right.sum()
 
     def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size = self.protocol.batch_size
-        if "drop-last-batch" in self.departures:
+        if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
-        tokens = torch.from_numpy(x[order]).to(self.device)
-        labels = torch.from_numpy(y[order]).to(self.device)
+        tokens, labels = self._tokens(x[order]), self._labels(y[order])
         steps = -(-len(order) // size)
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
@@ -171,19 +155,15 @@ class Torch(Backend):
     @torch.inference_mode()
     def predict(self, x: np.ndarray) -> np.ndarray:
         self.model.eval()
-        tokens = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
-        logits = [self.forward(batch) for batch in tokens.split(self.protocol.batch_size)]
+        logits = [self.forward(batch) for batch in self._tokens(x).split(self.protocol.batch_size)]
         return torch.cat(logits).cpu().numpy()
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         self.model.train()
         self.model.zero_grad()
-        logits = self.forward(torch.from_numpy(np.ascontiguousarray(x)).to(self.device))
-        loss = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(np.ascontiguousarray(y)).to(self.device))
+        loss, _ = loss_and_right(self.forward(self._tokens(x)), self._labels(y))
         loss.backward()
-        found = {
-            name: (p.grad.T if transposed else p.grad).contiguous().cpu().numpy() for name, p, transposed in self._layout()
-        }
+        found = {name: view(own[0].grad).cpu().numpy().copy() for name, view, own in self.model.layout()}
         self.model.zero_grad()
         return loss.item(), found
 
@@ -215,18 +195,10 @@ class Torch(Backend):
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))
 
 
-class TorchCompile(Torch):
-    """The same program through `torch.compile`, which compiles around `nn.LSTM` and leaves that call as it is."""
-
-    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
-        super().__init__(protocol, departures, device, threads)
-        self.forward = torch.compile(self.model)
-
-
 class TorchHugePages(Torch):
     """The same program on a CPU, its tensors in pages of 2 MiB: PyTorch's own switch, which the registry sets before the import.
 
-    Without it the LSTM's memory, handed back to the kernel after every step, comes anew in pages of 4 KiB at the next.
+    Without it the memory of a large step, handed back to the kernel after it, comes anew in pages of 4 KiB at the next.
     """
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):

@@ -1,0 +1,1 @@
+"""What people type, one file a verb; what the rules call stands apart, in `rules/`."""

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from levelfield.commit import commit
 from levelfield.errors import UserError
-from levelfield.measure.host import cpu_model, cpus_available
+from levelfield.host import cpu_model, cpus_available
 from levelfield.measure.noise import Restlessness
 from levelfield.records import write_json
 

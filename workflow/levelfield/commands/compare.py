@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from levelfield.comparing import Change, compare
+from levelfield.tell.changes import Change, compare
 from levelfield.errors import UserError
-from levelfield.statistics import NOT_ENOUGH, Estimate
+from levelfield.tell.estimates import NOT_ENOUGH, Estimate
 
 
 def arguments(parser):

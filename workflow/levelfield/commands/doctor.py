@@ -5,8 +5,9 @@ import os
 from rich.console import Console
 from rich.table import Table
 
-from levelfield.data.source import OWN_FILE, PUBLISHED
-from levelfield.measure import gpu, here, host
+from levelfield.data.sources.find import OWN_FILE, PUBLISHED
+from levelfield import host
+from levelfield.measure import gpu, inventory
 from levelfield.measure.energy import source
 
 
@@ -25,16 +26,16 @@ def run(args):
         "energy": {"nvml": "the GPU's counter", "rapl": "the processor's counter (RAPL)", None: "no counter can be read"}[
             source(gpu.visible()[0].uuid if gpu.visible() else None)
         ],
-        "containers": here.tool("apptainer", "--version") or here.tool("singularity", "--version")
+        "containers": inventory.tool("apptainer", "--version") or inventory.tool("singularity", "--version")
         or "no Apptainer: leave out `--sdm apptainer`",
-        "Slurm": here.tool("sinfo", "--version") or "none: leave out `--profile workflow/profiles/slurm`",
-        "reviews": here.reviews(f"{PUBLISHED}/imdb.npz", os.environ.get(OWN_FILE)),
+        "Slurm": inventory.tool("sinfo", "--version") or "none: leave out `--profile workflow/profiles/slurm`",
+        "reviews": inventory.reviews(f"{PUBLISHED}/imdb.npz", os.environ.get(OWN_FILE)),
     }  # fmt: skip
     for what, found in facts.items():
         if found is not None:
             console.print(f"{what:16} {found}")
     table = Table("backend", "runs on", "versions", box=None, pad_edge=False)
-    for name, found in here.backends_here().items():
+    for name, found in inventory.available_backends().items():
         versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
         table.add_row(name, found.device or "—", versions or found.missing)
     console.print()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from levelfield.errors import UserError
 from levelfield.measure import gpu
-from levelfield.measure.here import backends_here
-from levelfield.measure.host import cpus_available
+from levelfield.measure.inventory import available_backends
+from levelfield.host import cpus_available
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTS_UNTIL, FRAMEWORKS_UNTIL, SCALING_UNTIL = 120, 330, 480
@@ -36,9 +36,9 @@ def run(args):
         )
     began = time.monotonic()
     tests = within(TESTS_UNTIL, began, [sys.executable, "-m", "pytest", "-q", str(ROOT / "tests/gpu")])
-    here = backends_here()
-    names = [name for name, found in here.items() if found.device == "cuda"]
-    for name, found in here.items():
+    found = available_backends()
+    names = [name for name, found in found_here.items() if found.device == "cuda"]
+    for name, found in found_here.items():
         print(f"{name}: {found.device or found.missing}", flush=True)
     if not names:
         raise UserError("no backend finds the GPU: `levelfield doctor` tells what each one says")

@@ -12,7 +12,8 @@ from hashlib import file_digest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from levelfield import images, locks
+from levelfield.images import images
+from levelfield.images import lockfiles
 from levelfield.errors import UserError
 
 ASK = """

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from levelfield.data.prepare import review
-from levelfield.data.sequences import decode
-from levelfield.data.source import find_corpus
+from levelfield.data.encode import decode
+from levelfield.data.sources.find import find_corpus
 from levelfield.errors import UserError
 
 DEFAULT_STUDY = Path("results/article")

@@ -8,7 +8,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from levelfield.errors import UserError
-from levelfield.outcomes import STATUS, load_study, outcomes
+from levelfield.tell.outcomes import STATUS, load_study, outcomes
 
 
 def arguments(parser):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from levelfield.records import write_whole
-from levelfield.schema import CONFIG_README, SCHEMA, config_readme, schema_text
+from levelfield.study.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 
 
 def arguments(parser):

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from levelfield.report.verdict import measured_on, verdict
-from levelfield.results import Results
-from levelfield.tables import make_tables
+from levelfield.tell.report.verdict import measured_on, verdict
+from levelfield.tell.results import Results
+from levelfield.tell.tables import make_tables
 
 COLUMNS = ("case", "machine", "seconds an epoch", "time, fastest = 1", "validation accuracy", "seeds", "remarks")
 """Of the leaderboard, those that fit in 80 columns; the last one stands below, line by line."""

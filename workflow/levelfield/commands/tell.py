@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from levelfield.commands import collect, figures, report, tables
+from levelfield.commands.rules import collect, figures, report, tables
 
 
 def arguments(parser):

@@ -1,0 +1,1 @@
+"""The sequences: where they come from, read safely, encoded and padded."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.data.sequences import Reviews
+from levelfield.data.encode import Reviews
 from levelfield.errors import UserError
 
 MEMBERS = ("x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.protocol import Protocol
+from levelfield.study.protocol import Protocol
 
 
 def load_split(folder: Path, split: str, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """x int32 (sequences, protocol.length) and y float32 (sequences,) of the split `train` or `val`.
+    """x int32 (sequences, protocol.length) and labels y (sequences,) of the split `train` or `val`: float32 where the model has
+    one output, int32 class numbers where it has several.
 
     The data is kept with the longest length of the study; a shorter one is the side that truncation keeps, which holds
     where padding and truncation are on the same side (study.py asks for it).
@@ -17,7 +18,7 @@ def load_split(folder: Path, split: str, protocol: Protocol) -> tuple[np.ndarray
     x = np.load(Path(folder) / f"x_{split}.npy", mmap_mode="r", allow_pickle=False)
     y = np.load(Path(folder) / f"y_{split}.npy", allow_pickle=False)
     kept = x[:, -protocol.length :] if protocol.truncation == "pre" else x[:, : protocol.length]
-    return np.array(kept), y
+    return np.array(kept), y if protocol.model.outputs == 1 else y.astype(np.int32)
 
 
 def load_description(folder: Path) -> dict:

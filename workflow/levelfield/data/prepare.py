@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.data.sequences import Reviews, encode, shuffled_orders
-from levelfield.data.source import Corpus
+from levelfield.data.encode import Reviews, encode, shuffled_orders
+from levelfield.data.sources.find import Corpus
 from levelfield.errors import UserError
 from levelfield.records import write_json, write_whole
 

@@ -7,7 +7,7 @@ does not time (reading the data, probes) is not in them, so that they lie up to 
 from datetime import datetime
 from typing import NamedTuple
 
-from levelfield.outcomes import Record
+from levelfield.tell.outcomes import Record
 
 
 class EpochMoments(NamedTuple):

@@ -16,7 +16,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from levelfield.export.moments import moments
 from levelfield.export.runs import record_of
-from levelfield.outcomes import Record
+from levelfield.tell.outcomes import Record
 from levelfield.records import write_whole
 
 EPOCH = (

@@ -1,8 +1,9 @@
-"""A machine's calibration, about a second: the rate of matrix products, memory bandwidth, on a GPU the bare cuDNN LSTM.
+"""A machine's calibration, about a second: the rate of matrix products, memory bandwidth, on a GPU a model's bare fused kernel.
 
 On the CPU NumPy's BLAS multiplies, on a GPU PyTorch's cuBLAS and cuDNN do: the same yardstick for every backend.
 """
 
+import importlib
 import json
 import re
 import socket
@@ -11,19 +12,20 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
+from levelfield.host import cpu_model
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.gpu import Gpu
-from levelfield.measure.host import cpu_model
-from levelfield.measure.limit import Calibration, cudnn_key
+from levelfield.measure.limit import Calibration, bare_key
 from levelfield.measure.noise import Restlessness
-from levelfield.protocol import Protocol
+from levelfield.models.base import model_of
+from levelfield.study.protocol import Protocol
 from levelfield.records import write_json
 
 FOLDER = ".calibration"
@@ -42,15 +44,13 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
     """
     path = folder / f"{machine_key(threads, gpu)}.json"
     found = read(path)
-    if found and not found.warning and (gpu is None or cudnn_key(protocol) in found.cudnn_step_seconds):
+    bare = gpu is not None and model_of(protocol).bare is not None
+    if found and not found.warning and (not bare or bare_key(protocol) in found.bare_step_seconds):
         return found
     if gpu and find_spec("torch") is None:
         return None
     command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
-    if gpu:
-        command += ["--gpu", gpu.name, "--precision", protocol.precision]
-        for name in ("batch_size", "length", "embedding", "units"):
-            command += [f"--{name.replace('_', '-')}", str(getattr(protocol, name))]
+    command += ["--gpu", gpu.name, "--protocol", json.dumps(asdict(protocol))] if gpu else []
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
     return read(path)
 
@@ -61,21 +61,27 @@ def machine_key(threads: int, gpu: Gpu | None) -> str:
 
 
 def read(path: Path) -> Calibration | None:
-    return Calibration(**json.loads(path.read_text())) if path.exists() else None
+    """The calibration of a file; None where there is none, or one that another version of this program wrote."""
+    try:
+        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
-def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol) -> Calibration:
-    """Measures and writes `path`. Of what stands there already the higher rates are kept, and times of other bare cuDNN
-    LSTMs. The BLAS's number of threads is the process's own affair: see `commands/calibrate.py`."""
+def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol | None) -> Calibration:
+    """Measures and writes `path`. Of what stands there already the higher rates are kept, and times of other bare kernels.
+
+    protocol: whose model's bare kernel is timed on a GPU. The BLAS's number of threads is the process's own affair: see `commands/calibrate.py`."""
     before = read(path)
-    cudnn = dict(before.cudnn_step_seconds) if before else {}
+    bare = dict(before.bare_step_seconds) if before else {}
     with Restlessness() as rest:
         if gpu:
             import torch
 
             library = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
             products, copied = gpu_products(), gpu_copy()
-            cudnn[cudnn_key(protocol)] = cudnn_step(protocol)
+            if protocol and model_of(protocol).bare:
+                bare[bare_key(protocol)] = importlib.import_module(model_of(protocol).bare).step_seconds(protocol)
         else:
             blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
             library = f"NumPy {np.__version__}, {blas['name']} {blas['version']}"
@@ -84,7 +90,7 @@ def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol) -> Ca
         products = {name: max(rate, before.products_per_second.get(name, 0.0)) for name, rate in products.items()}
         copied = max(copied, before.bytes_per_second)
     now, warning = datetime.now(UTC).isoformat(timespec="seconds"), rest.measurements()["noise_warning"]
-    found = Calibration(socket.gethostname(), cpu_model(), threads, gpu, now, library, products, copied, cudnn, warning)
+    found = Calibration(socket.gethostname(), cpu_model(), threads, gpu, now, library, products, copied, bare, warning)
     write_json(path, found)
     return found
 
@@ -132,21 +138,3 @@ def gpu_copy() -> float:
     source = torch.ones(COPIED, device="cuda")
     target = torch.empty_like(source)
     return 2 * 4 * COPIED / best_seconds(lambda: target.copy_(source), torch.cuda.synchronize)
-
-
-def cudnn_step(protocol: Protocol, steps: int = 50) -> float:
-    """Seconds of one forward and backward pass of the protocol's two LSTM layers alone, in one cuDNN call each; the median."""
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
-    dtype = torch.bfloat16 if protocol.precision == "bfloat16" else torch.float32
-    lstm = torch.nn.LSTM(protocol.embedding, protocol.units, num_layers=2, bidirectional=True, device="cuda", dtype=dtype)
-    shape = (protocol.length, protocol.batch_size)
-    inputs = torch.randn(*shape, protocol.embedding, device="cuda", dtype=dtype, requires_grad=True)
-    gradient = torch.randn(*shape, 2 * protocol.units, device="cuda", dtype=dtype)
-    seconds = []
-    for _ in range(5 + steps):
-        with Stopwatch(torch.cuda.synchronize) as watch:
-            lstm(inputs)[0].backward(gradient)
-        seconds.append(watch.seconds)
-    return median(seconds[5:])

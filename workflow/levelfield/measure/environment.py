@@ -5,7 +5,8 @@ import platform
 import socket
 
 from levelfield.backends.base import Backend
-from levelfield.measure import gpu, host
+from levelfield import host
+from levelfield.measure import gpu
 from levelfield.records import Machine
 
 SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "CUDA_VISIBLE_DEVICES")

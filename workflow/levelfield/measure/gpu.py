@@ -89,7 +89,7 @@ def visible() -> list[Gpu]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; all without it.
 
     As CUDA reads it: numbers or (beginnings of) UUIDs, and nothing beyond the first entry that names no GPU. Numbers
-    count by PCI address, for `hold.hold_device` sets CUDA_DEVICE_ORDER.
+    count by PCI address, for `device.hold_device` sets CUDA_DEVICE_ORDER.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:

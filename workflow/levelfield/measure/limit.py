@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from levelfield.operations import training_operations
-from levelfield.protocol import Protocol
-from levelfield.start import parameters
+from levelfield.models.base import parameters, training_operations
+from levelfield.study.protocol import Protocol, digest
 
 ADAM_BYTES = 6 * 4
 """Adam reads and writes each weight and its two moments, float32, in every step: also of words not in the batch, whose
@@ -28,8 +27,8 @@ class Calibration:
     bytes_per_second: float
     """Bytes read and written a second by copying arrays that are together as large as the reference experiment's weights and
     moments (33 MB), so that a cache that holds those is credited for it."""
-    cudnn_step_seconds: dict[str, float]
-    """Forward and backward pass of the bare cuDNN LSTM, both layers, under `cudnn_key`; empty without a GPU."""
+    bare_step_seconds: dict[str, float]
+    """Forward and backward pass of a model's bare fused kernel, under `bare_key`; empty without a GPU."""
     warning: str | None = None
     """Why the machine was too restless to tell; the next run then measures again, and the higher rate stands."""
 
@@ -50,26 +49,25 @@ def step_seconds(protocol: Protocol, calibration: Calibration) -> float | None:
 
 
 def measurements(protocol: Protocol, sequences_per_second: float, calibration: Calibration | None) -> dict[str, float | None]:
-    """For `run.json`: the operations per sequence, the rate reached, the share of the limit, and of the bare cuDNN LSTM's
-    speed (of the protocol's sizes; empty where the calibration has none for them). Both shares are below 1."""
+    """For `run.json`: the operations per sequence, the rate reached, the share of the limit, and of the speed of the model's bare
+    fused kernel (of the protocol's sizes; empty where the calibration has none for them). Both shares are below 1."""
     operations = training_operations(protocol)
     found = {
         "operations_per_sequence": operations,
         "operations_per_second": operations * sequences_per_second,
         "share_of_limit": None,
-        "share_of_cudnn": None,
+        "share_of_bare_kernel": None,
     }
     if calibration is None:
         return found
     step = protocol.batch_size / sequences_per_second
     least = step_seconds(protocol, calibration)
     found["share_of_limit"] = None if least is None else least / step
-    cudnn = calibration.cudnn_step_seconds.get(cudnn_key(protocol))
-    found["share_of_cudnn"] = None if cudnn is None else cudnn / step
+    bare = calibration.bare_step_seconds.get(bare_key(protocol))
+    found["share_of_bare_kernel"] = None if bare is None else bare / step
     return found
 
 
-def cudnn_key(protocol: Protocol) -> str:
-    """Under which a bare cuDNN LSTM's time is kept: all that it depends on."""
-    sizes = (protocol.batch_size, protocol.length, protocol.embedding, protocol.units)
-    return f"{protocol.precision} {'x'.join(map(str, sizes))}"
+def bare_key(protocol: Protocol) -> str:
+    """Under which a bare kernel's time is kept: all that it depends on."""
+    return f"{protocol.model.name} {protocol.precision} {protocol.batch_size}x{protocol.length} {digest(protocol.model)[:12]}"

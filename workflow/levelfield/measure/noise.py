@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.measure.host import cpus_available
+from levelfield.host import cpus_available
 
 PROC = Path("/proc")
 # Shares of all CPUs, and a change of clock, from which a run's times are not to be trusted to 5 %.

@@ -1,0 +1,1 @@
+"""What the rules call, one file a verb."""

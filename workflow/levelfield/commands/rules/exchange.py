@@ -1,0 +1,36 @@
+"""Evaluates with one case the weights that others trained."""
+
+from pathlib import Path
+
+from levelfield.backends import confine, load_backend
+from levelfield.data.arrays import load_description, load_split
+from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
+from levelfield.images.images import digest_in_use
+from levelfield.measure.device import hold_device
+from levelfield.study.protocol import Case
+from levelfield.records import write_json
+
+
+def arguments(parser):
+    parser.add_argument("--case", type=Path, required=True, metavar="JSON", help="the case that evaluates")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
+    parser.add_argument(
+        "--weights", type=Path, required=True, nargs="+", metavar="NPZ", help="runs/<case>/seed-<n>/weights.npz"
+    )
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
+    parser.add_argument("--out", type=Path, required=True, metavar="JSON")
+
+
+def run(args):
+    digest_in_use(args.image)
+    case = Case.read(args.case)
+    x, y = load_split(args.data, "val", case.protocol)
+    threads = confine(case.device, args.threads)
+    with hold_device(case.device):
+        backend = load_backend(case.backend)(case.protocol, frozenset(case.departures), case.device, threads)
+        accuracy, loss = evaluate_all(backend, args.weights, x, y)
+    seed, corpus = trained_by(args.weights[0])[1], load_description(args.data)["title"]
+    write_json(args.out, Exchanged(case.name, case.backend, backend.device, seed, corpus, len(x), accuracy, loss))
+    for name, value in accuracy.items():
+        print(f"{name} trained, {case.name} evaluated: accuracy {value:.4f}, loss {loss[name]:.6f}")

@@ -1,0 +1,18 @@
+"""Puts the cases' evaluations of each other's weights into one matrix."""
+
+from pathlib import Path
+
+from levelfield.level.exchange import BOUND, read, write_matrix
+
+
+def arguments(parser):
+    parser.add_argument("exchanged", type=Path, nargs="+", metavar="JSON", help="exchange/<case>.json, one a case")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where exchange.json and exchange.csv go")
+
+
+def run(args):
+    found = write_matrix(args.out, [read(file) for file in args.exchanged])
+    for name, row in found["accuracy"].items():
+        cells = ", ".join(f"{case} {value:.4f}" for case, value in row.items())
+        agrees = "agree" if found["accuracy_spread"][name] <= BOUND else f"differ by {found['accuracy_spread'][name]:.1e}"
+        print(f"{name} trained: {cells}: {agrees}")

@@ -1,0 +1,56 @@
+"""Measures a case against the float64 reference: outputs, gradients and first steps."""
+
+from pathlib import Path
+
+from levelfield import registry
+from levelfield.backends import confine, load_backend
+from levelfield.data.arrays import load_description, load_split
+from levelfield.images.images import digest_in_use
+from levelfield.measure.device import hold_device
+from levelfield.level.parity import Parity, judge, measure
+from levelfield.study.protocol import Case, digest
+from levelfield.level.trajectory import Trajectory
+from levelfield.models.base import model_of
+from levelfield.level.start import load_start
+
+
+def arguments(parser):
+    parser.add_argument("--case", type=Path, required=True, metavar="JSON")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
+    parser.add_argument("--start", type=Path, required=True, metavar="NPZ")
+    parser.add_argument("--reference", type=Path, required=True, metavar="NPZ", help="trajectory of the same start")
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
+    parser.add_argument("--out", type=Path, required=True, metavar="JSON")
+
+
+def run(args):
+    digest_in_use(args.image)
+    case = Case.read(args.case)
+    start, start_sha256 = load_start(args.start)
+    x, y = load_split(args.data, "train", case.protocol)
+    departures = frozenset(case.departures)
+    threads = confine(case.device, args.threads)
+    weights = start.weights_for(case.protocol, departures, registry.backend(case.backend).framework)
+    with hold_device(case.device):
+        backend = load_backend(case.backend)(case.protocol, departures, case.device, threads)
+        backend.draw_from(start.seed)
+        found = measure(case, backend, weights, Trajectory.load(args.reference), x, y, start.order[0])
+    parity = Parity(
+        case=case.name,
+        backend=case.backend,
+        departures=list(case.departures),
+        matched=case.matched,
+        seed=start.seed,
+        device=backend.device,
+        precision=case.protocol.precision,
+        versions=backend.versions(),
+        protocol_sha256=digest(case.protocol),
+        start_sha256=start_sha256,
+        corpus=load_description(args.data)["title"],
+        **found,
+        **judge(found["measured"], model_of(case.protocol).bounds.get((backend.device, case.protocol.precision))),
+    )
+    parity.write(args.out)
+    verdict = {True: "within the bounds", False: "; ".join(parity.missed), None: "not bounded on this device and precision"}
+    print(f"{case.name}, {parity.steps} steps: {verdict[parity.passed]}")

@@ -1,0 +1,25 @@
+"""Computes the float64 trajectory that backends are measured against."""
+
+import json
+from pathlib import Path
+
+from levelfield.data.arrays import load_split
+from levelfield.study.protocol import Protocol
+from levelfield.level.reference import trajectory
+from levelfield.level.start import load_start
+
+
+def arguments(parser):
+    parser.add_argument("--protocol", type=json.loads, required=True, metavar="JSON")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
+    parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
+    parser.add_argument("--out", type=Path, required=True, metavar="NPZ")
+
+
+def run(args):
+    protocol = Protocol.of(args.protocol)
+    start, _ = load_start(args.start)
+    x, y = load_split(args.data, "train", protocol)
+    found = trajectory(protocol, start.weights, x, y, start.order[0])
+    found.save(args.out)
+    print(f"{len(found.losses)} steps in float64: loss {found.losses[0]:.6f} to {found.losses[-1]:.6f}")

@@ -1,0 +1,13 @@
+"""Make a study's page, one file that opens anywhere, and its README."""
+
+from pathlib import Path
+
+from levelfield.tell.report.render import write_report
+
+
+def arguments(parser) -> None:
+    parser.add_argument("folder", type=Path, metavar="results/<study>")
+
+
+def run(args) -> None:
+    print(write_report(args.folder))

@@ -1,0 +1,1 @@
+"""Containers: what an image is built from, what it is called, and the locks of its packages."""

@@ -1,0 +1,159 @@
+"""Images: which container a rule runs in, under what name, and the proof that a run is in the one that was planned.
+
+An image's file name holds a hash of all that it is built from (template, lock, base), so that a changed lock is another
+file. Beside each `.sif` lies its record, a `.json` of the same name. Needs the standard library alone: it also runs inside.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+from levelfield.errors import UserError
+
+CONTAINERS = Path(__file__).resolve().parents[3] / "containers"
+TEMPLATE = CONTAINERS / "levelfield.def"
+FOLDER = Path("results/.images")
+"""Images are shared by all studies of a checkout; relative to Snakemake's working folder, which containers see."""
+
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+SUITE, PYTHON = "bookworm", "3.11"
+"""Debian's suite of a base made by `levelfield images base`, and the Python of every base: what the locks are resolved for."""
+RUNTIME = (
+    "Apptainer is not installed (no `apptainer` or `singularity` in PATH), and `--sdm apptainer` runs every job in it: "
+    "install the package `apptainer` (1.3 or newer; as root on Debian: `.ci/install-apptainer`), load your cluster's module, "
+    "or leave out `--sdm apptainer`"
+)
+
+
+def names() -> list[str]:
+    """The images that there are: one `.in` file each."""
+    return sorted(file.stem for file in CONTAINERS.glob("*.in"))
+
+
+def lock_file(name: str, kind: str) -> Path:
+    return CONTAINERS / f"{name}.{kind}.lock"
+
+
+def kinds(name: str) -> list[str]:
+    """`cuda` and `cpu` where the `.in` file tells them apart, else `cpu` alone."""
+    return ["cuda", "cpu"] if re.search(r"# cuda$", (CONTAINERS / f"{name}.in").read_text(), re.MULTILINE) else ["cpu"]
+
+
+def debian_packages(name: str) -> list[str]:
+    """Debian packages that an image needs beyond its base: the line `# debian: …` of its `.in` file."""
+    line = re.search(r"^# debian: (.+)$", (CONTAINERS / f"{name}.in").read_text(), re.MULTILINE)
+    return line[1].split() if line else []
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that a study asks for: built from a lock, or a ready one that the config names."""
+
+    name: str
+    kind: str
+    """`cuda`, `cpu`, or `ready`."""
+    source: str | None
+    """Base of a built image (None: the template's), or where a ready one comes from."""
+    hash: str
+
+    @property
+    def stem(self) -> str:
+        return f"{self.name}-{self.kind}-{self.hash}"
+
+    @property
+    def file(self) -> str:
+        return str(FOLDER / f"{self.stem}.sif")
+
+    @property
+    def record(self) -> str:
+        return str(FOLDER / f"{self.stem}.json")
+
+
+def built(name: str, kind: str, base: str | None = None) -> Image:
+    """The image `name` as it is to be built; a name without the kind (`analysis` has no `cuda`) takes its only one.
+
+    base: None for the template's own, `image@sha256:…`, or the folder of a root file system.
+    Raises UserError where there is no such image, or where the base is not one that gives the same image twice.
+    """
+    if name not in names():
+        raise UserError(f"no image {name!r}: there are {', '.join(names())} (one `.in` file each in {CONTAINERS.name}/)")
+    kind = kind if kind in kinds(name) else kinds(name)[0]
+    lock = lock_file(name, kind)
+    if not lock.exists():
+        raise UserError(f"{lock.name} is missing: `levelfield images lock {name}` makes it")
+    parts = [TEMPLATE.read_text(), lock.read_text(), " ".join(debian_packages(name)), base_identity(base)]
+    return Image(name, kind, base, sha256(json.dumps(parts).encode()).hexdigest()[:8])
+
+
+def ready(name: str, source: str) -> Image:
+    """A ready image: the path of a `.sif` file, or `docker://…@sha256:…`.
+
+    Raises UserError for a file that is not there, and for a reference without a digest: it may change under its name.
+    """
+    if "://" in source:
+        if not DIGEST.search(source):
+            raise UserError(f"the ready image {name!r} is named as {source!r}: add its digest, `…@sha256:<64 digits>`")
+        identity = source
+    elif Path(source).is_file():
+        identity = f"{Path(source).resolve()} {sif_id(Path(source))}"
+    else:
+        raise UserError(
+            f"the ready image {name!r} is named as {source!r}: no such file, nor a reference like docker://…@sha256:…"
+        )
+    return Image(name, "ready", source, sha256(identity.encode()).hexdigest()[:8])
+
+
+def base_identity(base: str | None) -> str:
+    """What tells one base from another: its digest, or the versions of all Debian packages in the folder."""
+    if base is None:
+        return "template"
+    if DIGEST.search(base):
+        return base
+    status = Path(base) / "var/lib/dpkg/status"
+    if not status.is_file():
+        raise UserError(
+            f"the base {base!r} is neither `image@sha256:…` nor the folder of a root file system: "
+            f"`levelfield images base {base}` makes one from Debian's packages"
+        )
+    return sha256(status.read_bytes()).hexdigest()
+
+
+def runtime() -> str:
+    """The container runtime's command; raises UserError that says what to install where there is none."""
+    for command in ("apptainer", "singularity"):
+        if shutil.which(command):
+            return command
+    raise UserError(RUNTIME)
+
+
+def sif_id(file: Path) -> str:
+    """The random identity that each image file is given when it is written (bytes 48 to 64 of a SIF header)."""
+    with Path(file).open("rb") as image:
+        head = image.read(64)
+    if head[32:41] != b"SIF_MAGIC":
+        raise UserError(f"{file} is not an image in Apptainer's format SIF: build or pull it anew")
+    return str(UUID(bytes=head[48:64]))
+
+
+def digest_in_use(planned: Path | None) -> str | None:
+    """Digest of the image that this process runs in; None where the plan names none.
+
+    planned: the image file that the plan names, its record beside it. Raises UserError where the process runs in another
+    image, or in none.
+    """
+    if planned is None:
+        return None
+    inside = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if inside is None:
+        raise UserError(f"the plan's image is {planned}, but this process runs outside any: add `--sdm apptainer`")
+    if Path(inside).resolve() != planned.resolve():
+        raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
+    record = json.loads(planned.with_suffix(".json").read_text())
+    if sif_id(planned) != record["sif_id"]:
+        raise UserError(f"{planned} was replaced after its record was written: remove both, then `snakemake images`")
+    return record["digest"]

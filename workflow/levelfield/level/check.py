@@ -1,0 +1,296 @@
+"""The contract's tests: what `levelfield check <backend>` asks of any backend, for each model that it trains, small, in seconds.
+
+Bounds are parity's for float32. Where a mistake of `mistakes.py` explains what was found, the check names it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from levelfield import registry
+from levelfield.backends.base import Backend, DeviceError, evaluate
+from levelfield.backends.departures import CLIP_NORM
+from levelfield.level import mistakes
+from levelfield.level.parity import distance, gradient_distances
+from levelfield.level.reference import Weights, gradients
+from levelfield.level.trial import SEQUENCES, Trial, weights_without_zeros
+from levelfield.models.base import Bounds, model_of, parameters, shapes
+from levelfield.study.protocol import Protocol
+
+FLOAT32 = Bounds(probabilities=1e-6, gradients=1e-5, weights_step_1=1e-6, loss_step_10=1e-6, loss_step_50=1e-3)
+"""Of every model at these sizes."""
+HALF_PRECISION = (2e-6, 5e-3)
+"""Distances in probability that rounding to 11 bits makes in this model; the mistakes of `mistakes.py` make larger ones."""
+
+
+class Fault(Exception):
+    """What was found, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result."""
+
+    check: str
+    passed: bool
+    found: str
+
+
+def check(name: str, model: str, make: Callable[[Protocol, frozenset[str], str], Backend]) -> list[Finding]:
+    """Runs every check of a model on the backend `name`, which `make(protocol, departures, device)` builds.
+
+    An exception fails its check alone.
+    """
+    trial = Trial(name, model, make)
+    findings = []
+    for title, test in CHECKS.items():
+        try:
+            findings.append(Finding(title, True, test(trial)))
+        except Fault as fault:
+            findings.append(Finding(title, False, str(fault)))
+        except Exception as error:  # whatever a stranger's backend raises is that check's result
+            findings.append(Finding(title, False, f"raised {type(error).__name__}: {error}"))
+    return findings
+
+
+def within(what: str, found: float | None, bound: float) -> str:
+    """A line for a distance within its bound; raises Fault beyond it."""
+    if found is None or not found <= bound:
+        raise Fault(f"{what}: found {'no finite number' if found is None else f'{found:.1e}'}, bound {bound:.0e}")
+    return f"{what} {found:.1e}, bound {bound:.0e}"
+
+
+def expect(holds: bool, fault: str) -> None:
+    if not holds:
+        raise Fault(fault)
+
+
+def apart(found: Weights, expected: Weights) -> tuple[float, str]:
+    """Largest absolute difference of two sets of weights, and the parameter where it is."""
+    return max((distance(found[name], value) or (0.0 if name in found else np.inf), name) for name, value in expected.items())
+
+
+def weights_come_back(trial: Trial) -> str:
+    found = trial.loaded.weights()
+    for name, value in trial.weights.items():
+        expect(name in found, f"weights() has no {name!r}; it has {', '.join(found)}")
+        here = f"{found[name].dtype} {found[name].shape}"
+        expect(
+            found[name].dtype == np.float32 and found[name].shape == value.shape,
+            f"{name} is {here}, expected float32 {value.shape}",
+        )
+        expect(
+            np.array_equal(found[name], value),
+            f"{name} came back from load changed by up to {distance(found[name], value):.1e}",
+        )
+    return f"{len(found)} arrays, bit for bit"
+
+
+def counts_parameters(trial: Trial) -> str:
+    found, expected = trial.loaded.parameters(), parameters(trial.protocol)
+    why = ""
+    for name in model_of(trial.protocol).departures:
+        if found == parameters(trial.protocol, frozenset({name})) != expected:
+            why = f": as with the departure {name}"
+    expect(found == expected, f"found {found:,} trainable parameters, expected {expected:,}{why}")
+    return f"{found:,}"
+
+
+def computes_outputs(trial: Trial) -> str:
+    logits = trial.loaded.predict(trial.x)
+    shape = (SEQUENCES, trial.protocol.model.outputs)
+    expect(logits.shape == shape, f"predict gave shape {logits.shape}, expected {shape}: logits (sequences, outputs)")
+    found = evaluate(trial.backend, trial.x, trial.y).probabilities
+    off = distance(found, mistakes.outputs(trial.protocol, trial.exact, trial.x))
+    try:
+        return within("probabilities", off, FLOAT32.probabilities)
+    except Fault as fault:
+        known = mistakes.of_outputs(trial.protocol, trial.exact, trial.x)
+        why = mistakes.named(found, known, distance, 0.02 * off) if off else None
+        if why is None and off and HALF_PRECISION[0] < off < HALF_PRECISION[1]:
+            why = "of the size that rounding to half precision makes: something is cast to float16 or bfloat16"
+        raise Fault(f"{fault}{f': {why}' if why else ''}") from None
+
+
+def computes_gradients(trial: Trial) -> str:
+    loss, found = trial.loaded.gradients(*trial.first)
+    expected_loss, expected = gradients(trial.protocol, trial.exact, *trial.first)
+    within("loss", distance(np.array(loss), expected_loss), FLOAT32.loss_step_10)
+    distances = gradient_distances(trial.protocol, found, expected)
+    worst, name = max((np.inf if off is None else off, name) for name, off in distances.items())
+    told = within(f"{name}, over its largest entry", worst, FLOAT32.gradients)
+    changed, name = apart(trial.backend.weights(), trial.weights)
+    expect(changed == 0, f"gradients() changed {name} by {changed:.1e}; it must leave the model as it is")
+    return told
+
+
+def makes_one_step(trial: Trial) -> str:
+    trial.train(trial.loaded, trial.batches[0])
+    found = trial.backend.weights()
+    off, name = apart(found, trial.trained[0])
+    try:
+        return within(name, off, FLOAT32.weights_step_1)
+    except Fault as fault:
+        known = mistakes.of_update(trial.protocol, trial.exact, *trial.first)
+        why = mistakes.named(found, known, lambda a, b: apart(a, b)[0], FLOAT32.weights_step_1)
+        raise Fault(f"{fault}{f': {why}' if why else ''}") from None
+
+
+def trains_every_batch(trial: Trial) -> str:
+    losses, correct = trial.train(trial.loaded)
+    steps = len(trial.batches)
+    why = ": the smaller last batch is left out" if len(losses) == SEQUENCES // trial.protocol.batch_size else ""
+    expect(len(losses) == len(correct) == steps, f"found {len(losses)} losses and {len(correct)} counts, expected {steps}{why}")
+    return f"{steps} steps for {SEQUENCES} sequences"
+
+
+def keeps_the_order(trial: Trial) -> str:
+    losses, _ = trial.train(trial.loaded)
+    size = trial.protocol.batch_size
+    off = distance(losses[0], trial.losses[0])
+    own = gradients(trial.protocol, trial.exact, trial.x[:size], trial.y[:size])[0]
+    why = ": it is that of the data's own order, `order` was not followed" if distance(losses[0], own) < 1e-6 else ""
+    expect(off is not None and off <= FLOAT32.loss_step_10, f"the first batch's loss is off by {off:.1e}{why}")
+    return f"the first batch's loss {off:.1e}, bound {FLOAT32.loss_step_10:.0e}"
+
+
+def counts_answers(trial: Trial) -> str:
+    _, correct = trial.train(trial.loaded)
+    expected = trial.correct[: len(correct)]
+    for step, (found, right) in enumerate(zip(correct, expected, strict=True), 1):
+        expect(found == right, f"step {step}: found {found}, expected {right}: counted before the update?")
+    return f"{correct.sum()} of {SEQUENCES}"
+
+
+def follows_the_reference(trial: Trial) -> str:
+    losses, _ = trial.train(trial.loaded)
+    return within("losses", distance(losses, trial.losses[: len(losses)]), FLOAT32.loss_step_10)
+
+
+def continues(trial: Trial) -> str:
+    first, _ = trial.train(trial.loaded)
+    second, _ = trial.train(trial.backend)
+    off = distance(second, trial.losses[len(first) : len(first) + len(second)])
+    return within("losses of a second epoch, the optimiser's state carried on", off, FLOAT32.loss_step_10)
+
+
+def loads_afresh(trial: Trial) -> str:
+    first, _ = trial.train(trial.loaded)
+    again, _ = trial.train(trial.loaded)
+    return within("losses after a second load", distance(again, first), FLOAT32.loss_step_10)
+
+
+def warms_up_without_trace(trial: Trial) -> str:
+    expected, _ = trial.train(trial.loaded)
+    trial.backend.warm_up(trial.x, trial.y, trial.weights)
+    changed, name = apart(trial.backend.weights(), trial.weights)
+    expect(changed == 0, f"after warm_up {name} is off by {changed:.1e}; the weights must be those given, bit for bit")
+    found, _ = trial.train(trial.backend)
+    off = distance(found, expected)
+    trace = off is None or off > FLOAT32.loss_step_10
+    expect(
+        not trace,
+        f"losses after warm_up are off by {off:.1e}, the weights are not: the optimiser kept its state or its count of steps",
+    )
+    return f"weights bit for bit, losses {off:.1e}"
+
+
+def reports_progress(trial: Trial) -> str:
+    """Each step once; in order where each is waited for, else a framework may report from threads of its own."""
+    told = {}
+
+    def progress(step, fetch):
+        told[step] = fetch()
+
+    for wait in (False, True):
+        told.clear()
+        losses, correct = trial.train(trial.loaded, progress=progress, wait=wait)
+        steps, expected = list(told), list(range(1, len(losses) + 1))
+        expect((steps if wait else sorted(steps)) == expected, f"progress was told the steps {steps}, expected {expected}")
+        within("losses beside progress", distance(losses, trial.losses[: len(losses)]), FLOAT32.loss_step_10)
+    loss, accuracy = told[len(losses)]
+    share = correct.sum() / SEQUENCES
+    expect(abs(accuracy - share) < 1e-3, f"the last accuracy so far was {accuracy:.4f}, the epoch's is {share:.4f}")
+    expect(abs(loss - losses.mean()) < 0.02, f"the last mean loss so far was {loss:.4f}, the epoch's is {losses.mean():.4f}")
+    return f"{len(steps)} steps, means so far"
+
+
+def leaves_its_inputs(trial: Trial) -> str:
+    for name, array, kept in zip(("x", "y", "order"), (trial.x, trial.y, trial.order), trial.kept, strict=True):
+        expect(np.array_equal(array, kept), f"{name} was changed in place")
+    return "x, y and order are as they were"
+
+
+def tells_its_device(trial: Trial) -> str:
+    device, versions = trial.backend.device, trial.backend.versions()
+    expect(device in ("cpu", "cuda"), f"device is {device!r}, expected 'cpu' or 'cuda'")
+    expect(bool(versions) and all(isinstance(v, str) for v in versions.values()), f"versions() gave {versions!r}")
+    try:
+        found = trial.make(trial.protocol, frozenset(), "cuda").device
+    except DeviceError:
+        found = "cuda"
+    expect(found == "cuda", "asked for cuda it runs on the CPU in silence; expected a DeviceError")
+    return f"{device}; {', '.join(f'{name} {version}' for name, version in versions.items())}"
+
+
+def makes_departures(trial: Trial) -> str:
+    """Each departure that the backend declares for this model is made; ignored in silence it would be a row that lies."""
+    made = []
+    for name, departure in registry.possible(trial.name, trial.protocol.model.name).items():
+        if departure.kind in ("weights", "reporting"):
+            continue
+        made_right(trial, name, trial.made(frozenset({name})))
+        made.append(name)
+    return f"made: {', '.join(made) or 'none'}"
+
+
+def made_right(trial: Trial, name: str, backend: Backend) -> None:
+    """Raises Fault where a backend that accepted the departure does not make it."""
+    backend.load(weights_without_zeros(trial.protocol, frozenset({name})))
+    if name in mistakes.reproducible(trial.protocol):
+        expected = mistakes.outputs(trial.protocol, trial.exact, trial.x, frozenset({name}))
+        found = evaluate(backend, trial.x, trial.y).probabilities
+        within(f"{name}: probabilities", distance(found, expected), FLOAT32.probabilities)
+    elif shapes(trial.protocol, frozenset({name})) != shapes(trial.protocol):
+        found, expected = backend.parameters(), parameters(trial.protocol, frozenset({name}))
+        expect(found == expected, f"{name}: found {found:,} trainable parameters, expected {expected:,}")
+    elif name == "clip-norm":
+        # the last kernel a thousand times larger makes gradients beyond the norm that is clipped at
+        last = [key for key in trial.weights if key.endswith("kernel")][-1]
+        steep = {key: value * np.float32(1000 if key == last else 1) for key, value in trial.weights.items()}
+        expected, _, _ = trial.reference(steep, epochs=1, clip_norm=CLIP_NORM)
+        backend.load(steep)
+        losses, _ = trial.train(backend)
+        within(f"{name}: losses over the largest", distance(losses, expected, expected.max()), 10 * FLOAT32.loss_step_10)
+    elif name.startswith("drop-last"):
+        losses, _ = trial.train(backend)
+        full = SEQUENCES // trial.protocol.batch_size
+        expect(len(losses) == full, f"{name}: found {len(losses)} steps, expected {full}")
+    else:
+        losses, _ = trial.train(backend)
+        same = distance(losses, trial.losses[: len(losses)]) <= FLOAT32.loss_step_10
+        expect(not same, f"{name} is accepted and not made: its losses are those without it")
+        backend.load(trial.weights)
+        again, _ = trial.train(backend)
+        within(f"{name}: losses after a second load", distance(again, losses), FLOAT32.loss_step_10)
+
+
+CHECKS: dict[str, Callable[[Trial], str]] = {
+    "weights": weights_come_back,
+    "parameters": counts_parameters,
+    "outputs": computes_outputs,
+    "gradients": computes_gradients,
+    "one step": makes_one_step,
+    "every batch": trains_every_batch,
+    "order": keeps_the_order,
+    "answers": counts_answers,
+    "trajectory": follows_the_reference,
+    "second epoch": continues,
+    "second load": loads_afresh,
+    "warm-up": warms_up_without_trace,
+    "progress": reports_progress,
+    "departures": makes_departures,
+    "device": tells_its_device,
+    "inputs": leaves_its_inputs,
+}

@@ -1,0 +1,83 @@
+"""Common mistakes, computed with the reference: what a program that makes one would give. `check.py` names the one it finds.
+
+Those of a model stand in its `mistakes.py`; a departure that nobody asked for is a mistake, too. Those of the optimiser are
+the same for all models.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from levelfield.level import reference
+from levelfield.level.reference import Adam, Weights, gradients, probabilities
+from levelfield.models.base import model_of, shapes
+from levelfield.study.protocol import Protocol
+
+
+def named(found, mistakes: Iterator[tuple[str, Callable[[], object]]], distance, bound: float) -> str | None:
+    """The first mistake that explains what was found to within the bound."""
+    return next((name for name, expected in mistakes if distance(found, expected()) <= bound), None)
+
+
+def outputs(protocol: Protocol, weights: Weights, x: np.ndarray, departures: frozenset[str] = frozenset()) -> np.ndarray:
+    """Probabilities (sequences, outputs) of the protocol's model, or of the model with departures."""
+    return probabilities(reference.logits(protocol, weights, x, departures))
+
+
+def reproducible(protocol: Protocol) -> list[str]:
+    """The departures of the model whose outputs the reference gives from the same weights, and that change them."""
+    model = model_of(protocol)
+    same_shapes = [
+        name
+        for name, departure in model.departures.items()
+        if departure.kind == "model" and shapes(protocol, frozenset({name})) == shapes(protocol)
+    ]
+    return [name for name in same_shapes if name in importlib.import_module(f"{model.package}.reference").DEPARTURES]
+
+
+def of_outputs(protocol: Protocol, weights: Weights, x: np.ndarray) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+    """Mistakes of the forward pass: name, and the probabilities that it gives for sequences x."""
+    model = model_of(protocol)
+    for name in reproducible(protocol):
+        yield f"{name}: {model.departures[name].meaning}", lambda name=name: outputs(protocol, weights, x, frozenset({name}))
+    for name, logits in importlib.import_module(f"{model.package}.mistakes").of_outputs(weights, x, protocol):
+        yield name, lambda logits=logits: probabilities(np.asarray(logits()))
+
+
+def of_update(
+    protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray
+) -> Iterator[tuple[str, Callable[[], Weights]]]:
+    """Mistakes of the optimiser: name, and the weights after one step on the batch x, y."""
+    _, slopes = gradients(protocol, weights, x, y)
+    a, b = protocol.learning_rate, (1 - protocol.beta_2) ** 0.5
+
+    def moved(epsilon: float) -> Weights:
+        # the first step of Adam is α · g / (|g| + ε / √(1 − β₂)) in the protocol's form, α · g / (|g| + ε) in the paper's first
+        return {name: weights[name] - a * slopes[name] / (np.abs(slopes[name]) + epsilon) for name in weights}
+
+    own = importlib.import_module(f"{model_of(protocol).package}.mistakes")
+    if hasattr(own, "of_update"):
+        yield from own.of_update(weights, moved(protocol.epsilon / b))
+    yield "Adam's ε stands beside √v̂ instead of √v: m̂ / (√v̂ + ε)", lambda: moved(protocol.epsilon)
+    for epsilon in (1e-7, 1e-8):
+        name = f"Adam's ε is {epsilon:.0e} instead of the protocol's {protocol.epsilon:.0e}"
+        yield name, lambda epsilon=epsilon: moved(epsilon)
+        yield name, lambda epsilon=epsilon: moved(epsilon / b)
+    yield (
+        "duplicate slices of the embedding's gradient are squared one by one",
+        lambda: _sparse(protocol, weights, x, y, slopes),
+    )
+
+
+def _sparse(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray, slopes: Weights) -> Weights:
+    """Each place of the batch gets an embedding row of its own, whose gradient is then one slice."""
+    rows = weights["embedding"][x.ravel()]
+    _, each = gradients(protocol, {**weights, "embedding": rows}, np.arange(x.size).reshape(x.shape), y)
+    squares = np.zeros_like(weights["embedding"])
+    np.add.at(squares, x.ravel(), each["embedding"] ** 2)
+    moved = {name: value.copy() for name, value in weights.items()}
+    Adam(protocol, weights).update(moved, slopes)
+    slope, b = slopes["embedding"], (1 - protocol.beta_2) ** 0.5
+    moved["embedding"] = weights["embedding"] - protocol.learning_rate * slope / (np.sqrt(squares) + protocol.epsilon / b)
+    return moved

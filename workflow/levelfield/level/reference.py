@@ -1,0 +1,113 @@
+"""The reference: a protocol's model in float64, its gradient and Adam in numpy, that every backend is measured against.
+
+A model's own `reference.py` has its logits, written for `autograd`, which differentiates numpy; where that is too slow over
+many steps it has the gradient by hand, too. The loss and Adam are the same for all models.
+"""
+
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+
+from levelfield.level.trajectory import CHECKPOINTS, Trajectory, Weights, batches_of, gradient_batch
+from levelfield.models.base import MATCHED, model_of
+from levelfield.study.protocol import Protocol
+
+
+def _module(protocol: Protocol):
+    return importlib.import_module(f"{model_of(protocol).package}.reference")
+
+
+def logits(protocol: Protocol, weights: Weights, x: np.ndarray, departures: frozenset[str] = MATCHED) -> np.ndarray:
+    """Logits (batch, outputs) of sequences x (batch, time), of the model with its departures of kind `model`."""
+    return np.asarray(_module(protocol).logits(weights, x, protocol, departures))
+
+
+def logits_and_back(
+    protocol: Protocol, weights: Weights, x: np.ndarray, departures: frozenset[str] = MATCHED
+) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
+    """Logits, and the function that gives every weight's gradient for one of the logits (batch, outputs)."""
+    module = _module(protocol)
+    if hasattr(module, "logits_and_back") and not departures:
+        return module.logits_and_back(weights, x, protocol)
+    from autograd import make_vjp
+
+    back, found = make_vjp(lambda values: module.logits(values, x, protocol, departures))(weights)
+    return np.asarray(found), lambda error: {name: np.asarray(value) for name, value in back(error).items()}
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Of (batch, outputs): the logistic function of one output, the softmax of several."""
+    if logits.shape[1] == 1:
+        return 1 / (1 + np.exp(-logits))
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def loss_and_slope(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean cross-entropy of a batch, binary for one output, and its gradient with respect to the logits.
+
+    y: labels (batch,), class numbers.
+    """
+    if logits.shape[1] == 1:
+        z = logits[:, 0]
+        loss = np.mean(np.logaddexp(0, z) - z * y)
+        return float(loss), (probabilities(logits) - y[:, None]) / len(y)
+    rows, classes = np.arange(len(y)), y.astype(int)
+    loss = np.mean(np.logaddexp.reduce(logits, axis=1) - logits[rows, classes])
+    slope = probabilities(logits)
+    slope[rows, classes] -= 1
+    return float(loss), slope / len(y)
+
+
+def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which sequences are on the right side: boolean (batch,)."""
+    return (logits[:, 0] > 0) == (y > 0.5) if logits.shape[1] == 1 else logits.argmax(axis=1) == y
+
+
+def gradients(
+    protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray, departures: frozenset[str] = MATCHED
+) -> tuple[float, Weights]:
+    """Mean loss of one batch and its gradient with respect to every weight (float64, canonical names)."""
+    found, back = logits_and_back(protocol, weights, x, departures)
+    loss, slope = loss_and_slope(found, y)
+    return loss, back(slope)
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) in the second form of its section 2, which Keras documents: w −= α_t · m / (√v + ε),
+    α_t = α · √(1 − β₂^t) / (1 − β₁^t)."""
+
+    def __init__(self, protocol: Protocol, weights: Weights):
+        self.protocol, self.steps = protocol, 0
+        self.first = {name: np.zeros_like(value) for name, value in weights.items()}
+        self.second = {name: np.zeros_like(value) for name, value in weights.items()}
+
+    def update(self, weights: Weights, gradients: Weights) -> None:
+        """Moves the weights one step, in place."""
+        p = self.protocol
+        self.steps += 1
+        rate = p.learning_rate * np.sqrt(1 - p.beta_2**self.steps) / (1 - p.beta_1**self.steps)
+        for name, gradient in gradients.items():
+            m, v = self.first[name], self.second[name]
+            m += (gradient - m) * (1 - p.beta_1)
+            v += (gradient**2 - v) * (1 - p.beta_2)
+            weights[name] -= rate * m / (np.sqrt(v) + p.epsilon)
+
+
+def trajectory(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> Trajectory:
+    """Trains on the batches of `order` (rows of x, at most 50 batches are taken) from the weights `start`."""
+    weights = {name: value.astype(np.float64) for name, value in start.items()}
+    uneven = gradient_batch(y, order, protocol.batch_size)
+    _, compared = gradients(protocol, weights, x[uneven], y[uneven].astype(np.float64))
+    adam, losses, checkpoints = Adam(protocol, weights), [], {}
+    for step, rows in enumerate(batches_of(order, protocol.batch_size), 1):
+        found, back = logits_and_back(protocol, weights, x[rows])
+        loss, slope = loss_and_slope(found, y[rows].astype(np.float64))
+        losses.append(loss)
+        if step == 1:
+            outputs = probabilities(found)
+        adam.update(weights, back(slope))
+        if step in CHECKPOINTS:
+            checkpoints[step] = {name: value.copy() for name, value in weights.items()}
+    return Trajectory(outputs, compared, np.array(losses), checkpoints)

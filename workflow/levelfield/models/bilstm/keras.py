@@ -1,0 +1,22 @@
+"""The bidirectional LSTM in Keras: a functional model."""
+
+import keras
+from keras import layers
+
+from levelfield.study.protocol import Protocol
+
+DEPARTURES = ("last-step-output", "extra-tanh", "naive-init", "adapted-init")
+
+
+def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
+    """Tokens int32 (batch, length) -> logits (batch, outputs); its variables stand in the canonical order."""
+    sizes, last_step = protocol.model, "last-step-output" in departures
+    tokens = keras.Input((protocol.length,), dtype="int32")
+    features = layers.Embedding(protocol.vocabulary, sizes.embedding)(tokens)
+    features = layers.Bidirectional(layers.LSTM(sizes.units, return_sequences=True))(features)
+    features = layers.Bidirectional(layers.LSTM(sizes.units, return_sequences=last_step))(features)
+    if last_step:
+        features = features[:, -1]
+    if "extra-tanh" in departures:
+        features = layers.Activation("tanh")(features)
+    return keras.Model(tokens, layers.Dense(sizes.outputs, dtype="float32")(features))

@@ -1,0 +1,43 @@
+"""The transformer in Keras: a functional model of its own layers, on TensorFlow, JAX or PyTorch."""
+
+import keras
+from keras import layers, ops
+
+from levelfield.models.transformer import width_of_heads
+from levelfield.study.protocol import Protocol
+
+DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout")
+EPSILON = 1e-6
+DROPOUT = 0.1
+
+
+class TokensAndPositions(layers.Layer):
+    """The sum of each token's embedding and its position's."""
+
+    def __init__(self, vocabulary: int, length: int, width: int):
+        super().__init__()
+        self.tokens = layers.Embedding(vocabulary, width)
+        self.positions = layers.Embedding(length, width)
+
+    def call(self, tokens):
+        return self.tokens(tokens) + self.positions(ops.arange(tokens.shape[1]))
+
+
+def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
+    """Tokens int32 (batch, length) -> logits (batch, outputs)."""
+    sizes = protocol.model
+
+    def dropped(features):
+        return layers.Dropout(DROPOUT)(features) if "own-dropout" in departures else features
+
+    tokens = keras.Input((protocol.length,), dtype="int32")
+    embedded = TokensAndPositions(protocol.vocabulary, protocol.length, sizes.embedding)(tokens)
+    attended = layers.MultiHeadAttention(sizes.heads, width_of_heads(protocol, departures))(embedded, embedded)
+    features = layers.LayerNormalization(epsilon=EPSILON)(embedded + dropped(attended))
+    inner = layers.Dense(sizes.feed_forward, activation="relu")(features)
+    inner = layers.Dense(sizes.embedding)(inner)
+    features = layers.LayerNormalization(epsilon=EPSILON)(features + dropped(inner))
+    features = dropped(layers.GlobalAveragePooling1D()(features))
+    features = dropped(layers.Dense(sizes.dense, activation="relu")(features))
+    last = "softmax" if "double-softmax" in departures else None
+    return keras.Model(tokens, layers.Dense(sizes.outputs, activation=last, dtype="float32")(features))

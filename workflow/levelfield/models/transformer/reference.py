@@ -1,0 +1,78 @@
+"""The transformer's float64 reference in autograd's numpy: features (batch, time, width), heads (batch, heads, time, width).
+
+One gradient of 32 x 200 tokens at the published sizes takes about ... on one core.
+"""
+
+import autograd.numpy as np
+from autograd.tracer import getval
+
+from levelfield.models.base import MATCHED
+from levelfield.models.transformer import PROJECTIONS
+from levelfield.study.protocol import Protocol
+
+Weights = dict[str, np.ndarray]
+EPSILON = 1e-6
+
+
+def logits(weights: Weights, x: np.ndarray, protocol: Protocol, departures: frozenset[str] = MATCHED) -> np.ndarray:
+    """Logits (batch, outputs) of sequences x (batch, time); how wide heads are is told by the weights."""
+    features = embedded(weights, x)
+    features = normalised(weights, "norm_1", features + attention(weights, features))
+    features = normalised(weights, "norm_2", features + feed_forward(weights, features))
+    found = classified(weights, np.mean(features, axis=1))
+    return softmax(found) if "double-softmax" in departures else found
+
+
+def embedded(weights: Weights, x: np.ndarray) -> np.ndarray:
+    return weights["tokens/embedding"][x] + weights["positions/embedding"]
+
+
+def attention(weights: Weights, features: np.ndarray) -> np.ndarray:
+    """Multi-head self-attention (Vaswani et al. 2017), every token to every token; (batch, time, width) both ways."""
+    query, key, value = (split(weights, name, features) for name in PROJECTIONS)
+    scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1])
+    return joined(weights, softmax(scores) @ value)
+
+
+def split(weights: Weights, name: str, features: np.ndarray) -> np.ndarray:
+    """The heads' queries, keys or values, (batch, heads, time, width of a head)."""
+    kernel, bias = weights[f"attention/{name}/kernel"], weights[f"attention/{name}/bias"]
+    flat = features @ np.reshape(kernel, (kernel.shape[0], -1)) + np.reshape(bias, -1)
+    return np.swapaxes(np.reshape(flat, (*features.shape[:2], *bias.shape)), 1, 2)
+
+
+def joined(weights: Weights, heads: np.ndarray) -> np.ndarray:
+    """The heads side by side through the output's kernel, (batch, time, width)."""
+    kernel = weights["attention/output/kernel"]
+    flat = np.reshape(np.swapaxes(heads, 1, 2), (heads.shape[0], heads.shape[2], -1))
+    return flat @ np.reshape(kernel, (-1, kernel.shape[-1])) + weights["attention/output/bias"]
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis; what is subtracted to keep exp within range changes neither value nor gradient."""
+    shifted = np.exp(scores - getval(scores).max(axis=-1, keepdims=True))
+    return shifted / np.sum(shifted, axis=-1, keepdims=True)
+
+
+def normalised(weights: Weights, name: str, features: np.ndarray, epsilon: float = EPSILON) -> np.ndarray:
+    """LayerNorm over the last axis (Ba et al. 2016): ε is added to the variance, whose divisor is the width."""
+    centred = features - np.mean(features, axis=-1, keepdims=True)
+    variance = np.mean(centred**2, axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + epsilon) * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+
+
+def relu(values: np.ndarray) -> np.ndarray:
+    return values * (values > 0)
+
+
+def feed_forward(weights: Weights, features: np.ndarray, activation=relu) -> np.ndarray:
+    return dense(weights, "feed_forward_2", activation(dense(weights, "feed_forward_1", features)))
+
+
+def classified(weights: Weights, features: np.ndarray, activation=relu) -> np.ndarray:
+    """Features (batch, width) -> (batch, outputs)."""
+    return dense(weights, "logits", activation(dense(weights, "dense", features)))
+
+
+def dense(weights: Weights, name: str, features: np.ndarray) -> np.ndarray:
+    return features @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]

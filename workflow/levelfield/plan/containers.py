@@ -1,0 +1,96 @@
+"""The containers that a study's rules run in: what the Snakefile asks. Only `--sdm apptainer` puts rules into containers."""
+
+import os
+import shlex
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
+
+from levelfield.images import images
+from levelfield import registry
+from levelfield.errors import UserError
+from levelfield.study.config import Study
+
+ANALYSIS = "analysis"
+
+
+class Containers:
+    """Answers in the forms that directives take: paths for `container:`, lists for `input:`, a command line's end for the rest.
+
+    Where Snakemake was not given `--sdm apptainer`, `container:` is None and the inputs are empty.
+    """
+
+    def __init__(self, study: Study, deployment: Iterable[DeploymentMethod], visible: list[str]):
+        """visible: paths that jobs use, wherever they are. Raises WorkflowError where the container runtime is missing, or an
+        image that the config names."""
+        self.study, self.used = study, DeploymentMethod.APPTAINER in deployment
+        if self.used:
+            try:
+                bind(images.runtime(), visible)
+            except UserError as error:
+                raise WorkflowError(str(error)) from None
+            self.files()  # what is wrong with them is said before anything runs
+
+    @cached_property
+    def all(self) -> dict[str, images.Image]:
+        """The study's images by name."""
+        settings, found = self.study.images, {}
+        try:
+            for name in [*(registry.backend(case.backend).image for case in self.study.expanded), ANALYSIS]:
+                own = settings.ready.get(name)
+                found[name] = images.ready(name, own) if own else images.built(name, settings.kind, settings.base)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+        return found
+
+    def _of(self, wildcards) -> images.Image:
+        backend = next(case.backend for case in self.study.expanded if case.name == wildcards.case)
+        return self.all[registry.backend(backend).image]
+
+    def of_case(self, wildcards) -> str | None:
+        """`container:` of a rule with the wildcard `case`."""
+        return self._of(wildcards).file if self.used else None
+
+    def inputs_of_case(self, wildcards) -> list[str]:
+        """`input:` of the same rule: its image must be there, and a new one means a new run."""
+        return [self._of(wildcards).file] if self.used else []
+
+    def analysis(self, wildcards=None) -> str | None:
+        """`container:` of a rule that needs no framework."""
+        return self.all[ANALYSIS].file if self.used else None
+
+    def none(self, wildcards) -> None:
+        """`container:` of the rule that makes them."""
+
+    @property
+    def analysis_inputs(self) -> list[str]:
+        return [self.all[ANALYSIS].file] if self.used else []
+
+    @property
+    def analysis_call(self) -> str:
+        """What goes before a command that is not a rule's, to run it where the rules run that need no framework."""
+        if not self.used:
+            return ""
+        return f'{images.runtime()} exec --home "$PWD" {self.analysis()} env PYTHONPATH="$PYTHONPATH"'
+
+    def files(self, wildcards=None) -> list[str]:
+        """All images of the study, whether rules run in them or not."""
+        return [image.file for image in self.all.values()]
+
+    def arguments(self, wildcards) -> str:
+        """What `levelfield images build` is told to make the image of the wildcards `name`, `kind` and `hash`."""
+        image = self.all[wildcards.name]
+        if image.kind == "ready":
+            return shlex.join([image.name, "--ready", image.source])
+        return shlex.join([image.name, "--kind", image.kind, *(["--base", image.source] if image.source else [])])
+
+
+def bind(runtime: str, paths: list[str]) -> None:
+    """Lets containers see `paths` at their own places; of itself, Snakemake shows a job its working folder alone."""
+    variable = f"{runtime.upper()}_BIND"
+    known = [part for part in os.environ.get(variable, "").split(",") if part]
+    wanted = [str(Path(path).resolve()) for path in paths if Path(path).exists()]
+    os.environ[variable] = ",".join(dict.fromkeys(known + wanted))

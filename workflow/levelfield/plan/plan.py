@@ -1,0 +1,199 @@
+"""What the Snakefile asks of a study: paths, the slices of settings that each rule uses, the order of runs."""
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from levelfield.models.base import weights_of
+from levelfield.plan.budget import minutes
+from levelfield.commit import commit
+from levelfield.errors import UserError
+from levelfield.study.protocol import Case, Protocol, digest, reference_of
+from levelfield.study.config import Study, read_study
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CATEGORIES = {
+    "1 Verdict": ("ranking", "models", "departures", "leaderboard", "comparisons"),
+    "2 Learning": ("loss", "accuracy", "validation", "training", "published"),
+    "4 Provenance": ("parity", "gradients", "parameters", "exchange"),
+}
+
+
+class Plan:
+    """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
+
+    def __init__(self, study: Study, steps: str = "here"):
+        self.study, self.steps = study, steps
+        self.folder = f"results/{study.study}"
+        self.downloads = "results/.downloads"
+        self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
+        self.seeds = study.seeds
+
+    @classmethod
+    def read(cls, config: dict, files: list[str]) -> "Plan":
+        """The plan of Snakemake's config, or one line that says what is wrong with it, before anything runs.
+
+        From here on `python` in a rule is the one that runs Snakemake, be its environment activated or not.
+        """
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        steps = config.pop("steps", "here")
+        try:
+            if steps not in ("here", "jobs"):
+                raise UserError(
+                    f"steps: found {steps!r}: `here` runs the light steps where Snakemake runs, `jobs` on the cluster"
+                )
+            own = [str(file) for file in files if Path(file).name != "config.yaml"]
+            return cls(read_study(config, own[0] if own else "--config"), steps)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+    @property
+    def shell_prefix(self) -> str:
+        """Set before every command, inside a container, too: the checkout's code runs, and knows its commit."""
+        variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or ""}
+        return "set -euo pipefail; " + "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
+
+    @property
+    def study_json(self) -> str:
+        return self.study.model_dump_json()
+
+    @property
+    def data_files(self) -> list[str]:
+        """The own file that the reviews come from, if there is one: then it is an input."""
+        file = self.study.data.file or os.environ.get("LEVELFIELD_IMDB")
+        return [] if self.study.data.synthetic or not file else [str(file)]
+
+    @property
+    def visible(self) -> list[str]:
+        """Paths beyond the working folder that jobs use: containers must see them. `results` may be a link to another disk."""
+        return [str(PACKAGE.parent), *self.data_files, "results", tempfile.gettempdir()]
+
+    @property
+    def data_json(self) -> str:
+        return self.study.data.model_dump_json(exclude_none=True)
+
+    @cached_property
+    def _starts(self) -> dict[str, Protocol]:
+        """Each kind of start by its name: cases whose weights have the same shapes and distributions share one.
+
+        Its protocol has the settings that the initial weights and the order depend on, the rest as by default: batch size is
+        none of them, length only where a model's weights depend on it. Named by the model; by a digest, too, where a study has
+        it in several sizes.
+        """
+        found: dict[tuple, Protocol] = {}
+        for case in self.study.expanded:
+            p = case.protocol
+            key = (p.model.name, tuple(weights_of(p).items()))
+            mine = Protocol(model=p.model, vocabulary=p.vocabulary, length=p.length, epochs=p.epochs)
+            if key not in found or found[key].epochs < p.epochs:
+                found[key] = replace(found.get(key, mine), epochs=p.epochs)
+        names = [name for name, _ in found]
+        return {
+            name if names.count(name) == 1 else f"{name}-{digest([name, repr(weights)])[:8]}": protocol
+            for (name, weights), protocol in found.items()
+        }
+
+    def _start_of(self, protocol: Protocol) -> str:
+        mine = weights_of(protocol)
+        return next(n for n, p in self._starts.items() if p.model.name == protocol.model.name and weights_of(p) == mine)
+
+    @cached_property
+    def start_names(self) -> list[str]:
+        return list(self._starts)
+
+    def start_json(self, wildcards) -> str:
+        return json.dumps(asdict(self._starts[wildcards.model]))
+
+    def start_of(self, wildcards) -> str:
+        """The start of a case and a seed."""
+        return f"{self.folder}/start/{self._start_names[wildcards.case]}/seed-{wildcards.seed}.npz"
+
+    @cached_property
+    def _start_names(self) -> dict[str, str]:
+        return {name: self._start_of(case.protocol) for name, case in self.cases.items()}
+
+    def case_json(self, wildcards) -> str:
+        return json.dumps(asdict(self.cases[wildcards.case]))
+
+    @cached_property
+    def _rank(self) -> dict[tuple[str, int], int]:
+        return {run: len(self.study.runs) - index for index, run in enumerate(self.study.runs)}
+
+    def priority(self, wildcards) -> int:
+        """Runs go in the study's order, the cases alternating within each seed, so that drift hits all alike."""
+        return self._rank[wildcards.case, int(wildcards.seed)]
+
+    def minutes(self, wildcards, attempt: int) -> int:
+        """The time that a scheduler grants a run: the next attempt gets as much again."""
+        protocol = self.cases[wildcards.case].protocol
+        return attempt * minutes(protocol, *self.study.sequences)
+
+    def parity_of(self, wildcards) -> list[str]:
+        return [f"{self.folder}/parity/{wildcards.case}.json"] if self.study.parity else []
+
+    @cached_property
+    def _references(self) -> dict[str, Protocol]:
+        return dict(reference_of(case.protocol) for case in self.study.expanded)
+
+    def reference_json(self, wildcards) -> str:
+        return json.dumps(asdict(self._references[f"reference-{wildcards.digest}"]))
+
+    def reference_of(self, wildcards) -> str:
+        """The trajectory that a case is measured against: that of the study's first seed and the case's sizes."""
+        return f"{self.folder}/parity/{reference_of(self.cases[wildcards.case].protocol)[0]}.npz"
+
+    def parity_start(self, wildcards) -> str:
+        """The start of a case's parity: the study's first seed."""
+        return f"{self.folder}/start/{self._start_names[wildcards.case]}/seed-{self.seeds[0]}.npz"
+
+    def reference_start(self, wildcards) -> str:
+        """The same for a reference trajectory."""
+        name = self._start_of(self._references[f"reference-{wildcards.digest}"])
+        return f"{self.folder}/start/{name}/seed-{self.seeds[0]}.npz"
+
+    def each_run(self, file: str) -> list[str]:
+        """The path of `file` in every run's folder."""
+        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs]
+
+    def category(self, wildcards) -> str:
+        """Where a figure or table stands in Snakemake's report, whose categories are sorted by name."""
+        return next((title for title, names in CATEGORIES.items() if wildcards.name in names), "3 Speed")
+
+    def each_parity(self) -> list[str]:
+        return [f"{self.folder}/parity/{case}.json" for case in self.cases] if self.study.parity else []
+
+    def exchanged_weights(self, wildcards) -> list[str]:
+        """The first seed's weights of every matched case that computes the same function as this one."""
+        mine = _function(self.cases[wildcards.case])
+        names = [name for name, case in self.cases.items() if case.matched and _function(case) == mine]
+        return [f"{self.folder}/runs/{name}/seed-{self.seeds[0]}/weights.npz" for name in names]
+
+    @property
+    def each_exchange(self) -> list[str]:
+        return [f"{self.folder}/exchange/{name}.json" for name, case in self.cases.items() if case.matched]
+
+    @property
+    def exchange_if_asked(self) -> list[str]:
+        """The matrix of `snakemake exchange`, once that was typed: the page shows it from then on."""
+        file = f"{self.folder}/exchange.json"
+        return [file] if Path(file).exists() else []
+
+    @cached_property
+    def tell_sha256(self) -> str:
+        """Hash of the code that tells results: as it changes, tables and figures are made anew, which costs seconds."""
+        files = [*sorted((PACKAGE / "tell").rglob("*.*")), PACKAGE / "study/published.py"]
+        return sha256(b"".join(f.read_bytes() for f in files if f.is_file() and f.suffix != ".pyc")).hexdigest()
+
+
+def _function(case: Case) -> Protocol:
+    """The part of a protocol that what the model computes of a review depends on; the rest is set to the defaults."""
+    shaping = ("model", "vocabulary", "length", "padding", "truncation", "precision")
+    return Protocol(**{name: getattr(case.protocol, name) for name in shaping})

@@ -1,0 +1,150 @@
+"""What there is: models, backends and builders, this package's own and those that installed packages register.
+
+Three groups of entry points add to what the folders hold: `levelfield.models` (name = package), `levelfield.backends`
+(name = module:Class) and `levelfield.builders` (model/framework = module). What a backend or builder declares stands as a
+literal at the top of its file and is read without running it, so that no framework is imported. Standard library alone.
+"""
+
+import ast
+import importlib
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from levelfield.errors import UserError
+
+if TYPE_CHECKING:
+    from levelfield.models.base import Model
+    from levelfield.study.departures import Departure
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What a backend declares: its class, and all that must be known before its framework is imported."""
+
+    module: str
+    attribute: str
+    framework: str
+    """Whose builders it trains: `models/<model>/<framework>.py`."""
+    image: str
+    """The container that it runs in."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that are set before the framework is imported."""
+    options: dict[str, object] = field(default_factory=dict)
+    """Keyword arguments of the class: a way of using the framework that has a row of its own."""
+    departures: tuple[str, ...] = ()
+    """Departures of the optimiser that it can make."""
+
+
+@cache
+def declared(module: str, name: str):
+    """The literal that a module assigns to `name` at its top, read without running it; None where there is none."""
+    found = find_spec(module)
+    if found is None or not found.origin:
+        return None
+    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return ast.literal_eval(node.value)
+    return None
+
+
+@cache
+def models() -> dict[str, "Model"]:
+    """Each model by name: the folders of `models/`, and the packages that others registered."""
+    own = sorted(folder.parent.name for folder in (HERE / "models").glob("*/__init__.py"))
+    packages = {point.name: point.value for point in entry_points(group="levelfield.models")}
+    packages |= {name: f"levelfield.models.{name}" for name in own}
+    return {name: importlib.import_module(package).MODEL for name, package in packages.items()}
+
+
+def model(name: str) -> "Model":
+    """Raises UserError for a model that there is not."""
+    if name not in models():
+        raise UserError(f"unknown model {name!r}; there are {', '.join(sorted(models()))}")
+    return models()[name]
+
+
+@cache
+def backends() -> dict[str, Registered]:
+    """Each backend by name: those that the files of `backends/` declare, and those that other packages registered."""
+    found = {}
+    for point in entry_points(group="levelfield.backends"):
+        module, _, attribute = point.value.partition(":")
+        own = (declared(module, "BACKENDS") or {}).get(point.name, {})
+        found[point.name] = _registered(module, {"class": attribute, "image": point.name, "framework": point.name} | own)
+    for file in sorted((HERE / "backends").glob("[a-z]*.py")):
+        module = f"levelfield.backends.{file.stem}"
+        for name, own in (declared(module, "BACKENDS") or {}).items():
+            found[name] = _registered(module, {"framework": file.stem} | own)
+    return found
+
+
+def _registered(module: str, own: dict) -> Registered:
+    return Registered(
+        module,
+        own["class"],
+        own["framework"],
+        own["image"],
+        own.get("environment", {}),
+        own.get("options", {}),
+        tuple(own.get("departures", ())),
+    )
+
+
+def backend(name: str) -> Registered:
+    """Raises UserError for a backend that there is not."""
+    if name not in backends():
+        raise UserError(f"unknown backend {name!r}; there are {', '.join(sorted(backends()))}")
+    return backends()[name]
+
+
+def builder_module(model_name: str, framework: str) -> str | None:
+    """The module that builds a model with a framework; None where the framework has no such file."""
+    for point in entry_points(group="levelfield.builders"):
+        if point.name == f"{model_name}/{framework}":
+            return point.value
+    module = f"{model(model_name).package}.{framework}"
+    return module if find_spec(module) else None
+
+
+def builder(model_name: str, framework: str) -> ModuleType:
+    """Imports a builder, and the framework with it. Raises UserError where the framework does not build this model."""
+    module = builder_module(model_name, framework)
+    if module is None:
+        raise UserError(f"{framework} does not build the model {model_name!r}: its file models/{model_name}/{framework}.py is missing")
+    return importlib.import_module(module)
+
+
+def supports(backend_name: str, model_name: str) -> bool:
+    """Whether a backend trains a model."""
+    return builder_module(model_name, backend(backend_name).framework) is not None
+
+
+@cache
+def departures() -> dict[str, "Departure"]:
+    """Every departure that somebody declares: models, optimisers, the data, the telling."""
+    found = {}
+    for one in models().values():
+        found |= one.departures
+    for module in ("levelfield.backends.departures", "levelfield.study.departures"):
+        found |= importlib.import_module(module).DEPARTURES
+    return found
+
+
+@cache
+def possible(backend_name: str, model_name: str) -> dict[str, "Departure"]:
+    """The departures that a case of this backend and model can make."""
+    registered, own = backend(backend_name), model(model_name).departures
+    made = declared(builder_module(model_name, registered.framework) or __name__, "DEPARTURES") or ()
+    everyone = importlib.import_module("levelfield.study.departures").DEPARTURES
+    return {
+        name: departure
+        for name, departure in departures().items()
+        if name in everyone or name in registered.departures or (name in own and name in made)
+    }

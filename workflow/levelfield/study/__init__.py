@@ -1,0 +1,1 @@
+"""What is asked: the protocol, departures, configs and their schema, and what was published."""

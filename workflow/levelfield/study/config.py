@@ -1,0 +1,246 @@
+"""A study: one config file, validated, and expanded to cases and runs. The classes here are the source of the schema."""
+
+import re
+from dataclasses import fields, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from levelfield import registry
+from levelfield.errors import UserError
+from levelfield.study.protocol import Case, Protocol, Sizes
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
+IMDB_SEQUENCES = 25_000
+
+
+class Strict(BaseModel):
+    """Refuses keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _named(value):
+    """A model's name alone stands for its published sizes."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+ModelSizes = Annotated[Sizes, BeforeValidator(_named)]
+
+
+class Data(Strict):
+    """Where the reviews come from and how many are used."""
+
+    file: Path | None = Field(None, description="An own `imdb.npz` in Keras's layout; `LEVELFIELD_IMDB` names one, too.")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="Checksum that the own file must have.")
+    otherwise: Literal["snippets", "none"] = Field(
+        "snippets",
+        description="What to do where IMDB cannot be had: take the VADER study's movie-review snippets, or stop with an error.",
+    )
+    synthetic: bool = Field(False, description="Sequences made from a seed in the protocol's shape, for timing alone.")
+    train: int | None = Field(None, ge=1, description="Training sequences used, the first so many; all where empty.")
+    validation: int | None = Field(None, ge=1, description="Validation sequences used; all where empty.")
+
+
+class Settings(Strict):
+    """Settings of the protocol that a case may have of its own; cases that differ in them are not compared as equals."""
+
+    model: ModelSizes | None = Field(None, description="See protocol.model.")
+    batch_size: int | None = Field(None, ge=1, description="See protocol.batch_size.")
+    length: int | None = Field(None, ge=1, description="See protocol.length.")
+    epochs: int | None = Field(None, ge=1, description="See protocol.epochs.")
+    learning_rate: float | None = Field(None, gt=0, description="See protocol.learning_rate.")
+    precision: Literal["float32", "tf32", "bfloat16"] | None = Field(None, description="See protocol.precision.")
+    deterministic: bool | None = Field(None, description="See protocol.deterministic.")
+
+    @property
+    def own(self) -> dict:
+        """Those that are set."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+
+
+class CaseConfig(Strict):
+    """A case as written in a config; its name alone, where a backend is all there is to say."""
+
+    backend: str = Field(description="The backend's name: `levelfield doctor` lists them.")
+    name: str | None = Field(None, pattern=NAME, description="Row of the leaderboard; made of the rest where empty.")
+    departures: tuple[str, ...] = Field((), description="Named differences from the protocol, as listed below.")
+    settings: Settings = Field(Settings(), description="Protocol settings of this case alone.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def from_name(cls, value):
+        return {"backend": value} if isinstance(value, str) else value
+
+    @field_validator("backend")
+    @classmethod
+    def known_backend(cls, value: str) -> str:
+        if value not in registry.backends():
+            raise ValueError(f"unknown backend; allowed: {', '.join(sorted(registry.backends()))}")
+        return value
+
+    @field_validator("departures")
+    @classmethod
+    def known_departures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = registry.departures()
+        for departure in value:
+            if departure not in known:
+                raise ValueError(f"unknown departure {departure!r}; allowed: {', '.join(sorted(known))}")
+        return tuple(sorted(set(value), key=list(known).index))
+
+
+class Images(Strict):
+    """The containers of `snakemake --sdm apptainer`; without that option nothing here is read."""
+
+    kind: Literal["cuda", "cpu"] = Field("cuda", description="For machines with an NVIDIA GPU, or without.")
+    base: str | None = Field(
+        None, description="Base of the images: a reference with its digest, or the folder of a root file system."
+    )
+    ready: dict[str, str] = Field(
+        {}, description="Ready images by name (tensorflow, torch, jax, analysis): a `.sif`, or `docker://…@sha256:…`."
+    )
+
+
+class Study(Strict):
+    """The content of a file of `config/`."""
+
+    study: str = Field(pattern=NAME, description="Name of the study and of its folder in `results/`.")
+    data: Data = Field(Data(), description="The reviews.")
+    protocol: Protocol = Field(default_factory=Protocol, description="All that is equal for every case.")
+    cases: Annotated[list[CaseConfig], Field(min_length=1)] = Field(description="What is compared: one row each.")
+    vary: dict[Literal["model", "batch_size", "length", "precision", "deterministic"], list[int | bool | str]] = Field(
+        {},
+        description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol; of "
+        "models their names, each with its published sizes.",
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
+        [0, 1, 2], description="One run of every case for each."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`cuda` without a GPU is an error; `auto` takes one if there."
+    )
+    target_accuracy: float = Field(0.85, gt=0, lt=1, description="Validation accuracy that time to accuracy is measured to.")
+    equivalence_margin: float = Field(0.005, gt=0, lt=1, description="Accuracies closer than this count as equivalent.")
+    parity: bool = Field(True, description="Prove each matched case against the float64 reference before it is timed.")
+    images: Images = Field(Images(), description="Containers.")
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def model_by_name(cls, value):
+        return value | {"model": _named(value["model"])} if isinstance(value, dict) and "model" in value else value
+
+    @field_validator("seeds")
+    @classmethod
+    def different_seeds(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("a seed stands there twice")
+        return value
+
+    @model_validator(mode="after")
+    def consistent(self):
+        names = [case.name for case in self.expanded]
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            raise ValueError(f"two cases are named {twice[0]!r}: give one a `name` of its own")
+        sides = self.protocol.padding, self.protocol.truncation
+        if len({case.protocol.length for case in self.expanded}) > 1 and len(set(sides)) > 1:
+            raise ValueError("cases of different length need padding and truncation on the same side")
+        for case in self.expanded:
+            refuse_impossible(case)
+        sequences, _ = self.sequences
+        for case in self.expanded:
+            if case.protocol.batch_size > sequences:
+                raise ValueError(
+                    f"batch_size {case.protocol.batch_size} is larger than the training data ({sequences} sequences)"
+                )
+        return self
+
+    @cached_property
+    def expanded(self) -> list[Case]:
+        """The cases in the config's order, each with its name and its whole protocol."""
+        variants = [{}] + [{key: value} for key, values in self.vary.items() for value in values]
+        if self.vary:
+            variants = variants[1:]
+        return [self._case(case, variant) for case, variant in product(self.cases, variants)]
+
+    def _case(self, config: CaseConfig, variant: dict) -> Case:
+        own = Settings.model_validate(config.settings.own | variant).own
+        protocol = replace(self.protocol, **own)
+        parts = [config.name or "+".join([config.backend, *config.departures])]
+        if config.name is None or variant:
+            told = {key: value.name if isinstance(value, Sizes) else value for key, value in own.items()}
+            parts += [f"{key}={value}" for key, value in told.items() if config.name is None or key in variant]
+        return Case("+".join(parts), config.backend, config.departures, protocol, self.device)
+
+    @property
+    def length(self) -> int:
+        """Tokens that the data is kept with: the longest of the cases; each case takes its own length of it."""
+        return max(case.protocol.length for case in self.expanded)
+
+    @property
+    def sequences(self) -> tuple[int, int]:
+        """Training and validation sequences at most: what the config asks for, else all of IMDB."""
+        return self.data.train or IMDB_SEQUENCES, self.data.validation or IMDB_SEQUENCES
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """(case, seed) in the order in which they run: the cases alternate within each seed."""
+        return [(case.name, seed) for seed in self.seeds for case in self.expanded]
+
+
+def refuse_impossible(case: Case) -> None:
+    """Raises ValueError where a case's backend cannot train its model, or not with these departures."""
+    model = registry.model(case.protocol.model.name)
+    if not registry.supports(case.backend, model.name):
+        raise ValueError(f"case {case.name}: {case.backend} does not train the model {model.name}")
+    model.weights(case.protocol, frozenset(case.departures))  # raises what is wrong with the sizes
+    able = registry.possible(case.backend, model.name)
+    for departure in case.departures:
+        if departure not in able:
+            raise ValueError(
+                f"case {case.name}: {case.backend} cannot make the departure {departure!r} with the model {model.name}; "
+                f"it can make {', '.join(able)}"
+            )
+    for both in model.excludes:
+        if both <= set(case.departures):
+            raise ValueError(f"case {case.name}: {' and '.join(sorted(both))} exclude each other")
+
+
+def read_study(config: dict, source: str) -> Study:
+    """Validates a config that came from the file(s) `source`; raises UserError with one line for all that is wrong."""
+    try:
+        return Study.model_validate(config)
+    except ValidationError as error:
+        raise UserError("; ".join(_told(source, found) for found in error.errors())) from None
+
+
+def _told(source: str, error: dict) -> str:
+    """One error as `file: key: what was found: what is allowed`."""
+    key = ".".join(str(part) for part in error["loc"]) or "study"
+    message = re.sub("^Value error, ", "", error["msg"])
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        moved = [model.name for model in registry.models().values() if error["loc"][-1] in vars(model.small)]
+        if moved and error["loc"][:-1] == ("protocol",):
+            own = f"protocol: {{model: {{name: {moved[0]}, {error['loc'][-1]}: {error['input']}}}}}"
+            return f"{source}: {key}: is the model's now: write `protocol.model.{error['loc'][-1]}`, as in `{own}`"
+        return f"{source}: {key}: unknown key; allowed: {', '.join(_allowed(error['loc']))}"
+    if error["type"] == "missing":
+        return f"{source}: {key}: missing"
+    if error["type"] == "union_tag_invalid":
+        message = f"unknown model; allowed: {', '.join(sorted(registry.models()))}"
+    found = repr(error["input"]) if not isinstance(error["input"], dict) or len(repr(error["input"])) < 60 else "these keys"
+    return f"{source}: {key}: found {found}: {message}"
+
+
+def _allowed(location: tuple) -> list[str]:
+    """The keys of the model that holds the misspelt key."""
+    models = {"data": Data, "images": Images, "cases": CaseConfig, "settings": Settings}
+    holders = [part for part in location[:-1] if isinstance(part, str)]
+    if "model" in holders and holders[-1] in registry.models():
+        return list(vars(registry.model(holders[-1]).small))
+    if holders and holders[-1] == "protocol":
+        return [field.name for field in fields(Protocol)]
+    return list(models.get(holders[-1], Study).model_fields) if holders else list(Study.model_fields)

@@ -1,0 +1,114 @@
+"""The protocol and a case of it, as plain dataclasses: all that a training process is told.
+
+Nothing here needs more than the standard library, since it also runs inside the containers. The `metadata` of a
+field (description, bounds) is read by pydantic in `config.py`, which validates configs and writes the schema.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from levelfield import registry
+
+FORBID_UNKNOWN = {"extra": "forbid"}
+
+
+def setting(default, description: str, **bounds):
+    """A dataclass field with a default, a meaning and pydantic's bounds (gt, ge, lt, …)."""
+    return field(default=default, metadata={"description": description, **bounds})
+
+
+class Sizes:
+    """A model's name and sizes: each model has a frozen dataclass of this kind, whose field `name` is its name.
+
+    As a field of the protocol it stands for any registered model's; pydantic is told so here, where it asks.
+    """
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        if cls is not Sizes:
+            return handler(source)
+        from typing import Annotated, Union
+
+        from pydantic import Field
+
+        kinds = tuple(model.sizes for model in registry.models().values())
+        return handler.generate_schema(Annotated[Union[kinds], Field(discriminator="name")])
+
+
+def sizes_of(values: dict) -> Sizes:
+    """The sizes that `asdict` wrote."""
+    return registry.model(values["name"]).sizes(**values)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that must be equal between cases that are compared. The defaults are the reference experiment's."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    model: Sizes = field(
+        default_factory=lambda: registry.model("bilstm").sizes(), metadata={"description": "What is trained: its name and sizes."}
+    )
+    vocabulary: int = setting(20_000, "Number of word ids, the three reserved ones included; rarer words become id 2.", ge=4)
+    length: int = setting(200, "Tokens per sequence after padding and truncation.", ge=1)
+    padding: Literal["pre", "post"] = setting("pre", "Side on which short sequences are filled with id 0.")
+    truncation: Literal["pre", "post"] = setting("pre", "Side on which long sequences are cut: `pre` keeps the last tokens.")
+    batch_size: int = setting(32, "Sequences per training step, and per batch of validation.", ge=1)
+    epochs: int = setting(2, "Passes over the training sequences.", ge=1)
+    learning_rate: float = setting(1e-3, "Step size α of Adam.", gt=0)
+    beta_1: float = setting(0.9, "Decay of Adam's first moment.", ge=0, lt=1)
+    beta_2: float = setting(0.999, "Decay of Adam's second moment.", ge=0, lt=1)
+    epsilon: float = setting(1e-7, "ε of Adam in the form α_t · m / (√v + ε), bias correction inside α_t.", gt=0)
+    precision: Literal["float32", "tf32", "bfloat16"] = setting(
+        "float32",
+        "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: all layers but the last compute in "
+        "bfloat16; the last dense layer, loss, optimiser and all weights stay float32.",
+    )
+    deterministic: bool = setting(False, "Ask every framework for its deterministic kernels.")
+
+    @classmethod
+    def of(cls, values: dict) -> "Protocol":
+        """The protocol that `asdict` wrote."""
+        return cls(**values | {"model": sizes_of(values["model"])})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend with its settings and departures: one row of a leaderboard."""
+
+    name: str
+    backend: str
+    departures: tuple[str, ...] = ()
+    protocol: Protocol = field(default_factory=Protocol)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @property
+    def matched(self) -> bool:
+        """Whether the case follows the protocol in everything, so that it must pass parity."""
+        return not self.departures
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Case":
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values["departures"] = tuple(values["departures"])
+        return cls(**values | {"protocol": Protocol.of(values["protocol"])})
+
+
+def digest(value) -> str:
+    """sha256 of a dataclass or of plain data, independent of the order of keys."""
+    plain = value if isinstance(value, (dict, list, str, int)) else asdict(value)
+    return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def reference_of(protocol: Protocol) -> tuple[str, Protocol]:
+    """Name and protocol of the trajectory that a case is measured against: one for all that differ in precision or epochs alone."""
+    shared = replace(protocol, precision="float32", deterministic=False, epochs=1)
+    return f"reference-{digest(shared)[:12]}", shared

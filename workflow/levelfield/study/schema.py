@@ -1,0 +1,75 @@
+"""The config's JSON schema and `config/README.md`, made from the classes in config.py, so that neither can drift from them."""
+
+import json
+
+from levelfield import registry
+from levelfield.study.config import Study
+
+SCHEMA = "workflow/schemas/config.schema.json"
+CONFIG_README = "config/README.md"
+
+INTRODUCTION = """# Studies
+
+One file here is one study; `snakemake` runs the one that `config.yaml` names, `snakemake --configfile config/quick.yaml`
+another. A study of one's own is one more file: its name, its cases, its seeds; whatever is left out has the default below.
+
+| file | study |
+|---|---|
+| `article.yaml` | the reference experiment, both frameworks running the same program; the default |
+| `quick.yaml` | the same pipeline on a tenth of the reviews, in minutes |
+| `frameworks.yaml` | six backends |
+| `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
+| `ablation.yaml` | what each departure of the published comparison is worth |
+| `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
+| `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
+
+What is run again after a change: what depends on it. Another seed or case adds its runs; a setting of the protocol makes the
+runs anew that have it; `data` makes all anew. Tables, figures and page are made anew as the code that makes them changes; a
+run is not: it records the commit that it ran with. Threads, memory, partitions and GPUs are no part of a study: they stand on
+the command line or in a profile.
+
+A case is a backend's name, or a mapping: `{backend: torch, departures: [second-bias], settings: {batch_size: 64}, name: mine}`.
+"""
+
+
+def schema_text() -> str:
+    """The JSON schema of a config."""
+    return json.dumps(Study.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def config_readme() -> str:
+    """The page of every key, and of every departure."""
+    schema = Study.model_json_schema()
+    lines = [INTRODUCTION, "## Keys\n", "| key | type | default | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in _keys(schema, schema)]
+    lines += ["\n## Departures\n", "| name | meaning | from | backends |", "|---|---|---|---|"]
+    for name, departure in DEPARTURES.items():
+        lines.append(f"| `{name}` | {departure.meaning} | {departure.reference} | {', '.join(departure.backends) or 'all'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _keys(model: dict, schema: dict, prefix: str = ""):
+    """(key, type, default, meaning) of each key, those of nested models after their own."""
+    for name, value in model["properties"].items():
+        nested = _nested(value, schema)
+        default = "" if name in model.get("required", []) else f"`{json.dumps(value.get('default'))}`" if not nested else "as below"
+        if value.get("default", 0) is None:
+            default = "empty"
+        yield f"{prefix}{name}", _type(value, schema), default, value.get("description", "")
+        if nested:
+            yield from _keys(nested, schema, f"{prefix}{name}[]." if value.get("type") == "array" else f"{prefix}{name}.")
+
+
+def _nested(value: dict, schema: dict) -> dict | None:
+    reference = value.get("$ref") or value.get("items", {}).get("$ref")
+    return schema["$defs"][reference.rpartition("/")[2]] if reference else None
+
+
+def _type(value: dict, schema: dict) -> str:
+    if "anyOf" in value:
+        return " or ".join(_type(one, schema) for one in value["anyOf"] if one.get("type") != "null")
+    if "enum" in value:
+        return " / ".join(f"`{one}`" for one in value["enum"])
+    if value.get("type") == "array":
+        return "list" if "$ref" in value.get("items", {}) else f"list of {_type(value.get('items', {}), schema)}"
+    return "mapping" if "$ref" in value or value.get("type") == "object" else value.get("type", "any")

@@ -1,0 +1,1 @@
+"""What came out: records collected, compared, and told in tables, figures and a page."""

@@ -1,0 +1,127 @@
+"""Compares two studies, before and after, case by case and paired by seed: what a new version or another machine changed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from levelfield.errors import UserError
+from levelfield.tell.results import Results
+from levelfield.tell.estimates import Estimate, difference, ratio
+from levelfield.tell.tables.groups import finished
+
+NOT_FINISHED = {"failed": "failed", "missing": "missing", "failed-parity": "barred by parity"}
+"""What became of a run that did not finish, in words."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A case in both studies: time after over time before, accuracy after minus before, and what else is not the same."""
+
+    case: str
+    time: Estimate
+    accuracy: Estimate
+    machines: tuple[str, str]
+    versions: str
+    """Packages whose version changed, `torch 2.12.0 → 2.13.0`."""
+
+    def slower(self, threshold: float) -> bool:
+        """Whether the time grew by more than `threshold` (0.05: 5 %), and its whole 95 % interval lies above 1."""
+        return self.time.enough and self.time.value > 1 + threshold and self.time.low > 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The cases of both studies, the slowest change first, and those that cannot be compared."""
+
+    lost: dict[str, str]
+    """Case that no longer finishes with every seed that it finished with before, to what became of it."""
+    changes: list[Change]
+    alone: dict[str, str]
+    """Case that only one study plans, or only the second finished, to the folder that has it."""
+
+
+def compare(before: Path, after: Path, anyway: bool = False) -> Comparison:
+    """Compares two collected studies; raises UserError naming what differs in protocol or data, unless `anyway`."""
+    first, second = Results.read(before), Results.read(after)
+    found = [*_data_differences(first, second), *_protocol_differences(first, second)]
+    if found and not anyway:
+        raise UserError(
+            f"{before} and {after} measured different things: {'; '.join(found)}. Give --anyway to compare them nonetheless"
+        )
+    runs = [finished(first), finished(second)]
+    cases = [list(dict.fromkeys(part["case"])) for part in runs]
+    common = [case for case in cases[0] if case in cases[1]]
+    lost = _lost(first, second)
+    if not common and not lost:
+        raise UserError(
+            f"{before} and {after} have no finished case in common: {', '.join(cases[0])} and {', '.join(cases[1])}"
+        )
+    changes = [_change(case, *(part[part["case"] == case].set_index("seed") for part in runs)) for case in common]
+    told = {*common, *lost}
+    alone = {case: str(folder) for folder, mine in ((before, cases[0]), (after, cases[1])) for case in mine if case not in told}
+    return Comparison(lost, sorted(changes, key=lambda change: -(change.time.value or 0)), alone)
+
+
+def _lost(first: Results, second: Results) -> dict[str, str]:
+    """Cases with runs that finished in the first study and, though the second plans them too, not there; with the first error."""
+    found = {}
+    both = first.finished[["case", "seed"]].merge(second.runs[["case", "seed", "status", "error"]])
+    for case, runs in both.groupby("case", sort=False):
+        gone = runs[runs["status"] != "finished"]
+        if len(gone):
+            became = ", ".join(f"{count} {NOT_FINISHED[status]}" for status, count in gone["status"].value_counts().items())
+            why = "".join(f" ({error})" for error in gone["error"].dropna().head(1))
+            found[case] = f"of {len(runs)} runs that finished before, now {became}{why}"
+    return found
+
+
+def _data_differences(first: Results, second: Results) -> list[str]:
+    """Where a corpus came from may differ; what counts is that the arrays are the same."""
+    if all(first.data[key] == second.data[key] for key in ("sha256", "train_sequences", "validation_sequences")):
+        return []
+    return [f"data: {_described(first.data)} and {_described(second.data)}"]
+
+
+def _protocol_differences(first: Results, second: Results) -> list[str]:
+    """Settings of the protocol, backends and departures in which cases of one name differ, each told once."""
+    others, found = {case.name: case for case in second.study.expanded}, {}
+    for case in first.study.expanded:
+        if case.name not in others:
+            continue
+        mine, theirs = (
+            {f"protocol.{key}": value for key, value in vars(one.protocol).items()}
+            | {"backend": one.backend, "departures": ", ".join(one.departures) or "none"}
+            for one in (case, others[case.name])
+        )
+        for key, value in mine.items():
+            if value != theirs[key]:
+                found.setdefault(f"{key}: {value} and {theirs[key]}", []).append(case.name)
+    return [f"{difference} ({', '.join(cases)})" for difference, cases in found.items()]
+
+
+def _described(data: dict) -> str:
+    sequences = f"{data['train_sequences']:,} + {data['validation_sequences']:,} sequences"
+    return f"{data['title']}, {sequences} (sha256 {data['sha256'][:12]})"
+
+
+def _change(case: str, before: pd.DataFrame, after: pd.DataFrame) -> Change:
+    seeds = before.index.intersection(after.index)
+    before, after = before.loc[seeds], after.loc[seeds]
+    machines = tuple(", ".join(sorted(set(part["machine"]))) for part in (before, after))
+    return Change(
+        case,
+        ratio(after["epoch_seconds"], before["epoch_seconds"]),
+        difference(after["validation_accuracy"], before["validation_accuracy"]),
+        machines,
+        _versions(before, after),
+    )
+
+
+def _versions(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    if before.empty:
+        return ""
+    old, new = (json.loads(part["versions"].iloc[0]) for part in (before, after))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return ", ".join(f"{name} {old.get(name, 'absent')} → {new.get(name, 'absent')}" for name in names)

@@ -1,0 +1,98 @@
+"""Figures of comparison, paired by seed: who was faster and how sure that is, and what each departure is worth."""
+
+import altair as alt
+import pandas as pd
+
+from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, case_scale
+from levelfield.tell.results import Results
+from levelfield.tell.estimates import NOT_ENOUGH
+from levelfield.tell.tables.comparisons import departures
+from levelfield.tell.tables.speed import leaderboard
+
+WORTH = {
+    "validation_accuracy": ("validation accuracy, points", 100.0, 0.0),
+    "validation_loss": ("validation loss", 1.0, 0.0),
+    "time": ("time of training, matched = 1", 1.0, 1.0),
+}
+"""Column of the departures' table: title, factor, and the value that means no effect."""
+
+
+def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | None:
+    """What each case with departures differs by from the matched one; None where the study has no such pairs."""
+    table = departures(results)
+    if table is None:
+        return None
+    title, factor, none = WORTH[measure]
+    low, high = f"{measure}_low", f"{measure}_high"
+    rows = table.data[["case", "departures", "pairs", measure, low, high]].copy()
+    rows[[measure, low, high]] = (rows[[measure, low, high]].astype(float) * factor).round(5)
+    form = "+.4f" if none == 0 else ".3f"
+    rows = rows.rename(columns={measure: "value", low: "low", high: "high"})
+    rows["interval"] = _intervals(rows, form)
+    clear = f"isValid(datum.low) && (datum.low > {none} || datum.high < {none})"
+    base = alt.Chart(rows).transform_filter(SHOWN).transform_calculate(
+        clear=f"!isValid(datum.low) ? 'too few seeds' : {clear} ? 'effect shown' : 'no effect shown'"
+    ).encode(alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)))  # fmt: skip
+    x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
+    scale = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
+    legend = alt.Legend(title=None, symbolType="circle")
+    colour = alt.Color("clear:N", scale=scale, legend=legend)
+    told = [alt.Tooltip("case:N"), alt.Tooltip("departures:N"), alt.Tooltip("value:Q", title=title, format=form),
+            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip
+    return alt.layer(
+        alt.Chart(pd.DataFrame({"none": [none]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
+        base.mark_rule(strokeWidth=2).encode(alt.X("low:Q"), alt.X2("high:Q"), color=colour),
+        base.mark_point(filled=True, size=70, opacity=1).encode(x, color=colour, tooltip=told),
+    ).properties(height=ROW * len(rows))  # fmt: skip
+
+
+def _intervals(rows: pd.DataFrame, form: str) -> pd.Series:
+    """Columns low and high as text: Vega would tell a missing bound as 0."""
+    low, high = (rows[name].map(f"{{:{form}}}".format) for name in ("low", "high"))
+    return (low + " to " + high).where(rows["low"].notna(), NOT_ENOUGH)
+
+
+def worth(results: Results, look: Look) -> alt.Chart | None:
+    """What each departure is worth in accuracy, loss and time; None where the study does not tell."""
+    panels = [worth_panel(results, look, measure) for measure in WORTH]
+    if panels[0] is None:
+        return None
+    hide = alt.Y("case:N", axis=None, sort=departures(results).data["case"].tolist())
+    rest = [
+        alt.layer(*(layer if place == 0 else layer.encode(hide) for place, layer in enumerate(panel.layer)))
+        for panel in panels[1:]
+    ]
+    sized = [panel.properties(width=WIDTH // 3, height=panels[0].height) for panel in (panels[0], *rest)]
+    explained = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
+    return look.finish(alt.hconcat(*sized, spacing=22), "What each departure is worth", f"{results.context}\n{explained}")
+
+
+def standing(results: Results, look: Look) -> alt.Chart | None:
+    """Each case's time of training against the fastest one's; None where no two cases may be compared."""
+    board = leaderboard(results).data
+    rows = board.dropna(subset=["times_fastest"])
+    rows = rows[["case", "machine", "finished", "times_fastest", "times_fastest_low", "times_fastest_high"]]
+    if (rows["times_fastest"] == 1).all():
+        return None
+    rows = rows.rename(columns={"times_fastest": "value", "times_fastest_low": "low", "times_fastest_high": "high"})
+    rows = rows.astype({"value": float, "low": float, "high": float}).round(4)
+    rows["interval"] = _intervals(rows, ".3f").mask(board["case"] == board["fastest"], "the fastest")
+    rows["label"] = rows["value"].map("{:.2f}".format)
+    y = alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8))
+    base = alt.Chart(rows).transform_filter(SHOWN).encode(y)
+    largest = float(rows[["value", "high"]].max().max())
+    scale = alt.Scale(domain=[0, 1.12 * largest])
+    x = alt.X("value:Q", title="time of training, fastest = 1", scale=scale, axis=alt.Axis(tickCount=6))
+    colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
+    told = [alt.Tooltip("case:N"), alt.Tooltip("machine:N"), alt.Tooltip("value:Q", title="time of training, fastest = 1", format=".3f"),
+            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("finished:Q", title="seeds")]  # fmt: skip
+    chart = alt.layer(
+        alt.Chart(pd.DataFrame({"none": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
+        base.mark_bar(opacity=0.85, height={"band": 0.5}).encode(x, color=colour, tooltip=told),
+        base.mark_rule(strokeWidth=2.5).encode(alt.X("low:Q"), alt.X2("high:Q")),
+        base.transform_calculate(end="isValid(datum.high) ? datum.high : datum.value")
+        .mark_text(align="left", dx=8).encode(alt.X("end:Q"), text="label:N"),
+    ).properties(width=look.width, height=(ROW + 6) * len(rows))  # fmt: skip
+    values = ", ".join(f"{row.case} {row.label}" for row in rows.itertuples())
+    explained = "bar: geometric mean of the ratios by seed; line: 95 % interval; shorter is faster"
+    return look.finish(chart, "Time of training against the fastest", f"{results.context}\n{explained}", values)

@@ -1,0 +1,125 @@
+"""Figures of fairness: how far each case is from the float64 reference, and each case's weights evaluated by all others."""
+
+import json
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from levelfield.tell.figures.theme import ROW, SHOWN, Look
+from levelfield.tell.outcomes import read_parity
+from levelfield.tell.results import Results
+
+QUANTITIES = {
+    "weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients",
+    "weights_step_1": "weights, step 1", "loss_step_10": "loss, step 10", "loss_step_50": "loss, step 50",
+    "loss_step_1": "loss, step 1", "weights_step_10": "weights, step 10", "weights_step_50": "weights, step 50",
+}  # fmt: skip
+INK = "#1b1f24"
+"""Text on the cells, which are light in both themes of the page."""
+
+
+def parity_rows(results: Results) -> pd.DataFrame:
+    """Columns case, quantity, distance (text), bound (text) and orders: powers of ten above the bound, below it negative."""
+    rows = []
+    for case in results.cases:
+        parity = read_parity(results.folder, case)
+        for name, words in QUANTITIES.items() if parity else ():
+            if name in parity.measured:
+                value, bound = parity.measured[name], parity.bounds.get(name)
+                rows.append({
+                    "case": case, "quantity": words, "distance": _power(value), "bound": "none" if bound is None else _power(bound, 0), "orders": _orders(value, bound),
+                })  # fmt: skip
+    return pd.DataFrame(rows, columns=["case", "quantity", "distance", "bound", "orders"])
+
+
+def _power(value: float | None, digits: int = 1) -> str:
+    """`4.1e-3`: as short as a cell asks for."""
+    return "not finite" if value is None else f"{value:.{digits}e}".replace("e-0", "e-") if value else "0"
+
+
+def _orders(value: float | None, bound: float | None) -> float | None:
+    if bound is None:
+        return None
+    if value is None or bound == 0:
+        return -3.0 if value == 0 else 3.0
+    return float(np.clip(np.log10(max(value, 1e-300) / bound), -3, 3))
+
+
+def parity(results: Results, look: Look) -> alt.Chart | None:
+    """Distances of each case from the float64 reference, coloured against their bounds; None where none was measured."""
+    rows = parity_rows(results)
+    if rows.empty:
+        return None
+    quantities = [words for words in QUANTITIES.values() if words in set(rows["quantity"])]
+    cases = [case for case in results.cases if case in set(rows["case"])]
+    base = alt.Chart(rows).transform_filter(SHOWN).encode(
+        alt.X("quantity:N", sort=quantities, title=None, axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
+        alt.Y("case:N", sort=cases, title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),
+    )  # fmt: skip
+    scale = alt.Scale(domain=[-3, -0.01, 0.01, 3], range=["#7db8de", "#e3f0f8", "#fbe3d2", "#e58a4a"])
+    legend = alt.Legend(
+        title="distance over its bound", orient="bottom", direction="horizontal", values=[-3, -2, -1, 0, 1, 2, 3],
+        labelExpr="datum.value == 0 ? 'bound' : datum.value > 0 ? '× ' + pow(10, datum.value) : '1/' + pow(10, -datum.value)",
+        gradientLength=300,
+    )  # fmt: skip
+    told = [
+        alt.Tooltip("case:N"),
+        alt.Tooltip("quantity:N"),
+        alt.Tooltip("distance:N", title="largest distance"),
+        alt.Tooltip("bound:N"),
+    ]
+    marked = base.transform_calculate(text="(isValid(datum.orders) && datum.orders > 0 ? '× ' : '') + datum.distance")
+    chart = alt.layer(
+        base.transform_filter("!isValid(datum.orders)").mark_rect(color="#d5d9de").encode(tooltip=told),
+        base.transform_filter("isValid(datum.orders)")
+        .mark_rect()
+        .encode(color=alt.Color("orders:Q", scale=scale, legend=legend), tooltip=told),
+        marked.mark_text(color=INK).encode(text="text:N", tooltip=told),
+    ).properties(width=look.width, height=(ROW + 4) * len(cases))
+    explained = (
+        "largest distance from a float64 reference, measured before anything was timed; ×: above the bound; grey: no bound"
+    )
+    return look.finish(chart, "Parity", f"{results.context}\n{explained}")
+
+
+def exchange(results: Results, look: Look) -> alt.Chart | None:
+    """Accuracy of each case's weights as every case evaluates them; None where `snakemake exchange` was not run."""
+    file = results.folder / "exchange.json"
+    if not file.exists():
+        return None
+    found = json.loads(file.read_text())
+    rows = pd.DataFrame(
+        {
+            "trained": trainer,
+            "evaluated": case,
+            "accuracy": value,
+            "off": abs(value - next(iter(row.values()))) / found["bound"],
+        }
+        for trainer, row in found["accuracy"].items()
+        for case, value in row.items()
+    )
+    # both axes are cases: the switches act on the rows alone
+    base = alt.Chart(rows.rename(columns={"trained": "case"}).round(6)).transform_filter(SHOWN).encode(
+        alt.X("evaluated:N", sort=results.cases, title="evaluated by", axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
+        alt.Y("case:N", sort=results.cases, title="trained by", axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),
+    )  # fmt: skip
+    scale = alt.Scale(domain=[0, 1, 1.001, 3], range=["#cfe5f3", "#7db8de", "#fbe3d2", "#e58a4a"], clamp=True)
+    legend = alt.Legend(
+        title="difference in its row, over the bound",
+        titleLimit=400,
+        orient="bottom",
+        direction="horizontal",
+        gradientLength=300,
+    )
+    told = [
+        alt.Tooltip("case:N", title="trained by"),
+        alt.Tooltip("evaluated:N", title="evaluated by"),
+        alt.Tooltip("accuracy:Q", title="validation accuracy", format=".5f"),
+    ]
+    chart = alt.layer(
+        base.mark_rect().encode(color=alt.Color("off:Q", scale=scale, legend=legend), tooltip=told),
+        base.mark_text(color=INK).encode(text=alt.Text("accuracy:Q", format=".4f"), tooltip=told),
+    ).properties(width=look.width, height=(ROW + 4) * rows["trained"].nunique())
+    explained = f"validation accuracy of the weights of seed {found['seed']}; each row must agree within {found['bound']:g}"
+    return look.finish(chart, "Exchange of weights", f"{results.context}\n{explained}")

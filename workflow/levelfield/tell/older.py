@@ -1,0 +1,27 @@
+"""Records of earlier versions, read as today's: what they called otherwise gets today's name, nothing else changes."""
+
+SIZES = ("embedding", "units")
+"""Of the LSTM, the one model until 0.1: they stood in the protocol itself."""
+MEASUREMENTS = {"lstm_kernel": "kernel", "share_of_cudnn": "share_of_bare_kernel"}
+
+
+def protocol(values: dict) -> dict:
+    if "model" in values:
+        return values
+    own = {name: values[name] for name in SIZES if name in values}
+    return {"model": {"name": "bilstm", **own}} | {name: value for name, value in values.items() if name not in SIZES}
+
+
+def study(values: dict) -> dict:
+    """The content of a `study.json`."""
+    return values | {"protocol": protocol(values["protocol"])} if isinstance(values.get("protocol"), dict) else values
+
+
+def run(values: dict) -> dict:
+    """The content of a `run.json`."""
+    if isinstance(values.get("protocol"), dict):
+        values = values | {"protocol": protocol(values["protocol"])}
+    if isinstance(values.get("measurements"), dict):
+        told = {MEASUREMENTS.get(name, name): value for name, value in values["measurements"].items()}
+        values = values | {"measurements": told}
+    return values

@@ -1,0 +1,116 @@
+"""Where a study's figures come from: machine, software, code, data, settings, single runs, and how to run it again."""
+
+import json
+from pathlib import PurePath
+
+import pandas as pd
+import yaml
+
+from levelfield import registry
+from levelfield.tell.results import Results
+from levelfield.tell.tables.groups import missed_checks
+from levelfield.tell.tables.table import Table
+
+CITATIONS = {
+    "IMDB": "A. L. Maas, R. E. Daly, P. T. Pham, D. Huang, A. Y. Ng and C. Potts: Learning Word Vectors for Sentiment Analysis. "
+    "Proceedings of ACL-HLT 2011, pages 142–150.",
+    "VADER": "C. J. Hutto and E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
+    "Proceedings of ICWSM 2014.",
+}
+MOST_RUNS = 2_000
+"""Rows of the table of single runs; a bigger study has them in `runs.parquet`."""
+
+
+def facts(results: Results) -> dict[str, dict[str, str]]:
+    """Facts under headings: data, machine, software of each case, code."""
+    runs, data = results.finished, results.data
+    found = {
+        "Data": {
+            "corpus": data["corpus"], "why this one": data["why"], "source, sha256": data["source_sha256"],
+            "arrays, sha256": data["sha256"],
+            "training sequences": f"{data['train_sequences']:,}", "validation sequences": f"{data['validation_sequences']:,}",
+            "vocabulary": f"{data['vocabulary']:,} ids", "length": f"{data['length']} tokens",
+            "padding, truncation": f"{data['padding']}, {data['truncation']}",
+        },
+        "Machine": {
+            name: _different(runs[column])
+            for name, column in {
+                "host": "host", "processor": "cpu", "logical processors": "cpus", "threads given": "threads", "memory, bytes": "memory_bytes",
+                "system": "system", "device": "device", "GPU": "gpu", "driver": "driver", "CUDA": "cuda", "cuDNN": "cudnn",
+            }.items()
+        },
+        "Code": {
+            "commit": _different(runs["commit"]), "container image": _different(runs["image"]) or "none: run in the checkout's environment",
+            "Python": _different(runs["python"]), "first run, UTC": str(runs["started"].min() if len(runs) else ""),
+            "last run, UTC": str(runs["started"].max() if len(runs) else ""),
+        },
+    }  # fmt: skip
+    return {heading: {name: value for name, value in rows.items() if value} for heading, rows in found.items()}
+
+
+def _different(column: pd.Series) -> str:
+    """The different values of a column, as text; nothing where none was recorded."""
+    values = [f"{value:.0f}" if isinstance(value, float) else str(value) for value in column.dropna().unique()]
+    return "; ".join(sorted(values))
+
+
+def software(results: Results) -> Table:
+    """Versions, flags and kernels of each case, as its runs found them."""
+    rows = []
+    for case, runs in results.finished.groupby("case", sort=False):
+        rows.append(
+            {
+                "case": case, "backend": runs["backend"].iloc[0], "versions": _pairs(runs["versions"]), "flags": _pairs(runs["flags"]),
+                "LSTM kernels": _different(runs["kernels"]), "checks": _checks(runs),
+            }
+        )  # fmt: skip
+    shown = pd.DataFrame(rows, columns=["case", "backend", "versions", "flags", "LSTM kernels", "checks"])
+    return Table("software", "Software of each case", shown, shown)
+
+
+def _pairs(column: pd.Series) -> str:
+    texts = {", ".join(f"{key} {value}" for key, value in json.loads(text).items()) for text in column.dropna()}
+    return "; ".join(sorted(texts))
+
+
+def _checks(runs: pd.DataFrame) -> str:
+    missed = sorted(set(missed_checks(runs)))
+    return f"missed: {', '.join(missed)}" if missed else "all held"
+
+
+def single_runs(results: Results) -> Table:
+    """Every planned run and what became of it."""
+    runs = results.runs.head(MOST_RUNS)
+    shown = pd.DataFrame(
+        {
+            "case": runs["case"], "seed": runs["seed"].astype(str), "status": runs["status"], "started, UTC": runs["started"].fillna(""),
+            "whole process, s": runs["process_seconds"].map(lambda value: "" if pd.isna(value) else f"{value:,.1f}"),
+            "error": runs["error"].fillna(""),
+        }
+    )  # fmt: skip
+    return Table("runs", f"Single runs ({len(runs):,} of {len(results.runs):,})", shown, shown)
+
+
+def config(results: Results) -> str:
+    """The study as a config file that repeats it; an own data file by its name alone, its folder was this machine's."""
+    study = results.study.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    if study.get("data", {}).get("file"):
+        study["data"]["file"] = PurePath(study["data"]["file"]).name
+    return yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+
+
+def command(results: Results) -> str:
+    """What to type in a checkout to run the study again."""
+    threads = int(results.finished["threads"].max()) if len(results.finished) else 2
+    return f"make setup\n. .venv/bin/activate\nsnakemake --cores {threads} --configfile config/{results.study.study}.yaml"
+
+
+def departures(results: Results) -> Table | None:
+    """The departures that the study's cases make, with their meaning; None where all are matched."""
+    known = registry.departures()
+    made = [name for name in known if any(name in case.departures for case in results.study.expanded)]
+    if not made:
+        return None
+    rows = [(name, known[name].meaning, known[name].reference) for name in made]
+    shown = pd.DataFrame(rows, columns=["departure", "what it is", "where it comes from"])
+    return Table("meanings", "The departures", shown, shown)

@@ -1,0 +1,69 @@
+"""Renders `report.html`: one file that needs no network and no server."""
+
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from levelfield.study import published
+from levelfield import registry
+from levelfield.tell.figures.theme import PAGE, case_scale, config, vega_lite_version
+from levelfield.records import write_whole
+from levelfield.tell.report import provenance
+from levelfield.tell.report.sections import picture, sections
+from levelfield.tell.report.verdict import measured_on, verdict
+from levelfield.tell.results import Results
+from levelfield.tell.tables import make_tables
+from levelfield.tell.tables.learning import is_imdb
+
+HERE = Path(__file__).parent
+HTML = Environment(loader=PackageLoader("levelfield", "tell/report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                   lstrip_blocks=True)  # fmt: skip
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `report.html` of the collected study in `folder`; returns its path."""
+    out = Path(folder) / "report.html"
+    write_whole(out, page(Results.read(folder)).encode())
+    return out
+
+
+def page(results: Results) -> str:
+    """The page as text."""
+    tables = make_tables(results)
+    shown, first = sections(results, tables), picture(results)
+    charts = [*first, *(chart for section in shown for chart in section.charts)]
+    colours, dashes = (case_scale(results.cases, dashed, results.variants).range for dashed in (False, True))
+    return HTML.get_template("page.html.j2").render(
+        results=results,
+        study=results.study,
+        verdict=verdict(results, tables),
+        measured_on=measured_on(results),
+        picture=first,
+        sections=shown,
+        cases=list(zip(results.cases, colours, dashes, strict=True)),
+        charts={chart.id: chart.spec for chart in charts},
+        chart_config=config(PAGE),
+        facts=provenance.facts(results),
+        software=provenance.software(results),
+        runs=provenance.single_runs(results),
+        meanings=provenance.departures(results),
+        command=provenance.command(results),
+        config=provenance.config(results),
+        citations=provenance.CITATIONS,
+        protocol=asdict(results.study.protocol),
+        article=published if is_imdb(results) else None,
+        departures=registry.departures(),
+        style=(HERE / "page.css").read_text(),
+        script=(HERE / "page.js").read_text(),
+        vega=vega_bundle(),
+    )
+
+
+@cache
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that may stand inside a page."""
+    bundle = vl_convert.javascript_bundle(vl_version=vega_lite_version())
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,150 @@
+"""The page's sections in the reader's order: which charts and tables each one shows, and what it says about them."""
+
+from dataclasses import dataclass, field, replace
+
+import altair as alt
+
+from levelfield.tell.figures import comparisons, learning, proof, scaling, speed
+from levelfield.tell.figures.theme import Look
+from levelfield.tell.results import Results
+from levelfield.tell.tables.table import Table
+
+PAGE = Look(page=True)
+
+
+@dataclass
+class Chart:
+    """A chart as the page shows it; `spec` is Vega-Lite's."""
+
+    id: str
+    title: str
+    caption: str
+    values: str
+    spec: dict
+    wide: bool = False
+    """Whether it scrolls sideways on a phone rather than shrinks."""
+
+
+@dataclass
+class Section:
+    id: str
+    title: str
+    lead: str
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    switches: bool = False
+    """Whether the switches of cases stand here."""
+    folded: list[Table] = field(default_factory=list)
+    """Tables for who wants to know more: closed at first."""
+
+
+def _chart(identity: str, made: alt.Chart | None, wide: bool = False) -> list[Chart]:
+    if made is None:
+        return []
+    spec = made.to_dict()
+    told = spec.pop("usermeta")
+    return [Chart(identity, told["title"], told["caption"].partition("\n")[2], told["values"], spec, wide)]
+
+
+def _panel(identity: str, title: str, caption: str, made: alt.Chart) -> Chart:
+    """A panel of a figure of several: on the page each is a chart of its own, so that they stack on a phone."""
+    made = PAGE.finish(made.properties(width="container"), title, f"\n{caption}")
+    return _chart(identity, made)[0]
+
+
+def _remarks_first(board: Table, results: Results) -> Table:
+    """The leaderboard with its remarks beside the case, where runs did not finish: a phone shows the first columns alone."""
+    if len(results.finished) == len(results.runs):
+        return board
+    shown = board.shown.copy()
+    shown.insert(1, "remarks", shown.pop("remarks"))
+    return replace(board, shown=shown)
+
+
+def picture(results: Results) -> list[Chart]:
+    """The one picture beside the verdict: the answer to the question that the study can answer."""
+    if any(not case.matched for case in results.study.expanded):
+        found = _worth(results)[:1]
+        if found:
+            return [replace(found[0], id="verdict-chart")]
+    return _chart("verdict-chart", comparisons.standing(results, PAGE) or speed.throughput(results, PAGE))
+
+
+def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
+    """All sections that this study has something to show in."""
+
+    def chosen(*names: str) -> list[Table]:
+        return [tables[name] for name in names if name in tables]
+
+    found = [
+        Section(
+            "leaderboard", "Leaderboard",
+            "One row a case. Press a heading to sort by it. Runs that failed or are missing stand in the table as such.",
+            tables=[_remarks_first(tables["leaderboard"], results), *chosen("comparisons")],
+        ),
+        Section(
+            "tables", "The article's tables",
+            "Loss and accuracy by epoch, beside what the article reported where the data are its own.",
+            tables=chosen("training", "validation", "article"), folded=chosen("parameters"),
+        ),
+        Section(
+            "learning", "Learning",
+            "How loss and accuracy moved. Lines are means over the seeds, faint ones single seeds; each next case's line is thinner, "
+            "so that those beneath show where they coincide. Point at a line for its values.",
+            charts=[
+                *_chart("loss", learning.loss(results, PAGE)),
+                *_chart("accuracy", learning.accuracy(results, PAGE)),
+                *(
+                    _panel(f"validation-{name}", f"Validation {name}", f"after each epoch; {learning.seeds_shown(results)}",
+                           learning.validation_panel(results, PAGE, name).properties(height=260))
+                    for name in ("accuracy", "loss")
+                ),
+            ],
+            switches=True,
+        ),
+        Section(
+            "time", "Where the time goes",
+            "One run from the start of its process to its record. Training speed is judged by the training part alone.",
+            charts=_chart("time-chart", speed.time(results, PAGE)), tables=chosen("performance"),
+        ),
+        Section(
+            "speed", "Speed and memory", "Throughput, latency, memory and energy of training. A figure that was not measured is left out.",
+            charts=[
+                *_chart("throughput", speed.throughput(results, PAGE)), *_chart("latency", speed.latency(results, PAGE)),
+                *_chart("memory", speed.memory(results, PAGE)), *_chart("energy", speed.energy(results, PAGE)),
+            ],
+        ),
+        Section(
+            "scaling", "Growth with size", "Throughput, latency and memory as batches or sequences grow.",
+            charts=[
+                _panel(f"scaling-{row}-{place}", f"{title} against {words}", "line: mean over seeds; dots: single seeds", panel)
+                for row, (words, panels) in enumerate(scaling.panels(results, PAGE).items())
+                for place, (title, panel) in enumerate(panels.items())
+            ],
+        ),
+        Section(
+            "parity", "Parity",
+            "Before anything was timed, each case had to compute the same function, gradient and update as a float64 reference, "
+            "from the same start, within these bounds.",
+            charts=[
+                *_chart("parity-chart", proof.parity(results, PAGE), wide=True),
+                *_chart("exchange-chart", proof.exchange(results, PAGE), wide=True),
+            ], folded=chosen("parity", "gradients"),
+        ),
+        Section(
+            "departures", "What each departure is worth",
+            "A departure is one named difference from the protocol. Each is compared with the matched case of the same backend.",
+            charts=_worth(results), tables=chosen("departures"),
+        ),
+    ]  # fmt: skip
+    return [section for section in found if section.charts or section.tables or section.folded]
+
+
+def _worth(results: Results) -> list[Chart]:
+    explained = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
+    made = {measure: comparisons.worth_panel(results, PAGE, measure) for measure in comparisons.WORTH}
+    return [
+        _panel(f"worth-{measure.replace('_', '-')}", f"Worth in {comparisons.WORTH[measure][0]}", explained, panel)
+        for measure, panel in made.items()
+        if panel is not None
+    ]

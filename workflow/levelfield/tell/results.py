@@ -1,0 +1,80 @@
+"""What tables, figures and page are made from: a study's config, its data's description and its collected records."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from levelfield.errors import UserError
+from levelfield.tell.outcomes import load_study
+from levelfield.study.config import Study
+
+
+def machine_of(runs: pd.DataFrame) -> pd.Series:
+    """What each run ran on, in words: `Tesla V100`, or `AMD EPYC, 2 threads`."""
+    threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
+    return runs["gpu"].where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A collected study; `runs` has a row for each planned run, the failed and missing ones too."""
+
+    folder: Path
+    study: Study
+    data: dict
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path) -> "Results":
+        """Reads `results/<study>/`; raises UserError where it has not been collected."""
+        folder = Path(folder)
+        for name in ("study.json", "data/data.json", "runs.parquet", "epochs.parquet", "steps.parquet"):
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name} is missing: type `levelfield collect {folder}` after the runs")
+        return cls(
+            folder,
+            load_study(folder),
+            json.loads((folder / "data/data.json").read_text()),
+            pd.read_parquet(folder / "runs.parquet"),
+            pd.read_parquet(folder / "epochs.parquet"),
+        )
+
+    @cached_property
+    def cases(self) -> list[str]:
+        """The cases in the study's order."""
+        return [case.name for case in self.study.expanded]
+
+    @property
+    def variants(self) -> int:
+        """In how many sizes a study that varies one takes each of its cases."""
+        return len(self.cases) // len(self.study.cases)
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """The finished runs."""
+        return self.runs[self.runs["status"] == "finished"]
+
+    @cached_property
+    def throughput(self) -> pd.DataFrame:
+        """Training of each finished run, all epochs together: columns case, seed, sequences_per_second, tokens_per_second."""
+        rates, runs = ["sequences_per_second", "tokens_per_second"], ["case", "seed"]
+        counts = self.epochs[rates].mul(self.epochs["train_seconds"], axis=0)
+        total = self.epochs[[*runs, "train_seconds"]].assign(**counts).groupby(runs, as_index=False, sort=False).sum()
+        return total[runs].assign(**{rate: total[rate] / total["train_seconds"] for rate in rates})
+
+    @cached_property
+    def machines(self) -> list[str]:
+        """What ran, in words; several where the runs differ."""
+        return sorted(machine_of(self.finished).unique())
+
+    @cached_property
+    def context(self) -> str:
+        """What every figure says beneath its title: which data, which machine, how many seeds."""
+        used = self.data["train_sequences"]
+        seeds = self.finished["seed"].nunique()
+        machine = " and ".join(self.machines) or "no run has finished"
+        return f"{self.data['title']}, {used:,} training sequences · {machine} · {seeds} {'seed' if seeds == 1 else 'seeds'}"

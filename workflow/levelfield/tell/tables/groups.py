@@ -1,0 +1,73 @@
+"""Finished runs with the figures that tables compare, their means over seeds, and pairs of them by seed."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+
+from levelfield.tell.collect import run_columns
+from levelfield.tell.results import Results, machine_of
+
+MEMORY = ["host_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
+LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+
+
+def finished(results: Results) -> pd.DataFrame:
+    """A row each finished run: its record, `machine`, figures an epoch, and those of its last epoch (`LAST`)."""
+    runs = results.finished.drop(columns="validation_seconds").copy()
+    runs["machine"] = machine_of(runs)
+    by_run = results.epochs.sort_values("epoch").groupby(["case", "seed"])
+    means = by_run[["train_seconds", "validation_seconds", "energy_joules"]].mean()
+    means = means.rename(columns={"train_seconds": "epoch_seconds", "energy_joules": "energy_joules_per_epoch"})
+    runs = runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
+    return runs.merge(results.throughput, on=["case", "seed"], how="left")
+
+
+def by_seeds(rows: pd.DataFrame, keys: list[str], figures: list[str]) -> pd.DataFrame:
+    """Mean and standard deviation (`…_sd`) of each figure over the seeds, and their number, in the order of appearance."""
+    groups = rows.groupby(keys, sort=False)
+    deviations = groups[figures].std().add_suffix("_sd")
+    found = groups[figures].mean().join(deviations)
+    found = found[[name for figure in figures for name in (figure, f"{figure}_sd")]]
+    found.insert(0, "seeds", groups["seed"].nunique())
+    return found.reset_index()
+
+
+def measurements(results: Results) -> list[str]:
+    """The further figures that the runs of this study took: numbers that are no field of a record."""
+    own = results.runs.drop(columns=[name for name in run_columns() if name in results.runs])
+    return list(own.select_dtypes("number").dropna(axis=1, how="all").columns)
+
+
+def missed_checks(runs: pd.DataFrame) -> list[str]:
+    """The checks that the runs did not pass, each once a run. Of synthetic sequences, which teach nothing, no fall of the loss is asked."""
+    told = runs.dropna(subset="checks")
+    return [
+        name
+        for checks, corpus in zip(told["checks"], told["corpus"], strict=True)
+        for name, held in json.loads(checks).items()
+        if not held and not (name == "losses_fell" and corpus.startswith("synthetic"))
+    ]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two cases' finished runs with the same seed, in the same order, and what to know before they are compared."""
+
+    first: pd.DataFrame
+    second: pd.DataFrame
+    warning: str
+
+
+def pairs(runs: pd.DataFrame, first: str, second: str) -> Pairs:
+    """Runs of two cases by seed: those of one machine where there are such, else all, with a warning."""
+    one, other = (runs[runs["case"] == case].set_index("seed") for case in (first, second))
+    common = one.index.intersection(other.index)
+    one, other = one.loc[common], other.loc[common]
+    same = one["machine"] == other["machine"]
+    if same.any():
+        one, other = one[same], other[same]
+        machines = sorted(set(one["machine"]))
+        return Pairs(one, other, f"over {len(machines)} machines: {', '.join(machines)}" if len(machines) > 1 else "")
+    machines = [", ".join(sorted(set(side["machine"]))) for side in (one, other)]
+    return Pairs(one, other, f"different machines: {' against '.join(machines)}" if len(common) else "no seed in common")

@@ -1,0 +1,125 @@
+"""Tables of proof: how many parameters a case trains and why, and its parity with the float64 reference."""
+
+import pandas as pd
+
+from levelfield.tell.outcomes import BrokenRecord, read_parity
+from levelfield.level.parity import Parity
+from levelfield.tell.results import Results
+from levelfield.models.base import model_of
+from levelfield.models.base import parameters as expected
+from levelfield.tell.tables.groups import finished
+from levelfield.tell.tables.table import Table
+
+
+def parameters(results: Results) -> Table:
+    """Trainable parameters of each case beside the protocol's, and what makes the difference."""
+    counts = finished(results).groupby("case", sort=False)["parameters"].first()
+    rows = []
+    for case in results.study.expanded:
+        if case.name in counts.index:
+            found, protocol = int(counts[case.name]), expected(case.protocol)
+            rows.append([case.name, found, protocol, found - protocol, _explained(case, found - protocol)])
+    data = pd.DataFrame(rows, columns=["case", "parameters", "protocol_parameters", "difference", "explanation"])
+    shown = pd.DataFrame(
+        {
+            "case": data["case"],
+            "trainable parameters": data["parameters"].map("{:,}".format),
+            "difference": data["difference"].map("{:+,}".format),
+            "why": data["explanation"],
+        }
+    )
+    return Table("parameters", f"Parameters: {results.context}", data, shown)
+
+
+def _explained(case, difference: int) -> str:
+    departures = frozenset(case.departures)
+    if difference == 0:
+        return "as the protocol has them"
+    if difference != expected(case.protocol, departures) - expected(case.protocol):
+        return "unexplained"
+    extra = model_of(case.protocol).extra(case.protocol, departures)
+    reshaping = [name for name in case.departures if expected(case.protocol, frozenset({name})) != expected(case.protocol)]
+    return "; ".join(extra) or f"{', '.join(reshaping)}: other shapes of weights"
+
+
+def _measured(results: Results) -> list[Parity]:
+    """The parity of each case that was measured; an unreadable file has barred its runs already and is told there."""
+    found = []
+    for case in results.study.expanded:
+        try:
+            found.append(read_parity(results.folder, case.name))
+        except BrokenRecord:
+            continue
+    return [parity for parity in found if parity]
+
+
+def parity(results: Results) -> Table | None:
+    """Distances from the reference beside their bounds; None where no case was measured."""
+    cases = _measured(results)
+    if not cases:
+        return None
+    rows = [
+        {
+            "case": case.case, "device": case.device, "precision": case.precision, "matched": case.matched,
+            "passed": case.passed, "distance": name, "measured": value, "bound": case.bounds.get(name), "steps": case.steps,
+        }
+        for case in cases
+        for name, value in case.measured.items()
+    ]  # fmt: skip
+    data = pd.DataFrame(rows).astype({"measured": float, "bound": float, "passed": object})
+    data["passed"] = data["passed"].astype("boolean")
+    distances = list(dict.fromkeys(data["distance"]))
+    shown = pd.DataFrame(
+        [
+            {"case": case.case, "on": f"{case.device}, {case.precision}", "parity": _verdict(case)}
+            | {name.replace("_", " "): _shown(case, name) for name in distances}
+            for case in cases
+        ]
+    )
+    bounds = {name: sorted({case.bounds[name] for case in cases if name in case.bounds}) for name in distances}
+    told = ", ".join(
+        f"{name.replace('_', ' ')} {' or '.join(f'{b:g}' for b in found)}" for name, found in bounds.items() if found
+    )
+    notes = [
+        "Distance from a float64 reference on the study's own first batches. Gradients: largest difference over the tensor's "
+        "largest entry, worst tensor. A case with departures is another program: its distances are shown, not judged.",
+        f"Bounds: {told}." if told else "No bounds are known for this device and precision: unproven.",
+    ]
+    return Table("parity", f"Parity: {results.data['title']}, {_devices(cases)}", data, shown, notes)
+
+
+def gradients(results: Results) -> Table | None:
+    """Each parameter's gradient: its distance from the reference, by case; None where no case was measured."""
+    cases = [case for case in _measured(results) if case.gradients]
+    if not cases:
+        return None
+    data = pd.DataFrame([{"case": c.case, "parameter": name, "distance": d} for c in cases for name, d in c.gradients.items()])
+    data = data.astype({"distance": float})
+    tensors = dict.fromkeys(data["parameter"])
+    shown = pd.DataFrame({"parameter": list(tensors)} | {c.case: [_figure(c.gradients.get(t)) for t in tensors] for c in cases})
+    notes = ["Largest difference from the float64 reference over the tensor's largest entry, first batch, initial weights."]
+    return Table(
+        "gradients", f"Gradients against the reference: {results.data['title']}, {_devices(cases)}", data, shown, notes
+    )
+
+
+def _devices(cases: list[Parity]) -> str:
+    return " and ".join(sorted({f"{case.device} in {case.precision}" for case in cases}))
+
+
+def _verdict(case: Parity) -> str:
+    if not case.matched:
+        return "departs"
+    return {True: "passed", False: "missed", None: "unproven"}[case.passed]
+
+
+def _figure(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1e}"
+
+
+def _shown(case: Parity, name: str) -> str:
+    if name not in case.measured:
+        return ""
+    value, bound = case.measured[name], case.bounds.get(name)
+    missed = case.matched and bound is not None and (value is None or value > bound)
+    return f"{_figure(value)} (missed)" if missed else _figure(value)

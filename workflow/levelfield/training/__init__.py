@@ -1,0 +1,1 @@
+"""One run: a case trained with one seed, measured and recorded."""

@@ -1,0 +1,228 @@
+"""The one training procedure: loads data and start, trains a case with one seed, measures, records. Names no framework."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from levelfield import host, registry
+from levelfield.backends import load_backend
+from levelfield.backends.base import Backend, evaluate
+from levelfield.commit import commit
+from levelfield.data.arrays import load_description, load_split
+from levelfield.errors import UserError
+from levelfield.measure import calibrate, environment, kernels, limit, summary
+from levelfield.measure.clock import Stopwatch
+from levelfield.measure.energy import Energy, source
+from levelfield.measure.gpu import Gpu
+from levelfield.measure.latency import probe
+from levelfield.measure.noise import Restlessness
+from levelfield.measure.pauses import Pauses, StepClock
+from levelfield.measure.sampler import Sampler
+from levelfield.training.progress import progress
+from levelfield.study.protocol import Case, Protocol, digest
+from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
+from levelfield.level.start import Start, load_start
+from levelfield.models.base import model_of, parameters
+from levelfield.study.departures import drops_last_batch
+
+
+@dataclass
+class Training:
+    """What the epochs left behind: records and, for each epoch, pauses and the wait for the device after its return."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    steps: list[Steps] = field(default_factory=list)
+    pauses: list[Pauses] = field(default_factory=list)
+    waited_seconds: list[float] = field(default_factory=list)
+
+    @property
+    def sequences_per_second(self) -> float:
+        return sum(int(steps.sequences.sum()) for steps in self.steps) / sum(epoch.train_seconds for epoch in self.epochs)
+
+
+def train(
+    study: str,
+    case: Case,
+    seed: int,
+    data: Path,
+    start_file: Path,
+    threads: int,
+    out: Path,
+    image: str | None = None,
+    gpu: Gpu | None = None,
+    calibrations: Path | None = None,
+) -> Run:
+    """Trains `case` from the start of `seed` and writes run.json, epochs.csv, steps.npz and weights.npz into `out`.
+
+    data: folder of the study's encoded reviews. threads: what the process may use. image: digest of the container's image.
+    gpu: the GPU held for the run. calibrations: folder of the machines' calibrations; without it the share of the limit
+    stays empty. Raises UserError where the start is another seed's, altered, or made for other data, and where the model's
+    size is not the protocol's.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    protocol, departures = case.protocol, frozenset(case.departures)
+    start, start_sha256 = load_start(start_file)
+    description = load_description(data)
+    x_train, y_train = load_split(data, "train", protocol)
+    x_val, y_val = load_split(data, "val", protocol)
+    check_start(start, seed, protocol, len(x_train))
+    if "drop-last-batch" in departures:
+        kept = len(x_val) // protocol.batch_size * protocol.batch_size
+        x_val, y_val = x_val[:kept], y_val[:kept]
+
+    sampler = Sampler(gpu.uuid if gpu else None)
+    with Stopwatch() as importing:
+        make = load_backend(case.backend)
+        registry.builder(protocol.model.name, registry.backend(case.backend).framework)
+    with Stopwatch() as building:
+        backend: Backend = make(protocol, departures, case.device, threads)
+        weights = start.weights_for(protocol, departures, registry.backend(case.backend).framework)
+        backend.draw_from(seed)
+        backend.load(weights)
+    check_parameters(backend, case)
+    with Stopwatch(backend.synchronize) as warming:
+        backend.warm_up(x_train, y_train, weights, len(x_val))
+    print(
+        f"{case.name}, seed {seed}: {description['title']}, {len(x_train):,} + {len(x_val):,} sequences, on {backend.device}, "
+        f"{threads} threads; warm-up took {warming.seconds:.1f} s",
+        flush=True,
+    )
+
+    age = host.process_age_seconds()
+    sampler.reset()
+    with Restlessness() as rest:
+        training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpu)
+    use = sampler.stop()
+    used = gpu if backend.device == "cuda" else None
+    memory = summary.memory(backend, used, use)
+    trained = backend.weights()  # before the probe trains on
+    latency = probe(backend, x_train, y_train, protocol.batch_size / training.sequences_per_second)
+    profile = backend.kernels(x_train[: protocol.batch_size], y_train[: protocol.batch_size])
+    calibration = calibrate.of_this_machine(calibrations, protocol, threads, used) if calibrations else None
+    epochs = training.epochs
+
+    run = Run(
+        study=study,
+        case=case.name,
+        backend=case.backend,
+        departures=list(case.departures),
+        seed=seed,
+        started=started,
+        corpus=description["corpus"],
+        train_sequences=len(x_train),
+        validation_sequences=len(x_val),
+        protocol=asdict(protocol),
+        protocol_sha256=digest(protocol),
+        data_sha256=description["sha256"],
+        start_sha256=start_sha256,
+        commit=commit(),
+        image=image,
+        parameters=backend.parameters(),
+        machine=environment.machine(backend, threads, gpu),
+        times=Times(
+            import_seconds=importing.seconds,
+            build_seconds=building.seconds,
+            warm_up_seconds=warming.seconds,
+            train_seconds=sum(epoch.train_seconds for epoch in epochs),
+            validation_seconds=sum(epoch.validation_seconds for epoch in epochs),
+            process_seconds=host.process_age_seconds(),
+        ),
+        memory=memory,
+        latency=latency,
+        kernels=kernels.told(profile, model_of(protocol).kernels),
+        checks=checks(training.steps) | summary.time_checks(training.pauses, training.waited_seconds, latency),
+        measurements={
+            "start_up_seconds": age - importing.seconds - warming.seconds if age else None,
+            "kernel": kernels.verdict(profile, model_of(protocol).kernels),
+            **summary.step_measurements(training.pauses, latency),
+            **summary.gpu_measurements(use if used else None),
+            **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None)),
+            **limit.measurements(protocol, training.sequences_per_second, calibration),
+            **rest.measurements(),
+        },
+    )
+    steps = training.steps
+    save_arrays(out / "steps.npz", {name: np.concatenate([getattr(s, name) for s in steps]) for name in asdict(steps[0])})
+    save_arrays(out / "weights.npz", trained)
+    write_epochs(out / "epochs.csv", epochs)
+    write_json(out / "run.json", run)
+    return run
+
+
+def train_epochs(backend: Backend, case: Case, start: Start, train_data, validation_data, gpu: Gpu | None) -> Training:
+    """All epochs of the start's order, each validated. train_data, validation_data: (x, y) as `load_split` gives them."""
+    protocol, done = case.protocol, Training()
+    uuid = gpu.uuid if gpu and backend.device == "cuda" else None
+    for number, order in enumerate(start.order[: protocol.epochs].astype(np.int64), 1):
+        steps = steps_of(order, protocol)
+        with progress(f"{case.name} seed {start.seed} epoch {number}/{protocol.epochs}", steps) as report:
+            with Energy(uuid) as energy, Stopwatch(backend.synchronize) as training:
+                stamps = StepClock(steps, report)
+                losses, correct = backend.train_epoch(*train_data, order, stamps)
+            done.pauses.append(stamps.pauses())
+        done.waited_seconds.append(training.waited_seconds)
+        with Stopwatch(backend.synchronize) as validating:
+            validation = evaluate(backend, *validation_data)
+        sizes = batch_sizes(len(order), len(losses), protocol.batch_size)
+        done.steps.append(Steps(np.full(len(losses), number, np.int32), losses, (correct / sizes).astype(np.float32), sizes))
+        epoch = Epoch(
+            epoch=number,
+            train_seconds=training.seconds,
+            validation_seconds=validating.seconds,
+            train_loss=float(np.average(losses.astype(np.float64), weights=sizes)),
+            train_accuracy=float(correct.sum() / sizes.sum()),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            sequences_per_second=float(sizes.sum() / training.seconds),
+            tokens_per_second=float(sizes.sum() * protocol.length / training.seconds),
+            energy_joules=energy.joules,
+        )
+        done.epochs.append(epoch)
+        print(
+            f"{case.name}, seed {start.seed}, epoch {number}: {epoch.train_seconds:.1f} s, loss {epoch.train_loss:.4f}, "
+            f"accuracy {epoch.train_accuracy:.4f}; validation loss {epoch.validation_loss:.4f}, "
+            f"accuracy {epoch.validation_accuracy:.4f} ({epoch.validation_seconds:.1f} s)",
+            flush=True,
+        )
+    return done
+
+
+def steps_of(order: np.ndarray, protocol: Protocol) -> int:
+    return -(-len(order) // protocol.batch_size)
+
+
+def batch_sizes(sequences: int, steps: int, batch_size: int) -> np.ndarray:
+    """Size of each step's batch, int32 (steps,): full ones, and the rest last where it was not dropped."""
+    sizes = np.full(steps, batch_size, np.int32)
+    if steps * batch_size > sequences:
+        sizes[-1] = sequences - (steps - 1) * batch_size
+    return sizes
+
+
+def checks(steps: list[Steps]) -> dict[str, bool]:
+    """What must hold of any training that worked; recorded, and told by the tables where it does not."""
+    losses = np.concatenate([epoch.loss for epoch in steps])
+    tenth = max(1, len(losses) // 10)
+    return {
+        "losses_finite": bool(np.isfinite(losses).all()),
+        "losses_fell": bool(losses[-tenth:].mean() < losses[:tenth].mean()),
+    }
+
+
+def check_start(start, seed: int, protocol: Protocol, sequences: int) -> None:
+    """Raises UserError where the start is not that of this seed, these epochs and this data."""
+    if start.seed != seed or start.order.shape[1] != sequences or start.order.shape[0] < protocol.epochs:
+        raise UserError(
+            f"the start is of seed {start.seed} for {start.order.shape[0]} epochs of {start.order.shape[1]:,} sequences; "
+            f"needed: seed {seed}, {protocol.epochs} epochs of {sequences:,}: run snakemake again, which makes it anew"
+        )
+
+
+def check_parameters(backend: Backend, case: Case) -> None:
+    """Raises UserError where the model has another number of trainable parameters than the protocol says."""
+    protocol = case.protocol
+    expected, found = parameters(protocol, frozenset(case.departures)), backend.parameters()
+    if found != expected:
+        raise UserError(f"{case.name} has {found:,} trainable parameters, the protocol's model has {expected:,}")
