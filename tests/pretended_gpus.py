@@ -32,9 +32,9 @@ def pretended_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FAKE))
     monkeypatch.syspath_prepend(FAKE)
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-    monkeypatch.setattr(hold, "LOCKS", tmp_path)
-    monkeypatch.setattr(hold, "POLL_SECONDS", 0.01)
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *hold.SCHEDULER_JOBS):
+    monkeypatch.setattr(device, "LOCKS", tmp_path)
+    monkeypatch.setattr(device, "POLL_SECONDS", 0.01)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *device.SCHEDULER_JOBS):
         monkeypatch.delenv(name, raising=False)
     gpu.nvml.cache_clear()
     yield pretend

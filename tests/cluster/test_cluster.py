@@ -58,7 +58,7 @@ def test_several_nodes_write_into_one_folder_and_nothing_is_lost_or_mixed(finish
     for (case, seed), status in statuses(finished).items():
         folder = finished.results / f"runs/{case}/seed-{seed}"
         run = json.loads((folder / "run.json").read_text())
-        start = (finished.results / f"start/seed-{seed}.npz.sha256").read_text().split()[0]
+        start = (finished.results / f"start/bilstm/seed-{seed}.npz.sha256").read_text().split()[0]
         assert (status, run["case"], run["seed"], run["start_sha256"]) == ("finished", case, seed, start)
         assert not list(folder.glob("failure.json")) and len(list(folder.iterdir())) == 4, list(folder.iterdir())
 

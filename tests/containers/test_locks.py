@@ -10,9 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from levelfield.images import images
-from levelfield.images import lockfiles
-from levelfield.backends import BACKENDS
+from levelfield.images import images, lockfiles
+from levelfield import registry
 from levelfield.errors import UserError
 
 KINDS = [(name, kind) for name in images.names() for kind in images.kinds(name)]
@@ -22,15 +21,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def pins(name: str, kind: str) -> dict[str, str]:
     return {
-        canonicalize_name(package): version for package, version in locks.pins(images.lock_file(name, kind).read_text()).items()
+        canonicalize_name(package): version for package, version in lockfiles.pins(images.lock_file(name, kind).read_text()).items()
     }
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS)
 def test_a_lock_answers_its_in_file(name, kind):
     text = images.lock_file(name, kind).read_text()
-    assert locks.asked(text) == locks.requirements(name, kind), f"renew it: levelfield images lock {name}"
-    for line in locks.requirements(name, kind):
+    assert lockfiles.asked(text) == lockfiles.requirements(name, kind), f"renew it: levelfield images lock {name}"
+    for line in lockfiles.requirements(name, kind):
         asked = Requirement(line)
         assert asked.specifier.contains(pins(name, kind)[canonicalize_name(asked.name)], prereleases=True), line
 
@@ -48,7 +47,7 @@ def test_a_lock_that_was_not_renewed_is_noticed(tmp_path, monkeypatch):
         (tmp_path / name).write_text((images.CONTAINERS / name).read_text())
     monkeypatch.setattr(images, "CONTAINERS", tmp_path)
     (tmp_path / "jax.in").write_text("jax==0.10.3   # cpu\n")
-    assert locks.asked((tmp_path / "jax.cpu.lock").read_text()) != locks.requirements("jax", "cpu")
+    assert lockfiles.asked((tmp_path / "jax.cpu.lock").read_text()) != lockfiles.requirements("jax", "cpu")
 
 
 def test_images_hold_the_versions_that_the_project_installs():
@@ -57,13 +56,13 @@ def test_images_hold_the_versions_that_the_project_installs():
         found = [pins(name, kind).get(canonicalize_name(wanted.name)) for name, kind in KINDS]
         assert any(found), wanted.name
         assert all(wanted.specifier.contains(version) for version in found if version), wanted.name
-    analysis = {Requirement(line).name for line in locks.requirements("analysis", "cpu")}
+    analysis = {Requirement(line).name for line in lockfiles.requirements("analysis", "cpu")}
     beyond = {Requirement(line).name for line in PROJECT["dependencies"]} - analysis
     assert beyond == {"snakemake", "snakemake-executor-plugin-slurm"}
 
 
 def test_every_backend_has_an_image():
-    assert {backend.image for backend in BACKENDS.values()} | {"analysis"} == set(images.names())
+    assert {backend.image for backend in registry.backends().values()} | {"analysis"} == set(images.names())
 
 
 def test_frameworks_run_the_same_cudnn():

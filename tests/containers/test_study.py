@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from levelfield.images import images
-from levelfield.images import lockfiles
-from levelfield.level.parity import BOUNDS
+from levelfield.images import images, lockfiles
+from levelfield.models.bilstm import FLOAT32
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
@@ -22,7 +21,7 @@ CASES = {"torch": "torch", "keras-tensorflow": "tensorflow", "jax": "jax"}
 """Image of each case."""
 STUDY = {
     "data": {"synthetic": True, "train": 320, "validation": 64},
-    "protocol": {"vocabulary": 500, "length": 40, "embedding": 16, "units": 8, "epochs": 1},
+    "protocol": {"model": {"name": "bilstm", "embedding": 16, "units": 8}, "vocabulary": 500, "length": 40, "epochs": 1},
     "cases": list(CASES),
     "seeds": [0],
     "device": "cpu",
@@ -105,7 +104,7 @@ def test_an_image_holds_the_packages_of_its_lock_and_is_recorded(built):
         record = record_of(image)
         with image.open("rb") as file:
             assert record["digest"] == f"sha256:{file_digest(file, 'sha256').hexdigest()}"
-        assert locks.pins(images.lock_file(name, "cpu").read_text()).items() <= record["packages"].items()
+        assert lockfiles.pins(images.lock_file(name, "cpu").read_text()).items() <= record["packages"].items()
 
 
 def test_images_are_not_built_twice(environment, config, workspace, built):
@@ -138,7 +137,7 @@ def test_results_are_those_of_the_host(contained, plain, case):
         assert ours[what] == theirs[what], what
     losses = [np.load(study / f"runs/{case}/seed-0/steps.npz")["loss"] for study in (contained, plain)]
     assert len(losses[0]) == 10
-    np.testing.assert_allclose(*losses, rtol=0, atol=BOUNDS["cpu", "float32"].loss_step_10)
+    np.testing.assert_allclose(*losses, rtol=0, atol=FLOAT32.loss_step_10)
 
 
 def test_the_tables_name_the_images(contained, built):

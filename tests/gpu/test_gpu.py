@@ -7,10 +7,11 @@ import time
 
 import pytest
 
+from levelfield import registry
 from levelfield.measure import gpu, kernels
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy
-from levelfield.measure.inventory import backends_here
+from levelfield.measure.inventory import available_backends
 from levelfield.measure.sampler import Sampler
 
 pytestmark = pytest.mark.skipif(not gpu.visible(), reason="NVML tells of no GPU")
@@ -75,7 +76,7 @@ def test_energy_is_power_times_time(torch):
 
 @pytest.fixture(scope="module")
 def usable() -> list[str]:
-    return [name for name, found in backends_here().items() if found.device == "cuda"]
+    return [name for name, found in available_backends().items() if found.device == "cuda"]
 
 
 def test_every_usable_backend_follows_the_contract(usable):
@@ -87,11 +88,11 @@ def test_every_usable_backend_follows_the_contract(usable):
 KERNELS = """
 import json, sys
 import numpy as np
-from levelfield.backends import load_class
+from levelfield.backends import load_backend
 from levelfield.study.protocol import Protocol
 from levelfield.level.start import make_start
 protocol = Protocol(epochs=1)
-backend = load_class(sys.argv[1])(protocol, frozenset(), "cuda", 2)
+backend = load_backend(sys.argv[1])(protocol, frozenset(), "cuda", 2)
 backend.load(make_start(protocol, 0, 64).weights)
 x, y = np.ones((64, protocol.length), np.int32), np.ones(64, np.float32)
 backend.train_epoch(x, y, np.arange(64))
@@ -105,4 +106,4 @@ def test_the_fused_lstm_of_cudnn_runs(name, usable):
         pytest.skip(f"{name} is not here")
     done = subprocess.run([sys.executable, "-c", KERNELS, name], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert kernels.verdict(json.loads(done.stdout.splitlines()[-1])) == "cuDNN"
+    assert kernels.verdict(json.loads(done.stdout.splitlines()[-1]), registry.model("bilstm").kernels) == "cuDNN"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from levelfield.commands.cli import main
-from levelfield.data import snippets, source
+from levelfield.data.sources import find, snippets
 from levelfield.data.download import DownloadError, RefusedError, checksum
 from levelfield.data.prepare import Shape, prepare, review
 from levelfield.data.sources.find import find_corpus
@@ -24,7 +24,7 @@ def no_network(monkeypatch):
         raise DownloadError(f"{url}: the host cannot be reached")
 
     monkeypatch.delenv("LEVELFIELD_IMDB", raising=False)
-    monkeypatch.setattr(source, "fetch", nobody)
+    monkeypatch.setattr(find, "fetch", nobody)
 
 
 def imdb(path, train=6, validation=4):
@@ -94,7 +94,7 @@ def test_a_checksum_of_nothing_is_an_error(tmp_path):
 
 def test_the_copy_at_hand_is_taken_before_the_network(tmp_path, monkeypatch):
     path = imdb(tmp_path / "imdb.npz")
-    monkeypatch.setattr(source, "IMDB_SHA256", checksum(path))
+    monkeypatch.setattr(find, "IMDB_SHA256", checksum(path))
     corpus = find_corpus(tmp_path, vocabulary=50)
     assert (corpus.corpus, corpus.why) == ("IMDB reviews (Keras's imdb.npz)", "the copy already downloaded")
 
@@ -107,10 +107,10 @@ def test_an_altered_copy_at_hand_is_put_aside_and_not_used(tmp_path, with_snippe
 
 def test_the_published_file_is_fetched(tmp_path, monkeypatch):
     def fetched(url, target, expected):
-        assert (url.rsplit("/", 1)[1], expected) == ("imdb.npz", source.IMDB_SHA256)
+        assert (url.rsplit("/", 1)[1], expected) == ("imdb.npz", find.IMDB_SHA256)
         return imdb(target)
 
-    monkeypatch.setattr(source, "fetch", fetched)
+    monkeypatch.setattr(find, "fetch", fetched)
     assert find_corpus(tmp_path, vocabulary=50).why.startswith("downloaded from https://")
 
 
@@ -141,7 +141,7 @@ def test_snippets_that_cannot_be_had_either(tmp_path, monkeypatch):
     def no_pip(*_, **__):
         raise RefusedError("pip download: no")
 
-    monkeypatch.setattr(source, "fetch_snippets", no_pip)
+    monkeypatch.setattr(find, "fetch_snippets", no_pip)
     with pytest.raises(UserError, match=r"neither the IMDB reviews nor the VADER snippets can be had: .*data.synthetic: true"):
         find_corpus(tmp_path, vocabulary=50)
 

@@ -19,7 +19,7 @@ def test_without_a_driver_nothing_is_invented(machine, monkeypatch):
     assert gpu.gpus() == []
     assert gpu.state("GPU-111") is None
     assert gpu.energy_joules("GPU-111") is None
-    with hold.hold_device("auto") as held:
+    with device.hold_device("auto") as held:
         assert held is None
 
 
@@ -52,15 +52,15 @@ def test_the_chosen_gpus_are_read_as_cuda_reads_them(machine, monkeypatch, chose
 def test_two_runs_hold_different_gpus_and_a_third_waits(machine, monkeypatch):
     machine(a_gpu(1), a_gpu(2))
     order = []
-    with hold.hold_device("auto") as first:
+    with device.hold_device("auto") as first:
         assert os.environ["CUDA_VISIBLE_DEVICES"] == first.uuid == "GPU-111"
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-        with hold.hold_device("cuda") as second:
+        with device.hold_device("cuda") as second:
             assert second.uuid == "GPU-222"
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
 
             def third():
-                with hold.hold_device("cuda") as held:
+                with device.hold_device("cuda") as held:
                     order.append(held.uuid)
 
             waiting = threading.Thread(target=third)
@@ -74,10 +74,10 @@ def test_two_runs_hold_different_gpus_and_a_third_waits(machine, monkeypatch):
 
 def test_a_dead_run_releases_its_gpu(machine):
     machine(a_gpu(1))
-    code = "from levelfield.measure import hold; from pathlib import Path; import sys, os, signal\n"
-    code += f"hold.LOCKS = Path({str(hold.LOCKS)!r})\nwith hold.hold_device('cuda'): os.kill(os.getpid(), signal.SIGKILL)"
+    code = "from levelfield.measure import device; from pathlib import Path; import sys, os, signal\n"
+    code += f"device.LOCKS = Path({str(device.LOCKS)!r})\nwith device.hold_device('cuda'): os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with hold.hold_device("cuda") as held:
+    with device.hold_device("cuda") as held:
         assert held.uuid == "GPU-111"
 
 
@@ -85,14 +85,14 @@ def test_a_schedulers_choice_needs_no_lock(machine, monkeypatch):
     machine(a_gpu(1), a_gpu(2))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    with hold.hold_device("cuda") as first, hold.hold_device("cuda") as second:
+    with device.hold_device("cuda") as first, device.hold_device("cuda") as second:
         assert first == second and first.index == 1
-    assert not list(hold.LOCKS.glob("*.lock"))
+    assert not list(device.LOCKS.glob("*.lock"))
 
 
 def test_a_case_for_the_cpu_sees_no_gpu(machine):
     machine(a_gpu(1))
-    with hold.hold_device("cpu") as held:
+    with device.hold_device("cpu") as held:
         assert held is None
         assert gpu.visible() == []
 

@@ -1,10 +1,14 @@
-"""The protocol's operations, against a count by hand: an LSTM written out, every product counted as it is made."""
+"""Each model's operations, against a count of every product as it is made; the limit that follows; which kernel computed it."""
 
 import numpy as np
 import pytest
 
-from levelfield.models import operations
+from levelfield import registry
+from levelfield.level import reference
+from levelfield.level.trial import small_protocol, weights_without_zeros
 from levelfield.measure import calibrate, kernels, limit
+from levelfield.models.base import forward_operations, training_operations
+from levelfield.models.bilstm import BiLstm
 from levelfield.study.protocol import Protocol
 
 
@@ -39,8 +43,8 @@ def lstm_forward_backward(count, inputs, kernel, recurrent):
     return forward
 
 
-def test_operations_are_those_of_a_count_by_hand():
-    protocol = Protocol(length=5, embedding=3, units=2, batch_size=1)
+def test_the_lstms_operations_are_those_of_a_count_by_hand():
+    protocol = Protocol(model=BiLstm(embedding=3, units=2), length=5, batch_size=1)
     forward = total = 0
     for size in (3, 4):
         for _direction in range(2):
@@ -53,20 +57,59 @@ def test_operations_are_those_of_a_count_by_hand():
     dense.product(np.ones((1, 1)), np.ones((1, 4)))
     dense.product(np.ones((4, 1)), np.ones((1, 1)))
     total += dense.operations
-    assert operations.forward_operations(protocol) == forward
-    assert operations.training_operations(protocol) == total
+    assert forward_operations(protocol) == forward
+    assert training_operations(protocol) == total
+
+
+class CountedProducts(np.ndarray):
+    """An array whose matrix products, and those of what is computed from it, are counted in `operations`."""
+
+    operations = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        plain = [np.asarray(value) for value in inputs]
+        options = {name: tuple(map(np.asarray, value)) if name == "out" else value for name, value in options.items()}
+        found = getattr(ufunc, method)(*plain, **options)
+        if ufunc is np.matmul:
+            CountedProducts.operations += 2 * found.size * plain[0].shape[-1]
+        return found.view(CountedProducts) if isinstance(found, np.ndarray) else found
+
+
+@pytest.mark.parametrize("model", ["transformer", "cnn"])
+def test_a_models_operations_are_the_products_that_its_reference_makes(model):
+    protocol = small_protocol(model)
+    weights = {name: value.astype(float).view(CountedProducts) for name, value in weights_without_zeros(protocol).items()}
+    CountedProducts.operations = 0
+    reference.logits(protocol, weights, np.arange(protocol.length)[None])
+    assert forward_operations(protocol) == CountedProducts.operations > 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "forward", "parameters"),
+    [
+        ("bilstm", 78_643_456, 2_757_761),
+        # per token 4 projections of 32 by 64, keys and values of 200 tokens by 64, two layers of 32 by 32; at the end 32 by 20 by 2
+        ("transformer", 2 * (200 * (4 * 32 * 64 + 2 * 200 * 64 + 2 * 32 * 32) + 32 * 20 + 20 * 2), 657_758),
+        # 65 and 20 windows of 7 by 128, 128 filters each; then 128 by 128 by 1
+        ("cnn", 2 * ((65 + 20) * 7 * 128 * 128 + 128 * 128 + 128), 2_806_273),
+    ],
+)
+def test_the_published_sizes(model, forward, parameters):
+    protocol = Protocol(model=registry.model(model).sizes())
+    assert forward_operations(protocol) == forward
+    assert training_operations(protocol) == 3 * forward
+    assert limit.update_bytes(protocol) == 24 * parameters
 
 
 def test_the_reference_experiment():
-    assert operations.training_operations(Protocol()) == 235_930_368
-    assert limit.update_bytes(Protocol()) == 24 * 2_757_761
+    assert training_operations(Protocol()) == 235_930_368
 
 
 def calibration(**values) -> limit.Calibration:
     return limit.Calibration(
         **{
             "host": "h", "cpu": "c", "threads": 2, "gpu": None, "measured": "2026-01-01T00:00:00+00:00", "library": "NumPy",
-            "products_per_second": {"float32": 1e11}, "bytes_per_second": 1e10, "cudnn_step_seconds": {},
+            "products_per_second": {"float32": 1e11}, "bytes_per_second": 1e10, "bare_step_seconds": {},
         } | values
     )  # fmt: skip
 
@@ -79,16 +122,22 @@ def test_the_limit_is_the_slower_of_products_and_bytes():
 
 def test_what_was_not_calibrated_has_no_share():
     found = limit.measurements(Protocol(precision="bfloat16"), 300, calibration())
-    assert found["share_of_limit"] is None and found["share_of_cudnn"] is None
+    assert found["share_of_limit"] is None and found["share_of_bare_kernel"] is None
     assert limit.measurements(Protocol(), 300, None)["share_of_limit"] is None
 
 
 def test_shares_are_of_the_runs_own_step():
-    cudnn = calibration(cudnn_step_seconds={limit.cudnn_key(Protocol()): 0.04})
-    found = limit.measurements(Protocol(), 320, cudnn)
+    bare = calibration(bare_step_seconds={limit.bare_key(Protocol()): 0.04})
+    found = limit.measurements(Protocol(), 320, bare)
     assert found["operations_per_second"] == 320 * 235_930_368
     assert found["share_of_limit"] == pytest.approx(320 * 235_930_368 / 1e11)
-    assert found["share_of_cudnn"] == pytest.approx(0.4)
+    assert found["share_of_bare_kernel"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("other", [{"batch_size": 64}, {"length": 100}, {"precision": "tf32"}, {"model": BiLstm(units=32)}])
+def test_a_bare_kernels_time_is_that_of_its_own_sizes_alone(other):
+    bare = calibration(bare_step_seconds={limit.bare_key(Protocol()): 0.04})
+    assert limit.measurements(Protocol(**other), 320, bare)["share_of_bare_kernel"] is None
 
 
 def test_this_machine_is_calibrated_once_and_again_only_while_it_is_restless(tmp_path, monkeypatch):
@@ -102,20 +151,3 @@ def test_this_machine_is_calibrated_once_and_again_only_while_it_is_restless(tmp
     assert again.library != "NumPy" and again.bytes_per_second == 1e15
 
 
-TENSORFLOW_GPU = ["StatefulPartitionedCall/model/lstm/CudnnRNNV3:CudnnRNNV3", "Iterator::Root::Prefetch"]
-TORCH_GPU = ["aten::_cudnn_rnn", "CudnnRnnBackward0", "void RNN_blockPersist_fp_LSTM<float, float, 64>(int)", "aten::mm"]
-
-
-@pytest.mark.parametrize(
-    ("profile", "told", "verdict"),
-    [
-        (["aten::mkldnn_rnn_layer_backward", "MkldnnRnnLayerBackward0"], ["aten::mkldnn_rnn_layer_backward"], "oneDNN"),
-        (TORCH_GPU, ["RNN_blockPersist_fp_LSTM", "aten::_cudnn_rnn"], "cuDNN"),
-        (TENSORFLOW_GPU, ["CudnnRNNV3"], "cuDNN"),
-        (["$lstm.py:5 f", "while.12", "dot.3"], ["while"], "not fused"),
-        ([], [], None),
-    ],
-)
-def test_the_lstm_kernel_is_read_off_a_profile(profile, told, verdict):
-    assert kernels.of_lstm(profile) == told
-    assert kernels.verdict(profile) == verdict

@@ -90,7 +90,7 @@ def test_a_killed_study_goes_on(copy):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/small.yaml"]
     running = subprocess.Popen(command, cwd=copy.folder, env=copy.environment(), start_new_session=True)
     deadline = time.monotonic() + 120
-    while not (copy.folder / "results/small/start/seed-1.npz.sha256").exists() and time.monotonic() < deadline:
+    while not (copy.folder / "results/small/start/bilstm/seed-1.npz.sha256").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(2)
     running.send_signal(signal.SIGTERM)
@@ -104,8 +104,8 @@ def test_a_killed_study_goes_on(copy):
 def test_a_failed_run_stands_in_the_tables_and_the_others_go_on(copy):
     """A start that was altered is refused: its runs fail, are told as failed, and run again once it is mended."""
     copy.study(seeds=[0, 1])
-    assert copy.snakemake("results/small/start/seed-1.npz").returncode == 0
-    checksum = copy.folder / "results/small/start/seed-1.npz.sha256"
+    assert copy.snakemake("results/small/start/bilstm/seed-1.npz").returncode == 0
+    checksum = copy.folder / "results/small/start/bilstm/seed-1.npz.sha256"
     right = checksum.read_text()
     checksum.write_text("0" * 64 + "  seed-1.npz\n")
     done = copy.snakemake()

@@ -54,8 +54,8 @@ class Times:
     train_seconds: float
     """Training, all epochs, validation apart."""
     validation_seconds: float
-    process_seconds: float
-    """From the start of the process to the writing of this record."""
+    process_seconds: float | None
+    """From the start of the process to the writing of this record; None without a Linux `/proc`."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Run:
     memory: Memory
     latency: Latency | None = None
     kernels: list[str] = field(default_factory=list)
-    """The LSTM kernels that a profile of one step named."""
+    """What a profile of one step named of the kernels that matter most to the model."""
     checks: dict[str, bool] = field(default_factory=dict)
     measurements: dict[str, float | str | None] = field(default_factory=dict)
     """Further figures of `measure/`, units in the names: energy, clocks, limits, noise."""

@@ -117,7 +117,9 @@ def builder(model_name: str, framework: str) -> ModuleType:
     """Imports a builder, and the framework with it. Raises UserError where the framework does not build this model."""
     module = builder_module(model_name, framework)
     if module is None:
-        raise UserError(f"{framework} does not build the model {model_name!r}: its file models/{model_name}/{framework}.py is missing")
+        raise UserError(
+            f"{framework} does not build the model {model_name!r}: its file models/{model_name}/{framework}.py is missing"
+        )
     return importlib.import_module(module)
 
 

@@ -9,7 +9,9 @@ from levelfield.level.check import check
 def arguments(parser):
     parser.add_argument("backend")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--model", action="append", default=[], help="only this model; all that the backend trains where none is named")
+    parser.add_argument(
+        "--model", action="append", default=[], help="only this model; all that the backend trains where none is named"
+    )
 
 
 def run(args):
@@ -26,5 +28,7 @@ def run(args):
             print(f"{'ok  ' if finding.passed else 'FAIL'}  {model:12} {finding.check:13} {finding.found}", flush=True)
         checked += len(findings)
         failed += sum(not finding.passed for finding in findings)
-    print(f"{args.backend} ({known.framework}): {checked - failed} of {checked} checks passed, {', '.join(args.model or trained)}")
+    print(
+        f"{args.backend} ({known.framework}): {checked - failed} of {checked} checks passed, {', '.join(args.model or trained)}"
+    )
     return 1 if failed else 0

@@ -26,7 +26,9 @@ def verbs(package: str) -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     groups = {title: verbs(package) for title, package in GROUPS.items()}
-    lines = [f"{title}:\n" + "\n".join(f"  {verb:16} {told}" for verb, told in found.items()) for title, found in groups.items()]
+    lines = [
+        f"{title}:\n" + "\n".join(f"  {verb:16} {told}" for verb, told in found.items()) for title, found in groups.items()
+    ]
     parser = argparse.ArgumentParser(
         prog="levelfield",
         usage="levelfield <verb> …",

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from levelfield.tell.changes import Change, compare
 from levelfield.errors import UserError
+from levelfield.tell.changes import Change, compare
 from levelfield.tell.estimates import NOT_ENOUGH, Estimate
 
 

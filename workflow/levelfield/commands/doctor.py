@@ -5,8 +5,8 @@ import os
 from rich.console import Console
 from rich.table import Table
 
-from levelfield.data.sources.find import OWN_FILE, PUBLISHED
 from levelfield import host
+from levelfield.data.sources.find import OWN_FILE, PUBLISHED
 from levelfield.measure import gpu, inventory
 from levelfield.measure.energy import source
 

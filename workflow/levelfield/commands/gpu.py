@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from levelfield.errors import UserError
+from levelfield.host import cpus_available
 from levelfield.measure import gpu
 from levelfield.measure.inventory import available_backends
-from levelfield.host import cpus_available
 
 ROOT = Path(__file__).resolve().parents[3]
 TESTS_UNTIL, FRAMEWORKS_UNTIL, SCALING_UNTIL = 120, 330, 480
@@ -36,7 +36,7 @@ def run(args):
         )
     began = time.monotonic()
     tests = within(TESTS_UNTIL, began, [sys.executable, "-m", "pytest", "-q", str(ROOT / "tests/gpu")])
-    found = available_backends()
+    found_here = available_backends()
     names = [name for name, found in found_here.items() if found.device == "cuda"]
     for name, found in found_here.items():
         print(f"{name}: {found.device or found.missing}", flush=True)

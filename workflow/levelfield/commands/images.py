@@ -12,9 +12,8 @@ from hashlib import file_digest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from levelfield.images import images
-from levelfield.images import lockfiles
 from levelfield.errors import UserError
+from levelfield.images import images, lockfiles
 
 ASK = """
 import json, sys
@@ -43,9 +42,9 @@ def run(args) -> None:
     if args.what == "lock":
         for name in args.names:
             for kind in images.kinds(name):
-                text = locks.resolve(name, kind)
+                text = lockfiles.resolve(name, kind)
                 images.lock_file(name, kind).write_text(text)
-                say(f"{images.lock_file(name, kind).name}: {len(locks.pins(text))} packages")
+                say(f"{images.lock_file(name, kind).name}: {len(lockfiles.pins(text))} packages")
     elif args.what == "base":
         make_base(args.folder)
     else:
@@ -94,7 +93,7 @@ def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict:
     started = time.monotonic()
     say(f"{image.stem}: downloads {len(pinned(image))} packages")
     lock = images.lock_file(image.name, image.kind)
-    locks.download(lock, wheels)
+    lockfiles.download(lock, wheels)
     downloaded = time.monotonic()
     say(f"{image.stem}: builds the image")
     values = {"LOCK": lock, "NAME": image.name, "DEBIAN": " ".join(images.debian_packages(image.name))}
@@ -114,7 +113,7 @@ def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict:
 
 
 def pinned(image: images.Image) -> dict[str, str]:
-    return locks.pins(images.lock_file(image.name, image.kind).read_text())
+    return lockfiles.pins(images.lock_file(image.name, image.kind).read_text())
 
 
 def take(runtime: str, source: str, part: Path) -> None:

@@ -11,10 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from levelfield.plan.budget import minutes
 from levelfield.errors import UserError
-from levelfield.study.protocol import Case
+from levelfield.plan.budget import minutes
 from levelfield.study.config import read_study
+from levelfield.study.protocol import Case
 
 
 def arguments(parser):

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from levelfield.data.prepare import review
 from levelfield.data.encode import decode
+from levelfield.data.prepare import review
 from levelfield.data.sources.find import find_corpus
 from levelfield.errors import UserError
 

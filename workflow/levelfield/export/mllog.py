@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from levelfield.tell.collect import seconds_to_target
 from levelfield.export.moments import moments
 from levelfield.export.runs import record_of
-from levelfield.tell.outcomes import Record
 from levelfield.records import Run, write_whole
+from levelfield.tell.collect import seconds_to_target
+from levelfield.tell.outcomes import Record
 
 POINT, BEGIN, END = "POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END"
 

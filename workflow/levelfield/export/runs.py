@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from levelfield.errors import UserError
-from levelfield.tell.outcomes import BrokenRecord, Record, load_study, outcomes, read_record
 from levelfield.study.config import Study
+from levelfield.tell.outcomes import BrokenRecord, Record, load_study, outcomes, read_record
 
 
 def runs_in(folder: Path) -> list[Path]:

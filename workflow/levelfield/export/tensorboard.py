@@ -16,8 +16,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from levelfield.export.moments import moments
 from levelfield.export.runs import record_of
-from levelfield.tell.outcomes import Record
 from levelfield.records import write_whole
+from levelfield.tell.outcomes import Record
 
 EPOCH = (
     "train_loss",

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from levelfield.images import images
 from levelfield.errors import UserError
+from levelfield.images import images
 
 # glibc 2.36 is Debian 12's, the base of every image; pip must be told of all older ones by name
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)] + [

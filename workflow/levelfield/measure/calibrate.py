@@ -25,8 +25,8 @@ from levelfield.measure.gpu import Gpu
 from levelfield.measure.limit import Calibration, bare_key
 from levelfield.measure.noise import Restlessness
 from levelfield.models.base import model_of
-from levelfield.study.protocol import Protocol
 from levelfield.records import write_json
+from levelfield.study.protocol import Protocol
 
 FOLDER = ".calibration"
 CPU_SIZE, GPU_SIZE = 1536, 8192

@@ -4,8 +4,8 @@ import os
 import platform
 import socket
 
-from levelfield.backends.base import Backend
 from levelfield import host
+from levelfield.backends.base import Backend
 from levelfield.measure import gpu
 from levelfield.records import Machine
 

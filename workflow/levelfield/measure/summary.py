@@ -1,7 +1,7 @@
 """What the instruments found in a run, in the words of `run.json`: memory, further measurements, checks of the times."""
 
-from levelfield.backends.base import Backend
 from levelfield import host
+from levelfield.backends.base import Backend
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.pauses import LEAST_SECONDS, Pauses
 from levelfield.measure.sampler import GpuUse

@@ -9,9 +9,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from levelfield.images import images
 from levelfield import registry
 from levelfield.errors import UserError
+from levelfield.images import images
 from levelfield.study.config import Study
 
 ANALYSIS = "analysis"

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from levelfield.models.base import weights_of
-from levelfield.plan.budget import minutes
 from levelfield.commit import commit
 from levelfield.errors import UserError
-from levelfield.study.protocol import Case, Protocol, digest, reference_of
+from levelfield.models.base import weights_of
+from levelfield.plan.budget import minutes
 from levelfield.study.config import Study, read_study
+from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CATEGORIES = {

@@ -52,7 +52,8 @@ class Protocol:
     __pydantic_config__ = FORBID_UNKNOWN
 
     model: Sizes = field(
-        default_factory=lambda: registry.model("bilstm").sizes(), metadata={"description": "What is trained: its name and sizes."}
+        default_factory=lambda: registry.model("bilstm").sizes(),
+        metadata={"description": "What is trained: its name and sizes."},
     )
     vocabulary: int = setting(20_000, "Number of word ids, the three reserved ones included; rarer words become id 2.", ge=4)
     length: int = setting(200, "Tokens per sequence after padding and truncation.", ge=1)

@@ -1,50 +1,100 @@
-"""What the article reported, and its figures with the history that was never cleared undone.
+"""What was published of the models, side by side as it was printed, and what of it can be corrected afterwards."""
 
-A. Oudad, Comparing Keras and PyTorch on sentiment classification (2021-03-20): one run of each side, no seed and no time given.
-"""
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-REFERENCE = "A. Oudad, Comparing Keras and PyTorch on sentiment classification (2021)"
-SEQUENCES = 25_000
-"""Training and validation sequences of the article, each; its corpus is Keras's IMDB."""
-
-SIDES = {"Keras": ("keras-tensorflow", "keras-article"), "PyTorch": ("torch", "torch-article")}
-"""Each side of the article: the matched case that stands for it (a backend's name), and the case that repeats its program."""
-
-REPORTED: dict[str, dict[str, tuple[float, ...]]] = {
-    "Keras": {
-        "train_loss": (0.4479, 0.2855),
-        "train_accuracy": (0.7916, 0.8880),
-        "validation_loss": (0.3639, 0.3468),
-        "validation_accuracy": (0.8440, 0.8542),
-    },
-    "PyTorch": {
-        "train_loss": (0.4881, 0.3962),
-        "train_accuracy": (0.7556, 0.8173),
-        "validation_loss": (0.4024, 0.3343),
-        "validation_accuracy": (0.8233, 0.8624),
-    },
-}
-"""By side and figure: epochs 1 and 2, as printed."""
+from levelfield.study.departures import ARTICLE, TUTORIAL
+from levelfield.study.protocol import Case
 
 
-def undone(means_so_far: tuple[float, ...]) -> tuple[float, ...]:
+@dataclass(frozen=True)
+class Publication:
+    """A published comparison of two sides, which a study can repeat program for program. Its corpus is Keras's IMDB."""
+
+    reference: str
+    model: str
+    sequences: int
+    """Training sequences; as many for validation."""
+    sides: Mapping[str, tuple[str, str]]
+    """Each side's backend, whose matched case stands for it, and the name of the case that repeats its program."""
+    reported: Mapping[str, Mapping[str, Mapping[int, float]]]
+    """By side, figure and epoch, as printed."""
+    notes: str
+    """Sentences: how the figures came about."""
+    studies: tuple[str, str]
+    """The study that repeats it, and the one that says what each difference is worth."""
+    means_so_far: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Figures that a side printed as means over all epochs so far: they can be undone."""
+
+    def corrected(self, side: str, figure: str) -> dict[int, float]:
+        """The figure by epoch as `reported`, or undone where it was a mean over all epochs so far."""
+        values = dict(self.reported[side].get(figure, {}))
+        return undone(values) if figure in self.means_so_far.get(side, ()) else values
+
+    def side_of(self, case: Case) -> str | None:
+        """The side that a case stands beside: its backend's own matched case, or the one that repeats its program."""
+        if case.protocol.model.name != self.model:
+            return None
+        return next((side for side, names in self.sides.items() if case.name in names), None)
+
+    def repeats(self, case: Case) -> bool:
+        """Whether a case repeats a side's program."""
+        side = self.side_of(case)
+        return side is not None and case.name == self.sides[side][1]
+
+
+def undone(means_so_far: Mapping[int, float]) -> dict[int, float]:
     """Each epoch's own figure out of means over all epochs so far: n · mean_n − (n − 1) · mean_(n−1)."""
-    before = (0.0, *means_so_far[:-1])
-    return tuple(
-        round(n * mean - (n - 1) * last, 4) for n, (mean, last) in enumerate(zip(means_so_far, before, strict=True), 1)
-    )
+    return {n: round(n * mean - (n - 1) * means_so_far.get(n - 1, 0.0), 4) for n, mean in means_so_far.items()}
 
 
-CORRECTED = {
-    side: {
-        figure: undone(values) if side == "PyTorch" and figure.startswith("train") else values
-        for figure, values in figures.items()
-    }
-    for side, figures in REPORTED.items()
-}
-"""The same with PyTorch's training figures undone: 0.3043 and 0.8790 in epoch 2. Nothing else can be mended afterwards."""
+BILSTM = Publication(
+    reference=ARTICLE,
+    model="bilstm",
+    sequences=25_000,
+    sides={"Keras": ("keras-tensorflow", "keras-article"), "PyTorch": ("torch", "torch-article")},
+    reported={
+        "Keras": {
+            "train_loss": {1: 0.4479, 2: 0.2855},
+            "train_accuracy": {1: 0.7916, 2: 0.8880},
+            "validation_loss": {1: 0.3639, 2: 0.3468},
+            "validation_accuracy": {1: 0.8440, 2: 0.8542},
+        },
+        "PyTorch": {
+            "train_loss": {1: 0.4881, 2: 0.3962},
+            "train_accuracy": {1: 0.7556, 2: 0.8173},
+            "validation_loss": {1: 0.4024, 2: 0.3343},
+            "validation_accuracy": {1: 0.8233, 2: 0.8624},
+        },
+    },
+    notes="Each side ran once, without a seed; neither time nor hardware is given.",
+    studies=("reproduction", "ablation"),
+    means_so_far={"PyTorch": ("train_loss", "train_accuracy")},
+)
+"""The article of 2021-03-20. Undone, PyTorch's training figures of epoch 2 are 0.3043 and 0.8790."""
+
+TRANSFORMER = Publication(
+    reference=f"keras.io, Text classification with Transformer; {TUTORIAL}",
+    model="transformer",
+    sequences=25_000,
+    sides={"Keras": ("keras-tensorflow", "keras-example"), "JAX": ("flax", "jax-tutorial")},
+    reported={
+        "Keras": {"validation_accuracy": {1: 0.8444, 2: 0.8745}},
+        "JAX": {"validation_accuracy": {1: 0.5576, 10: 0.8508}},
+    },
+    notes="Each page shows one run. Keras's took 15 and 13 s an epoch, on hardware that is not stated.",
+    studies=("reproduction-transformer", "ablation-transformer"),
+)
+"""Two official pages of "the same" model: keras.io's at commit 1909c67, the JAX AI Stack's at commit 2801700."""
+
+PUBLICATIONS = (BILSTM, TRANSFORMER)
 
 
-def side_of(case: str) -> str | None:
-    """The article's side that a case stands beside: the matched backend's own case, or the one that repeats its program."""
-    return next((side for side, names in SIDES.items() if case in names), None)
+def of(cases: Iterable[Case]) -> Publication | None:
+    """The publication that some of the cases repeat, else the one that some stand beside; None where there is none."""
+    cases = list(cases)
+    for beside in (Publication.repeats, Publication.side_of):
+        for publication in PUBLICATIONS:
+            if any(beside(publication, case) for case in cases):
+                return publication
+    return None

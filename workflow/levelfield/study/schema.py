@@ -1,6 +1,7 @@
 """The config's JSON schema and `config/README.md`, made from the classes in config.py, so that neither can drift from them."""
 
 import json
+from dataclasses import fields
 
 from levelfield import registry
 from levelfield.study.config import Study
@@ -18,8 +19,11 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `article.yaml` | the reference experiment, both frameworks running the same program; the default |
 | `quick.yaml` | the same pipeline on a tenth of the reviews, in minutes |
 | `frameworks.yaml` | six backends |
+| `models.yaml` | three models, seven backends |
 | `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
 | `ablation.yaml` | what each departure of the published comparison is worth |
+| `reproduction-transformer.yaml` | a second published comparison, of the Transformer in Keras and in JAX, bug for bug and corrected |
+| `ablation-transformer.yaml` | what each difference of that comparison is worth |
 | `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
 | `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
 
@@ -31,6 +35,12 @@ the command line or in a profile.
 A case is a backend's name, or a mapping: `{backend: torch, departures: [second-bias], settings: {batch_size: 64}, name: mine}`.
 """
 
+MODELS = """
+## Models
+
+`protocol: {model: transformer}` takes a model with its published sizes, `protocol: {model: {name: bilstm, units: 32}}` others.
+"""
+
 
 def schema_text() -> str:
     """The JSON schema of a config."""
@@ -38,26 +48,55 @@ def schema_text() -> str:
 
 
 def config_readme() -> str:
-    """The page of every key, and of every departure."""
+    """The page of every key, of every model's sizes, and of every departure."""
     schema = Study.model_json_schema()
     lines = [INTRODUCTION, "## Keys\n", "| key | type | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in _keys(schema, schema)]
+    lines += [MODELS, "| model | size | default | meaning |", "|---|---|---|---|"]
+    for name, model in registry.models().items():
+        for size in fields(model.sizes):
+            if size.name != "name":
+                lines.append(f"| `{name}` | `{size.name}` | `{size.default}` | {size.metadata['description']} |")
     lines += ["\n## Departures\n", "| name | meaning | from | backends |", "|---|---|---|---|"]
-    for name, departure in DEPARTURES.items():
-        lines.append(f"| `{name}` | {departure.meaning} | {departure.reference} | {', '.join(departure.backends) or 'all'} |")
+    for name, departure in registry.departures().items():
+        lines.append(f"| `{name}` | {departure.meaning} | {departure.reference} | {_makers(name)} |")
     return "\n".join(lines) + "\n"
 
 
+def _makers(departure: str) -> str:
+    """The backends that can make a departure, and with which models where it is not all."""
+    able = {
+        backend: [
+            model
+            for model in registry.models()
+            if registry.supports(backend, model) and departure in registry.possible(backend, model)
+        ]
+        for backend in registry.backends()
+    }
+    able = {backend: models for backend, models in able.items() if models}
+    models = list(dict.fromkeys(model for mine in able.values() for model in mine))
+    told = "all" if len(able) == len(registry.backends()) else ", ".join(able)
+    return told if len(models) == len(registry.models()) else f"{told}; {' and '.join(models)}"
+
+
 def _keys(model: dict, schema: dict, prefix: str = ""):
-    """(key, type, default, meaning) of each key, those of nested models after their own."""
+    """(key, type, default, meaning) of each key, those of nested classes after their own; a model's sizes have their own table."""
     for name, value in model["properties"].items():
         nested = _nested(value, schema)
-        default = "" if name in model.get("required", []) else f"`{json.dumps(value.get('default'))}`" if not nested else "as below"
+        default = (
+            "" if name in model.get("required", []) else f"`{json.dumps(value.get('default'))}`" if not nested else "as below"
+        )
         if value.get("default", 0) is None:
             default = "empty"
+        if _is_model(value):
+            default = "empty" if "anyOf" in value else "`bilstm`"
         yield f"{prefix}{name}", _type(value, schema), default, value.get("description", "")
         if nested:
             yield from _keys(nested, schema, f"{prefix}{name}[]." if value.get("type") == "array" else f"{prefix}{name}.")
+
+
+def _is_model(value: dict) -> bool:
+    return any("discriminator" in one for one in (value, *value.get("anyOf", ())))
 
 
 def _nested(value: dict, schema: dict) -> dict | None:
@@ -66,6 +105,8 @@ def _nested(value: dict, schema: dict) -> dict | None:
 
 
 def _type(value: dict, schema: dict) -> str:
+    if _is_model(value):
+        return f"a model: {' / '.join(f'`{name}`' for name in registry.models())}, or a mapping with its `name` and sizes"
     if "anyOf" in value:
         return " or ".join(_type(one, schema) for one in value["anyOf"] if one.get("type") != "null")
     if "enum" in value:

@@ -8,14 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from levelfield.errors import UserError
-from levelfield.tell.outcomes import load_study
 from levelfield.study.config import Study
+from levelfield.study.protocol import Sizes
+from levelfield.tell.outcomes import load_study
 
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
     """What each run ran on, in words: `Tesla V100`, or `AMD EPYC, 2 threads`."""
     threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
     return runs["gpu"].where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+
+
+def sizes_in_words(model: Sizes) -> str:
+    """A model's sizes: `embedding 128, units 64, outputs 1`."""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in vars(model).items() if name != "name")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,19 @@ class Results:
     def variants(self) -> int:
         """In how many sizes a study that varies one takes each of its cases."""
         return len(self.cases) // len(self.study.cases)
+
+    @cached_property
+    def models(self) -> dict[str, str]:
+        """Each case's model in words: its name, and its sizes where the study has one model in several."""
+        kinds = dict.fromkeys(case.protocol.model for case in self.study.expanded)
+        names = [kind.name for kind in kinds]
+        told = {kind: kind.name if names.count(kind.name) == 1 else f"{kind.name} ({sizes_in_words(kind)})" for kind in kinds}
+        return {case.name: told[case.protocol.model] for case in self.study.expanded}
+
+    @property
+    def several_models(self) -> bool:
+        """Whether the cases train different models, between which nothing is compared."""
+        return len(set(self.models.values())) > 1
 
     @cached_property
     def finished(self) -> pd.DataFrame:

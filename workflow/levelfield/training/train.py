@@ -12,6 +12,7 @@ from levelfield.backends.base import Backend, evaluate
 from levelfield.commit import commit
 from levelfield.data.arrays import load_description, load_split
 from levelfield.errors import UserError
+from levelfield.level.start import Start, load_start
 from levelfield.measure import calibrate, environment, kernels, limit, summary
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy, source
@@ -20,12 +21,10 @@ from levelfield.measure.latency import probe
 from levelfield.measure.noise import Restlessness
 from levelfield.measure.pauses import Pauses, StepClock
 from levelfield.measure.sampler import Sampler
-from levelfield.training.progress import progress
-from levelfield.study.protocol import Case, Protocol, digest
-from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
-from levelfield.level.start import Start, load_start
 from levelfield.models.base import model_of, parameters
-from levelfield.study.departures import drops_last_batch
+from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
+from levelfield.study.protocol import Case, Protocol, digest
+from levelfield.training.progress import progress
 
 
 @dataclass
@@ -97,11 +96,10 @@ def train(
     use = sampler.stop()
     used = gpu if backend.device == "cuda" else None
     memory = summary.memory(backend, used, use)
-    trained = backend.weights()  # before the probe trains on
-    latency = probe(backend, x_train, y_train, protocol.batch_size / training.sequences_per_second)
-    profile = backend.kernels(x_train[: protocol.batch_size], y_train[: protocol.batch_size])
-    calibration = calibrate.of_this_machine(calibrations, protocol, threads, used) if calibrations else None
-    epochs = training.epochs
+    epochs, steps = training.epochs, training.steps
+    save_arrays(out / "weights.npz", backend.weights())
+    save_arrays(out / "steps.npz", {name: np.concatenate([getattr(s, name) for s in steps]) for name in asdict(steps[0])})
+    write_epochs(out / "epochs.csv", epochs)
 
     run = Run(
         study=study,
@@ -130,25 +128,56 @@ def train(
             process_seconds=host.process_age_seconds(),
         ),
         memory=memory,
-        latency=latency,
-        kernels=kernels.told(profile, model_of(protocol).kernels),
-        checks=checks(training.steps) | summary.time_checks(training.pauses, training.waited_seconds, latency),
+        checks=checks(steps) | summary.time_checks(training.pauses, training.waited_seconds, None),
         measurements={
             "start_up_seconds": age - importing.seconds - warming.seconds if age else None,
-            "kernel": kernels.verdict(profile, model_of(protocol).kernels),
-            **summary.step_measurements(training.pauses, latency),
             **summary.gpu_measurements(use if used else None),
             **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None)),
-            **limit.measurements(protocol, training.sequences_per_second, calibration),
             **rest.measurements(),
         },
     )
-    steps = training.steps
-    save_arrays(out / "steps.npz", {name: np.concatenate([getattr(s, name) for s in steps]) for name in asdict(steps[0])})
-    save_arrays(out / "weights.npz", trained)
-    write_epochs(out / "epochs.csv", epochs)
+    write_json(out / "run.json", run)  # the training is safe; an extra that fails from here on costs itself alone
+    add_extras(
+        run, training, backend, protocol, (x_train, y_train), lambda: calibration_of(calibrations, protocol, threads, used)
+    )
     write_json(out / "run.json", run)
     return run
+
+
+def calibration_of(folder: Path | None, protocol: Protocol, threads: int, gpu: Gpu | None) -> limit.Calibration | None:
+    """This machine's calibration; None where no folder for it was named."""
+    return calibrate.of_this_machine(folder, protocol, threads, gpu) if folder else None
+
+
+def add_extras(run: Run, training: Training, backend: Backend, protocol: Protocol, data, calibration) -> None:
+    """Adds to the record what is measured after the training: latency, kernels, the share of the limit.
+
+    One that raises leaves its figures empty and its reason in `measurements`, as `probe_failed`, `profile_failed` or
+    `calibration_failed`. data: (x, y) of training; calibration: a function that gives the machine's.
+    """
+    x, y = data
+    size, failed = protocol.batch_size, {}
+
+    def attempt(what: str, work):
+        try:
+            return work()
+        except Exception as error:  # whatever it is, the run that was timed stands
+            failed[f"{what}_failed"] = f"{type(error).__name__}: {error}"
+            print(f"{run.case}, seed {run.seed}: the {what} failed, and the run stands: {failed[f'{what}_failed']}", flush=True)
+            return None
+
+    run.latency = attempt("probe", lambda: probe(backend, x, y, size / training.sequences_per_second))
+    profile = attempt("profile", lambda: backend.kernels(x[:size], y[:size])) or []
+    calibrated = attempt("calibration", calibration)
+    run.kernels = kernels.told(profile, model_of(protocol).kernels)
+    run.checks |= summary.time_checks(training.pauses, training.waited_seconds, run.latency)
+    run.measurements |= {
+        "kernel": kernels.verdict(profile, model_of(protocol).kernels),
+        **summary.step_measurements(training.pauses, run.latency),
+        **limit.measurements(protocol, training.sequences_per_second, calibrated),
+        **failed,
+    }
+    run.times.process_seconds = host.process_age_seconds()
 
 
 def train_epochs(backend: Backend, case: Case, start: Start, train_data, validation_data, gpu: Gpu | None) -> Training:

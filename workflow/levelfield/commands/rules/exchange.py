@@ -4,11 +4,11 @@ from pathlib import Path
 
 from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
-from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
 from levelfield.images.images import digest_in_use
+from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
 from levelfield.measure.device import hold_device
-from levelfield.study.protocol import Case
 from levelfield.records import write_json
+from levelfield.study.protocol import Case
 
 
 def arguments(parser):

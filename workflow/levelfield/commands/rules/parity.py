@@ -6,12 +6,12 @@ from levelfield import registry
 from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
 from levelfield.images.images import digest_in_use
-from levelfield.measure.device import hold_device
 from levelfield.level.parity import Parity, judge, measure
-from levelfield.study.protocol import Case, digest
-from levelfield.level.trajectory import Trajectory
-from levelfield.models.base import model_of
 from levelfield.level.start import load_start
+from levelfield.level.trajectory import Trajectory
+from levelfield.measure.device import hold_device
+from levelfield.models.base import model_of
+from levelfield.study.protocol import Case, digest
 
 
 def arguments(parser):

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from levelfield.data.arrays import load_split
-from levelfield.study.protocol import Protocol
 from levelfield.level.reference import trajectory
 from levelfield.level.start import load_start
+from levelfield.study.protocol import Protocol
 
 
 def arguments(parser):

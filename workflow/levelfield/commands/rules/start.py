@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 from levelfield.data.arrays import load_description
-from levelfield.study.protocol import Protocol
 from levelfield.level.start import make_start, save_start
+from levelfield.study.protocol import Protocol
 
 
 def arguments(parser):
-    parser.add_argument("--protocol", type=json.loads, required=True, metavar="JSON", help="the protocol's model, vocabulary, length and epochs")
+    parser.add_argument(
+        "--protocol", type=json.loads, required=True, metavar="JSON", help="the protocol's model, vocabulary, length and epochs"
+    )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--out", type=Path, required=True, metavar="NPZ")

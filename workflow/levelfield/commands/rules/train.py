@@ -12,8 +12,8 @@ from levelfield.backends import confine
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure.device import hold_device
-from levelfield.study.protocol import Case
 from levelfield.records import write_json
+from levelfield.study.protocol import Case
 
 
 def arguments(parser):

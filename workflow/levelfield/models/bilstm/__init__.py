@@ -22,7 +22,9 @@ class BiLstm(Sizes):
     name: Literal["bilstm"] = "bilstm"
     embedding: int = setting(128, "Size of the embedding vectors.", ge=1)
     units: int = setting(64, "Hidden units of each direction of each LSTM layer.", ge=1)
-    outputs: int = setting(1, "Logits: 1 for two classes (binary cross-entropy), else one a class (softmax cross-entropy).", ge=1)
+    outputs: int = setting(
+        1, "Logits: 1 for two classes (binary cross-entropy), else one a class (softmax cross-entropy).", ge=1
+    )
 
 
 def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[str, Weight]:
@@ -72,7 +74,9 @@ def extra(protocol: Protocol, departures: frozenset[str]) -> dict[str, int]:
         return {}
     units = protocol.model.units
     second = len(LAYERS) * len(DIRECTIONS) * GATES * units
-    return {f"2 layers × 2 directions × 4 gates × {units} units = {second:,}: PyTorch's second bias vector, trained too": second}
+    return {
+        f"2 layers × 2 directions × 4 gates × {units} units = {second:,}: PyTorch's second bias vector, trained too": second
+    }
 
 
 def in_words(protocol: Protocol) -> str:

@@ -74,7 +74,9 @@ def cudnn_features(weights: Weights, embedded: jax.Array, lstm=rnn.lstm) -> jax.
     return jnp.swapaxes(output, 0, 1)
 
 
-def build(protocol: Protocol, departures: frozenset[str], device: str) -> Callable[[Weights, jax.Array, jax.Array | None], jax.Array]:
+def build(
+    protocol: Protocol, departures: frozenset[str], device: str
+) -> Callable[[Weights, jax.Array, jax.Array | None], jax.Array]:
     """The function (weights, tokens int32 (batch, length), key) -> logits float32 (batch, outputs)."""
     dtype = jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32
     exact = None if protocol.precision == "tf32" else lax.Precision.HIGHEST

@@ -33,9 +33,7 @@ class Layer:
 
     @classmethod
     def of(cls, weights: Weights, name: str) -> "Layer":
-        return cls(
-            *(np.stack([weights[f"{name}/{d}/{part}"] for d in DIRECTIONS]) for part in PARTS)
-        )
+        return cls(*(np.stack([weights[f"{name}/{d}/{part}"] for d in DIRECTIONS]) for part in PARTS))
 
     def forward(self, inputs: np.ndarray) -> np.ndarray:
         """Hidden states (time, 2, batch, units), each direction in its own order of time, for inputs (time, batch, inputs)."""
@@ -104,9 +102,7 @@ def logits(weights: Weights, x: np.ndarray, protocol: Protocol, departures: froz
     return forward(weights, x, departures)[0]
 
 
-def logits_and_back(
-    weights: Weights, x: np.ndarray, protocol: Protocol
-) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
+def logits_and_back(weights: Weights, x: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
     """Logits of the matched model, and the function that gives every weight's gradient for one of the logits, (batch, outputs)."""
     found, (first, second, features) = forward(weights, x)
 

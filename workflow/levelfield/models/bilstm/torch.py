@@ -43,7 +43,10 @@ class Model(nn.Module):
         yield "embedding", torch.Tensor.detach, (self.embedding.weight,)
         for layer in (0, 1):
             for direction, suffix in (("forward", ""), ("backward", "_reverse")):
-                own = {part: getattr(self.lstm, f"{part}_l{layer}{suffix}") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+                own = {
+                    part: getattr(self.lstm, f"{part}_l{layer}{suffix}")
+                    for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                }
                 canonical = f"lstm_{layer + 1}/{direction}"
                 yield f"{canonical}/kernel", torch.t, (own["weight_ih"],)
                 yield f"{canonical}/recurrent_kernel", torch.t, (own["weight_hh"],)

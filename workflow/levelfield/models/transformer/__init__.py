@@ -23,7 +23,9 @@ class Transformer(Sizes):
     head_width: int = setting(32, "Size of each head's queries, keys and values.", ge=1)
     feed_forward: int = setting(32, "Units of the block's inner layer, with ReLU.", ge=1)
     dense: int = setting(20, "Units of the dense layer after the mean over time, with ReLU.", ge=1)
-    outputs: int = setting(2, "Logits: 1 for two classes (binary cross-entropy), else one a class (softmax cross-entropy).", ge=1)
+    outputs: int = setting(
+        2, "Logits: 1 for two classes (binary cross-entropy), else one a class (softmax cross-entropy).", ge=1
+    )
 
 
 def width_of_heads(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
@@ -140,7 +142,7 @@ MODEL = Model(
     name="transformer",
     package=__name__,
     sizes=Transformer,
-    small=Transformer(embedding=6, heads=2, head_width=4, feed_forward=5, dense=3, outputs=2),
+    small=Transformer(embedding=6, heads=3, head_width=5, feed_forward=9, dense=8, outputs=2),
     weights=weights,
     operations=operations,
     in_words=in_words,

@@ -30,9 +30,7 @@ class Model(nnx.Module):
         own = {"dtype": jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32, "rngs": rngs}
         self.tokens = nnx.Embed(protocol.vocabulary, width, **own)
         self.positions = nnx.Embed(protocol.length, width, **own)
-        self.attention = nnx.MultiHeadAttention(
-            heads, width, heads * width_of_heads(protocol, departures), decode=False, **own
-        )
+        self.attention = nnx.MultiHeadAttention(heads, width, heads * width_of_heads(protocol, departures), decode=False, **own)
         self.norm_1 = nnx.LayerNorm(width, epsilon=EPSILON, **own)
         self.feed_forward_1 = nnx.Linear(width, sizes.feed_forward, **own)
         self.feed_forward_2 = nnx.Linear(sizes.feed_forward, width, **own)

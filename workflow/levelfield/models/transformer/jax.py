@@ -6,6 +6,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from levelfield.models.transformer import width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout")
@@ -45,8 +46,9 @@ def dropout(key: jax.Array, features: jax.Array) -> jax.Array:
 def build(protocol: Protocol, departures: frozenset[str], device: str) -> Callable[..., jax.Array]:
     """The function (weights, tokens int32 (batch, length), key or None) -> logits float32 (batch, outputs)."""
     dtype = jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32
-    # cuDNN's fused attention is for half precision
-    implementation = "cudnn" if device == "cuda" and dtype == jnp.bfloat16 else None
+    # cuDNN's fused attention computes in half precision, heads whose width is a multiple of 8
+    fused = device == "cuda" and dtype == jnp.bfloat16 and width_of_heads(protocol, departures) % 8 == 0
+    implementation = "cudnn" if fused else None
 
     def logits(weights: Weights, tokens: jax.Array, key: jax.Array | None = None) -> jax.Array:
         cast = {name: value.astype(dtype) for name, value in weights.items()}

@@ -39,5 +39,8 @@ def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
     features = layers.LayerNormalization(epsilon=EPSILON)(features + dropped(inner))
     features = dropped(layers.GlobalAveragePooling1D()(features))
     features = dropped(layers.Dense(sizes.dense, activation="relu")(features))
-    last = "softmax" if "double-softmax" in departures else None
-    return keras.Model(tokens, layers.Dense(sizes.outputs, activation=last, dtype="float32")(features))
+    logits = layers.Dense(sizes.outputs, dtype="float32")(features)
+    if "double-softmax" in departures:
+        # on TensorFlow, Keras's loss finds the logits behind a softmax and takes those instead, unless a copy stands between
+        logits = ops.copy(ops.softmax(logits))
+    return keras.Model(tokens, logits)

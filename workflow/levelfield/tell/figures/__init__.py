@@ -6,7 +6,7 @@ from pathlib import Path
 
 import altair as alt
 
-from levelfield.tell.figures import comparisons, learning, proof, scaling, speed
+from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed
 from levelfield.tell.figures.theme import Look, render
 from levelfield.records import write_whole
 from levelfield.tell.results import Results
@@ -28,7 +28,9 @@ OPTIONAL: dict[str, Figure] = {
     "scaling": scaling.scaling,
     "parity": proof.parity,
     "exchange": proof.exchange,
-    "standing": comparisons.standing,
+    "ranking": comparisons.ranking,
+    "models": models.models,
+    "profile": models.profile,
     "departures": comparisons.worth,
 }
 """Made where the study has their data; they return None where it has not."""

@@ -6,25 +6,27 @@ import pandas as pd
 from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, case_scale
 from levelfield.tell.results import Results
 from levelfield.tell.estimates import NOT_ENOUGH
-from levelfield.tell.tables.comparisons import departures
+from levelfield.tell.tables.comparisons import departures, departures_title
 from levelfield.tell.tables.speed import leaderboard
 
 WORTH = {
     "validation_accuracy": ("validation accuracy, points", 100.0, 0.0),
     "validation_loss": ("validation loss", 1.0, 0.0),
-    "time": ("time of training, matched = 1", 1.0, 1.0),
+    "time": ("time of an epoch, matched = 1", 1.0, 1.0),
 }
 """Column of the departures' table: title, factor, and the value that means no effect."""
+WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
 
 
 def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | None:
-    """What each case with departures differs by from the matched one; None where the study has no such pairs."""
+    """What each case with departures or settings of its own differs by from the matched one; None where there are no such pairs."""
     table = departures(results)
     if table is None:
         return None
     title, factor, none = WORTH[measure]
     low, high = f"{measure}_low", f"{measure}_high"
-    rows = table.data[["case", "departures", "pairs", measure, low, high]].copy()
+    rows = table.data[["case", "pairs", measure, low, high]].copy()
+    rows["differs"] = [", ".join(filter(None, both)) for both in zip(table.data["departures"], table.data["settings"], strict=True)]
     rows[[measure, low, high]] = (rows[[measure, low, high]].astype(float) * factor).round(5)
     form = "+.4f" if none == 0 else ".3f"
     rows = rows.rename(columns={measure: "value", low: "low", high: "high"})
@@ -37,7 +39,7 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     scale = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
     legend = alt.Legend(title=None, symbolType="circle")
     colour = alt.Color("clear:N", scale=scale, legend=legend)
-    told = [alt.Tooltip("case:N"), alt.Tooltip("departures:N"), alt.Tooltip("value:Q", title=title, format=form),
+    told = [alt.Tooltip("case:N"), alt.Tooltip("differs:N", title="differs in"), alt.Tooltip("value:Q", title=title, format=form),
             alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip
     return alt.layer(
         alt.Chart(pd.DataFrame({"none": [none]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
@@ -54,21 +56,23 @@ def _intervals(rows: pd.DataFrame, form: str) -> pd.Series:
 
 def worth(results: Results, look: Look) -> alt.Chart | None:
     """What each departure is worth in accuracy, loss and time; None where the study does not tell."""
-    panels = [worth_panel(results, look, measure) for measure in WORTH]
-    if panels[0] is None:
+    table = departures(results)
+    if table is None:
         return None
-    hide = alt.Y("case:N", axis=None, sort=departures(results).data["case"].tolist())
+    panels = [worth_panel(results, look, measure) for measure in WORTH]
+    hide = alt.Y("case:N", axis=None, sort=table.data["case"].tolist())
     rest = [
         alt.layer(*(layer if place == 0 else layer.encode(hide) for place, layer in enumerate(panel.layer)))
         for panel in panels[1:]
     ]
     sized = [panel.properties(width=WIDTH // 3, height=panels[0].height) for panel in (panels[0], *rest)]
-    explained = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
-    return look.finish(alt.hconcat(*sized, spacing=22), "What each departure is worth", f"{results.context}\n{explained}")
+    return look.finish(alt.hconcat(*sized, spacing=22), departures_title(table.data), f"{results.context}\n{WORTH_EXPLAINED}")
 
 
-def standing(results: Results, look: Look) -> alt.Chart | None:
-    """Each case's time of training against the fastest one's; None where no two cases may be compared."""
+def ranking(results: Results, look: Look) -> alt.Chart | None:
+    """Each case's time of training against the fastest one's; None where no two cases may be compared, or models differ."""
+    if results.several_models:
+        return None
     board = leaderboard(results).data
     rows = board.dropna(subset=["times_fastest"])
     rows = rows[["case", "machine", "finished", "times_fastest", "times_fastest_low", "times_fastest_high"]]

@@ -12,7 +12,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "comparisons": comparisons.comparisons,
     "training": learning.training,
     "validation": learning.validation,
-    "article": learning.repeated,
+    "published": learning.repeated,
     "performance": speed.performance,
     "departures": comparisons.departures,
     "parameters": proof.parameters,

@@ -1,11 +1,12 @@
-"""Tables of comparisons, paired by seed: case against case, and each departure against the matched case of its backend."""
+"""Tables of comparisons, paired by seed: case against case, and each departure or setting against its backend's matched case."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pandas as pd
 
+from levelfield.study.config import Study
 from levelfield.study.protocol import Case
-from levelfield.tell.results import Results
 from levelfield.tell.estimates import (
     NOT_ENOUGH,
     Estimate,
@@ -16,8 +17,12 @@ from levelfield.tell.estimates import (
     ratio,
     speed_verdict,
 )
+from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 from levelfield.tell.tables.table import Table
+
+SETTINGS = ("learning_rate", "batch_size", "epochs")
+"""Settings of a case's own that are priced as a departure is."""
 
 
 def comparisons(results: Results) -> Table | None:
@@ -104,11 +109,11 @@ def _accuracy(row, margin: float) -> str:
 
 
 def departures(results: Results) -> Table | None:
-    """What each case with departures is worth against the matched case of its backend; None where there is no such pair."""
+    """What each case with departures or settings of its own is worth against its backend's matched case; None without such a pair."""
     runs, rows = finished(results), []
     for case in results.study.expanded:
-        matched = next((other for other in results.study.expanded if _matches(other, case)), None)
-        if case.matched or matched is None:
+        matched = counterpart(case, results.study)
+        if matched is None:
             continue
         found = pairs(runs, case.name, matched.name)
         if len(found.first):
@@ -116,10 +121,12 @@ def departures(results: Results) -> Table | None:
     if not rows:
         return None
     data = pd.DataFrame(rows)
+    settings = (data["settings"] != "").any()
     shown = pd.DataFrame(
         {
             "case": data["case"],
             "departures": data["departures"],
+            "settings": data["settings"],
             "against": data["matched"],
             "validation loss": [_shown(row, "validation_loss", "+.4f") for row in rows],
             "validation accuracy, points": [_shown(row, "validation_accuracy", "+.2f", 100) for row in rows],
@@ -128,23 +135,49 @@ def departures(results: Results) -> Table | None:
             "pairs of seeds": data["pairs"],
         }
     )
+    if not settings:
+        shown = shown.drop(columns="settings")
     if (data["warning"] != "").any():
         shown["warning"] = data["warning"]
     notes = [
         "Differences after the last epoch, paired by seed, in brackets 95 % intervals; an interval that holds 0 (for the time: 1) "
         "shows no effect. Departures of kind reporting change no figure here: they change what is told of the same run."
     ]
+    if settings:
+        notes.append("With other epochs each case is told after its own last one; the time is an epoch's.")
     if (data["pairs"] < 3).any():
         notes.append(f"Without an interval: {NOT_ENOUGH}.")
-    return Table("departures", f"What each departure is worth: {results.context}", data, shown, notes)
+    return Table("departures", f"{departures_title(data)}: {results.context}", data, shown, notes)
 
 
-def _matches(other: Case, case: Case) -> bool:
-    return other.matched and other.backend == case.backend and other.protocol == case.protocol
+def departures_title(data: pd.DataFrame) -> str:
+    """What the departures' table and its figure are called: some studies change settings, too."""
+    settings = (data["settings"] != "").any()
+    return f"What each departure{' or setting' if settings else ''} is worth"
+
+
+def own_settings(case: Case, study: Study) -> dict[str, float | int]:
+    """Those of `SETTINGS` that a case has of its own, beside the study's protocol; a size that the study varies is none."""
+    mine = {name: getattr(case.protocol, name) for name in SETTINGS if name not in study.vary}
+    return {name: value for name, value in mine.items() if value != getattr(study.protocol, name)}
+
+
+def counterpart(case: Case, study: Study) -> Case | None:
+    """The matched case of its backend that a case is priced against; None for one that is matched and has no settings of its own.
+
+    It has the same settings where there is such a case, so that the departures alone differ; else the study's own.
+    """
+    own = own_settings(case, study)
+    usual = replace(case.protocol, **{name: getattr(study.protocol, name) for name in own})
+    protocols = [*([] if case.matched else [case.protocol]), *([usual] if own else [])]
+    others = [other for other in study.expanded if other.matched and other.backend == case.backend]
+    return next((other for protocol in protocols for other in others if other.protocol == protocol), None)
 
 
 def _price(case: Case, matched: Case, found: Pairs) -> dict:
-    row = {"case": case.name, "matched": matched.name, "departures": ", ".join(case.departures), "pairs": len(found.first)}
+    settings = [f"{name} {getattr(case.protocol, name):g}" for name in SETTINGS if _differs(case, matched, name)]
+    row = {"case": case.name, "matched": matched.name, "departures": ", ".join(case.departures), "settings": ", ".join(settings)}
+    row |= {"pairs": len(found.first)}
     estimates = {
         name: difference(found.first[name], found.second[name])
         for name in ("validation_loss", "validation_accuracy", "train_loss", "train_accuracy")
@@ -153,6 +186,10 @@ def _price(case: Case, matched: Case, found: Pairs) -> dict:
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
     return row | {"warning": found.warning}
+
+
+def _differs(case: Case, other: Case, setting: str) -> bool:
+    return getattr(case.protocol, setting) != getattr(other.protocol, setting)
 
 
 def _shown(row: dict, name: str, form: str, scale: float = 1, suffix: str = "") -> str:

@@ -1,8 +1,9 @@
-"""Tables of learning: training and validation by epoch beside the article's figures, and the article repeated bug for bug."""
+"""Tables of learning: training and validation by epoch beside what was published, and a published comparison repeated bug for bug."""
 
 import pandas as pd
 
 from levelfield.study import published
+from levelfield.study.published import Publication
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import by_seeds
 from levelfield.tell.tables.table import Table, number, spread
@@ -20,98 +21,121 @@ def validation(results: Results) -> Table:
 
 
 def is_imdb(results: Results) -> bool:
-    """Whether the corpus is the article's, so that its figures may stand beside these."""
+    """Whether the corpus is that of the publications, so that their figures may stand beside these."""
     return results.data["corpus"].startswith("IMDB")
 
 
 def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
-    """A row each case and epoch: mean and spread over the seeds, and what the article reported and what that corrects to."""
+    """A row each case and epoch: mean and spread over the seeds, and what was published and what that corrects to."""
     figures = [f"{part}_loss", f"{part}_accuracy"]
     data = by_seeds(results.epochs, ["case", "epoch"], figures)
-    for kind, values in (("article", article.REPORTED), ("article_corrected", article.CORRECTED)):
-        for figure in figures:
-            cells = [_article(results, values, row.case, row.epoch, figure) for row in data.itertuples()]
-            data[f"{kind}_{figure}"] = pd.Series(cells, dtype=float)
+    publication = published.of(results.study.expanded)
+    sides = _sides(results, publication)
+    for figure in figures:
+        printed = [_printed(publication, sides.get(row.case), figure, row.epoch) for row in data.itertuples()]
+        data[f"published_{figure}"] = pd.Series([one for one, _ in printed], dtype=float)
+        data[f"published_corrected_{figure}"] = pd.Series([other for _, other in printed], dtype=float)
     shown = {"case": data["case"], "epoch": data["epoch"]}
     for figure in ("loss", "accuracy"):
         name = f"{part}_{figure}"
         shown[figure] = [spread(mean, sd, 4) for mean, sd in zip(data[name], data[f"{name}_sd"], strict=True)]
-        if data[f"article_{name}"].notna().any():
-            shown[f"article's {figure}"] = [number(value, 4) for value in data[f"article_{name}"]]
-        if part == "train" and data[f"article_{name}"].notna().any():
-            shown[f"corrected {figure}"] = [number(value, 4) for value in data[f"article_corrected_{name}"]]
+        if data[f"published_{name}"].notna().any():
+            shown[f"published {figure}"] = [number(value, 4) for value in data[f"published_{name}"]]
+        if not data[f"published_{name}"].equals(data[f"published_corrected_{name}"]):
+            shown[f"corrected {figure}"] = [number(value, 4) for value in data[f"published_corrected_{name}"]]
     shown["seeds"] = data["seeds"]
-    title = f"{word} by epoch: {results.context}"
-    return Table(
-        "training" if part == "train" else part,
-        title,
-        data,
-        pd.DataFrame(shown),
-        [note, *article_notes(results, part == "train")],
-    )
+    notes = [note]
+    if publication and any(set(figures) & set(printed) for printed in publication.reported.values()):
+        notes += published_notes(results, publication, part == "train")
+    name = "training" if part == "train" else part
+    return Table(name, f"{word} by epoch: {results.context}", data, pd.DataFrame(shown), notes)
 
 
-def _article(results: Results, values: dict, case: str, epoch: int, figure: str) -> float | None:
-    side = article.side_of(case)
-    return values[side][figure][epoch - 1] if side and is_imdb(results) and epoch <= 2 else None
+def _sides(results: Results, publication: Publication | None) -> dict[str, str]:
+    """The side of the publication that each case stands beside, where the corpus is its own."""
+    if publication is None or not is_imdb(results):
+        return {}
+    sides = {case.name: publication.side_of(case) for case in results.study.expanded}
+    return {case: side for case, side in sides.items() if side}
 
 
-def article_notes(results: Results, corrected: bool = True) -> list[str]:
-    """What stands in the way of reading the article's figures beside this study's. corrected: whether the table corrects them."""
+def _printed(
+    publication: Publication | None, side: str | None, figure: str, epoch: int
+) -> tuple[float | None, float | None]:
+    """What was published of a side's figure after an epoch, and what that corrects to."""
+    if publication is None or side is None:
+        return None, None
+    return publication.reported[side].get(figure, {}).get(epoch), publication.corrected(side, figure).get(epoch)
+
+
+def published_notes(results: Results, publication: Publication, training: bool = True) -> list[str]:
+    """What stands in the way of reading published figures beside this study's. training: whether the table has such figures."""
     if not is_imdb(results):
-        return [f"The article's figures are of IMDB and are left out: this corpus is {results.data['corpus']}."]
-    used = results.data["train_sequences"]
-    fewer = f" It trained on {article.SEQUENCES:,} sequences, this study on {used:,}." if used < article.SEQUENCES else ""
-    undone = " Corrected: its second epoch's training figures for PyTorch are means over both epochs, undone here."
-    return [
-        f"The article's figures ({article.REFERENCE}) are of one run each, without seed.{undone if corrected else ''}{fewer}"
-    ]
+        return [f"The published figures are of IMDB and are left out: this corpus is {results.data['corpus']}."]
+    said, used = [f"Published: {publication.reference}. {publication.notes}"], results.data["train_sequences"]
+    if training and publication.means_so_far:
+        sides = " and ".join(publication.means_so_far)
+        said.append(f"Corrected: later epochs' training figures for {sides} are means over all epochs so far, undone here.")
+    if used < publication.sequences:
+        said.append(f"Published are figures of {publication.sequences:,} training sequences; this study trained on {used:,}.")
+    return [" ".join(said)]
 
 
 def repeated(results: Results) -> Table | None:
-    """The article's figures as reported, as its programs reproduce them, corrected, and matched; None without such cases."""
-    cases = {case.name for case in results.study.expanded}
-    if not cases & {repeats for _, repeats in article.SIDES.values()}:
+    """A publication's figures, as its programs reproduce them, corrected, and matched; None where no case repeats one."""
+    publication = published.of(results.study.expanded)
+    if publication is None or not any(publication.repeats(case) for case in results.study.expanded):
         return None
-    figures = list(article.REPORTED["Keras"])
+    data = pd.DataFrame(_repeated_rows(results, publication))
+    undone = bool(publication.means_so_far)
+    shown = pd.DataFrame(
+        {
+            "published side": data["side"],
+            "figure": data["figure"].str.replace("_", " "),
+            "epoch": data["epoch"],
+            "published": [number(value, 4) for value in data["published"]],
+            "reproduced": [spread(r.reproduced, r.reproduced_sd, 4) for r in data.itertuples()],
+            "corrected": [number(value, 4) for value in data["published_corrected"]],
+            "reproduced, corrected": [spread(r.reproduced_corrected, r.reproduced_corrected_sd, 4) for r in data.itertuples()],
+            "matched": [spread(r.matched, r.matched_sd, 4) for r in data.itertuples()],
+        }
+    )
+    cases = " and ".join(case for _, case in publication.sides.values())
+    told = f"Reproduced: the cases {cases}, which make every departure of the published programs"
+    if undone:
+        told += ", told as those tell it. Reproduced, corrected: the same runs with each epoch's own figures"
+    else:
+        shown = shown.drop(columns=["corrected", "reproduced, corrected"])
+    notes = [
+        f"{told}. Matched: the same frameworks running the same program, without any departure.",
+        *published_notes(results, publication),
+    ]
+    title = f"Published{', reproduced and corrected' if undone else ' and reproduced'}: {results.context}"
+    return Table("published", title, data, shown, notes)
+
+
+def _repeated_rows(results: Results, publication: Publication) -> list[dict]:
+    """A row each side, figure and epoch: those epochs that were published, and each case's last."""
+    figures = list(dict.fromkeys(figure for printed in publication.reported.values() for figure in printed))
     epochs = results.epochs.copy()
     for figure in ("train_loss", "train_accuracy"):
-        epochs[f"as_reported_{figure}"] = epochs[f"reported_{figure}"].fillna(epochs[figure])
-    means = by_seeds(epochs, ["case", "epoch"], [*figures, "as_reported_train_loss", "as_reported_train_accuracy"])
-    means = means.set_index(["case", "epoch"])
-    rows = []
-    for side, (backend, repeats) in article.SIDES.items():
-        matched = next((case.name for case in results.study.expanded if case.backend == backend and case.matched), None)
+        epochs[f"told_{figure}"] = epochs[f"reported_{figure}"].fillna(epochs[figure])
+    told = {figure: f"told_{figure}" if figure.startswith("train") else figure for figure in figures}
+    means = by_seeds(epochs, ["case", "epoch"], list(dict.fromkeys([*figures, *told.values()]))).set_index(["case", "epoch"])
+    cases, rows = {case.name: case for case in results.study.expanded}, []
+    for side, (backend, repeats) in publication.sides.items():
+        last = [cases[name].protocol.epochs for name in (repeats, backend) if name in cases]
         for figure in figures:
-            told = f"as_reported_{figure}" if figure.startswith("train") else figure
-            for epoch in range(1, min(2, results.study.protocol.epochs) + 1):
+            printed, corrected = publication.reported[side].get(figure, {}), publication.corrected(side, figure)
+            for epoch in sorted({*last, *(epoch for epoch in printed if epoch <= max(last, default=epoch))}):
                 row = {"side": side, "figure": figure, "epoch": epoch}
-                imdb = is_imdb(results)
-                row["reported"] = article.REPORTED[side][figure][epoch - 1] if imdb else None
-                row["corrected"] = article.CORRECTED[side][figure][epoch - 1] if imdb else None
+                row["published"] = printed.get(epoch) if is_imdb(results) else None
+                row["published_corrected"] = corrected.get(epoch) if is_imdb(results) else None
                 for column, case, name in (
-                    ("reproduced", repeats, told), ("reproduced_corrected", repeats, figure), ("matched", matched, figure),
+                    ("reproduced", repeats, told[figure]), ("reproduced_corrected", repeats, figure), ("matched", backend, figure),
                 ):  # fmt: skip
                     known = (case, epoch) in means.index
                     row[column] = means.loc[(case, epoch), name] if known else None
                     row[f"{column}_sd"] = means.loc[(case, epoch), f"{name}_sd"] if known else None
                 rows.append(row)
-    data = pd.DataFrame(rows)
-    shown = pd.DataFrame(
-        {
-            "article's side": data["side"],
-            "figure": data["figure"].str.replace("_", " "),
-            "epoch": data["epoch"],
-            "reported": [number(value, 4) for value in data["reported"]],
-            "reproduced": [spread(r.reproduced, r.reproduced_sd, 4) for r in data.itertuples()],
-            "corrected": [number(value, 4) for value in data["corrected"]],
-            "reproduced, corrected": [spread(r.reproduced_corrected, r.reproduced_corrected_sd, 4) for r in data.itertuples()],
-            "matched": [spread(r.matched, r.matched_sd, 4) for r in data.itertuples()],
-        }
-    )
-    notes = [
-        "Reproduced: the cases keras-article and torch-article, which make every departure of the article's programs, told as "
-        "those tell it. Reproduced, corrected: the same runs with each epoch's own figures. Matched: without any departure.",
-        *article_notes(results),
-    ]
-    return Table("article", f"The article, reported, reproduced and corrected: {results.context}", data, shown, notes)
+    return rows

@@ -96,7 +96,7 @@ def gradients(results: Results) -> Table | None:
     data = pd.DataFrame([{"case": c.case, "parameter": name, "distance": d} for c in cases for name, d in c.gradients.items()])
     data = data.astype({"distance": float})
     tensors = dict.fromkeys(data["parameter"])
-    shown = pd.DataFrame({"parameter": list(tensors)} | {c.case: [_figure(c.gradients.get(t)) for t in tensors] for c in cases})
+    shown = pd.DataFrame({"parameter": list(tensors)} | {c.case: [_figure(c.gradients[t]) if t in c.gradients else "" for t in tensors] for c in cases})
     notes = ["Largest difference from the float64 reference over the tensor's largest entry, first batch, initial weights."]
     return Table(
         "gradients", f"Gradients against the reference: {results.data['title']}, {_devices(cases)}", data, shown, notes

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
+from levelfield.models.base import model_of
+from levelfield.tell.estimates import NOT_ENOUGH, drift, ratio, time_to_target
 from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.tell.results import Results
-from levelfield.tell.estimates import NOT_ENOUGH, drift, ratio, time_to_target
 from levelfield.tell.tables.groups import MEMORY, by_seeds, finished, measurements, missed_checks, pairs
 from levelfield.tell.tables.table import Table, number, second_digits, spread
 
@@ -27,6 +28,7 @@ def leaderboard(results: Results) -> Table:
     board["typical"] = typical.to_numpy()
     protocols = {case.name: case.protocol for case in results.study.expanded}
     board = board.merge(_outcomes(results), on="case", how="outer")
+    board.insert(1, "model", board["case"].map(results.models))
     board["protocol"] = board["case"].map(lambda case: list(dict.fromkeys(protocols.values())).index(protocols[case]))
     board["matched"] = board["departures"] == ""
     board["unfinished"] = board["epoch_seconds"].isna()
@@ -37,7 +39,8 @@ def leaderboard(results: Results) -> Table:
     )
     board[["target_reached", "seconds_to_target"]] = [_target(runs, row.case, row.machine) for row in board.itertuples()]
     board["target_reached"] = board["target_reached"].astype(int)
-    fastest = board[board["matched"]].groupby(["protocol", "machine"])["case"].first()
+    equals = board.groupby(["protocol", "machine"])["case"].transform("size") > 1
+    fastest = board[board["matched"] & equals].groupby(["protocol", "machine"])["case"].first()
     found = [_against(runs, row, fastest.get((row.protocol, row.machine))) for row in board.itertuples()]
     board[["fastest", "times_fastest", "times_fastest_low", "times_fastest_high"]] = found
     board = board.drop(columns=["protocol", "matched", "unfinished", "typical"])
@@ -58,6 +61,8 @@ def leaderboard(results: Results) -> Table:
     )
     if len(results.machines) > 1:
         shown.insert(1, "machine", board["machine"].fillna(""))
+    if results.several_models:
+        shown.insert(1, "model", board["model"])
     notes = [
         "Mean ± standard deviation over the seeds. Time against the fastest matched case with the same protocol on the same "
         "machine: geometric mean of the ratios by seed [95 % interval]. Seconds to the target: median of training time alone."
@@ -165,8 +170,8 @@ def performance(results: Results) -> Table:
     figures = [*EPOCH, *TIMES, *LATENCY, *MEMORY]
     runs = finished(results)
     data = by_seeds(runs, ["case", "machine"], [*figures, *measurements(results)])
-    kernels = runs.groupby(["case", "machine"], sort=False)["lstm_kernel"].first() if "lstm_kernel" in runs else None
-    data["lstm_kernel"] = None if kernels is None else kernels.to_numpy()
+    kernels = runs.groupby(["case", "machine"], sort=False)["kernel"].first() if "kernel" in runs else None
+    data["kernel"] = None if kernels is None else kernels.to_numpy()
     data["image"] = runs.groupby(["case", "machine"], sort=False)["image"].first().to_numpy()
     columns = {
         "train, s an epoch": ("epoch_seconds", second_digits(data["epoch_seconds"]), 1),
@@ -194,8 +199,8 @@ def performance(results: Results) -> Table:
         else:
             cells = zip(data[name], data[f"{name}_sd"], strict=True)
             shown[heading] = [spread(mean, deviation, digits, scale) for mean, deviation in cells]
-    if data["lstm_kernel"].notna().any():
-        shown["LSTM kernel"] = data["lstm_kernel"].fillna("")
+    if data["kernel"].notna().any():
+        shown[kernel_heading(results)] = data["kernel"].fillna("")
     if data["image"].notna().any():
         shown["image"] = data["image"].fillna("").str.removeprefix("sha256:").str[:12]
     shown["seeds"] = data["seeds"]
@@ -205,6 +210,12 @@ def performance(results: Results) -> Table:
         *_drifts(runs),
     ]
     return Table("performance", f"Performance: {results.context}", data, pd.DataFrame(shown), notes)
+
+
+def kernel_heading(results: Results) -> str:
+    """`LSTM kernel` in a study of that model alone, `kernel` in one of several."""
+    what = {model_of(case.protocol).kernels.what for case in results.study.expanded}
+    return f"{what.pop()} kernel" if len(what) == 1 else "kernel"
 
 
 def _drifts(runs: pd.DataFrame) -> list[str]:
