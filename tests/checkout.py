@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     "study": "small",
     "data": {"synthetic": True, "train": 40, "validation": 24},
-    "protocol": {"vocabulary": 50, "length": 12, "embedding": 4, "units": 3, "batch_size": 16},
+    "protocol": {"model": {"name": "bilstm", "embedding": 4, "units": 3}, "vocabulary": 50, "length": 12, "batch_size": 16},
     "cases": ["jax", "torch"],
     "seeds": [0],
     "device": "cpu",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.level.parity import FLOAT32, Parity, judge
-from levelfield.study.protocol import Case, digest
+from levelfield.level.parity import Parity, judge
+from levelfield.models.base import model_of, parameters, shapes
+from levelfield.models.bilstm import FLOAT32
 from levelfield.records import (
     Epoch,
     Latency,
@@ -22,8 +23,9 @@ from levelfield.records import (
     write_epochs,
     write_json,
 )
-from levelfield.level.start import parameters, shapes
 from levelfield.study.config import Study, read_study
+from levelfield.study.departures import drops_last_batch
+from levelfield.study.protocol import Case, digest
 
 STEP_SECONDS = {
     "keras-tensorflow": 0.120,
@@ -32,7 +34,15 @@ STEP_SECONDS = {
     "torch": 0.105,
     "torch-compile": 0.107,
     "jax": 0.150,
+    "flax": 0.156,
 }
+"""Of the LSTM with batches of 32."""
+MODEL_SPEED = {
+    "bilstm": {},
+    "transformer": {"": 0.1, "jax": 0.05, "flax": 0.055, "keras-jax": 0.065},
+    "cnn": {"": 0.2, "keras-tensorflow": 0.1, "torch-compile": 0.15},
+}
+"""By model: the factor on a step's time, by backend where it is not the others' (""): another is fastest with each model."""
 SHIFT = {"extra-tanh": 0.006, "last-step-output": 0.012, "naive-init": 0.09, "adapted-init": 0.03, "second-bias": 0.002}
 TITLES = {
     "IMDB reviews (own file)": "IMDB",
@@ -49,6 +59,13 @@ EVERY_KIND = [
     {"backend": "keras-tensorflow", "name": "keras-article", "departures": ["running-mean-curve"]},
 ]
 """Cases that between them give every table: matched ones, single departures, and the article's two programs."""
+TUTORIAL = {
+    "backend": "flax", "name": "jax-tutorial", "settings": {"learning_rate": 1e-4, "batch_size": 128, "epochs": 10},
+    "departures": ["double-softmax", "own-dropout", "drop-last-training-batch"],
+}  # fmt: skip
+EXAMPLE = {"backend": "keras-tensorflow", "name": "keras-example", "departures": ["own-dropout", "sparse-embedding-adam"]}
+TRANSFORMERS = [EXAMPLE, TUTORIAL, "keras-tensorflow", "flax"]
+"""The two published programs of the Transformer, and the matched cases: for `protocol={"model": "transformer"}`."""
 
 FINISHED, FAILED, MISSING, FAILED_PARITY = "finished", "failed", "missing", "failed-parity"
 
@@ -64,19 +81,20 @@ def make_study(
     corpus: str = "IMDB reviews (own file)",
     vary: dict | None = None,
     speed: float = 1.0,
+    protocol: dict | None = None,
 ) -> Path:
     """Makes the study `folder.name` in `folder` and returns the folder.
 
-    `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch. `failures`: {(case, seed): "failed" |
+    `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch with batches of 32. `failures`: {(case, seed): "failed" |
     "missing"} and {case: "failed-parity"}. `gpus`: the GPU model that a case ran on; CPU for those not named. `speed`:
-    factor on all training times, to make a second study that is slower or faster.
+    factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model.
     """
     folder, failures, gpus = Path(folder), failures or {}, gpus or {}
     sequences = 32 * (steps - 1) + 8  # as 25,000 = 32 · 781 + 8: the last batch of an epoch is smaller
     study = read_study(
         {
             "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {},
-            "protocol": {"epochs": epochs}, "data": {"train": sequences, "validation": sequences},
+            "protocol": {"epochs": epochs} | (protocol or {}), "data": {"train": sequences, "validation": sequences},
         },
         "made_study.py",
     )  # fmt: skip
@@ -96,7 +114,7 @@ def make_study(
             kind = failures.get((case.name, seed), FINISHED)
             run_folder = folder / "runs" / case.name / f"seed-{seed}"
             if kind == FINISHED:
-                _finished(run_folder, study, case, seed, steps, gpus.get(case.name), data, speed)
+                _finished(run_folder, study, case, seed, gpus.get(case.name), data, speed)
             elif kind == FAILED:
                 write_json(run_folder / "failure.json", _failure(study, case, seed))
     return folder
@@ -139,28 +157,34 @@ def _key(name: str, seed: int) -> int:
     return int(digest([name, seed])[:12], 16)
 
 
-def _learning(rng: np.random.Generator, epochs: int, steps: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Loss and accuracy of each batch: a falling curve with a batch's noise; accuracies are multiples of 1/32."""
-    progress = np.arange(epochs * steps) / steps
+def _learning(rng: np.random.Generator, sizes: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and accuracy of each batch of `sizes` (epochs, steps): a falling curve with a batch's noise."""
+    progress = np.arange(sizes.size) / sizes.shape[1]
     level = 0.22 + shift + 0.47 * np.exp(-1.9 * progress)
     loss = np.clip(level + rng.normal(0, 0.07, level.size), 0.02, None)
     right = rng.binomial(32, np.clip(1.02 - 0.52 * level, 0.5, 0.97))
     return loss.astype(np.float32), (right / 32).astype(np.float32)
 
 
-def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu: str | None, data: dict, speed: float) -> None:
+def _batches(case: Case, sequences: int) -> np.ndarray:
+    """The size of each batch, (epochs, steps)."""
+    sizes = [case.protocol.batch_size] * (sequences // case.protocol.batch_size)
+    rest = sequences % case.protocol.batch_size
+    return np.tile(np.array(sizes + [rest] * bool(rest and not drops_last_batch(case.departures)), np.int32), (case.protocol.epochs, 1))
+
+
+def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float) -> None:
     protocol, rng, shared = case.protocol, np.random.default_rng(_key(case.name, seed)), np.random.default_rng(seed)
     shift = sum(SHIFT.get(name, 0) for name in case.departures)
-    if "drop-last-batch" in case.departures:
-        steps -= 1
-    loss, accuracy = _learning(rng, protocol.epochs, steps, shift)
+    sizes = _batches(case, data["train_sequences"])
+    steps = sizes.shape[1]
+    loss, accuracy = _learning(rng, sizes, shift)
     epoch_of = np.repeat(np.arange(1, protocol.epochs + 1, dtype=np.int32), steps)
-    sizes = np.full((protocol.epochs, steps), 32, np.int32)
-    if "drop-last-batch" not in case.departures:
-        sizes[:, -1] = 8
     sizes = sizes.ravel()
     save_arrays(folder / "steps.npz", asdict(Steps(epoch_of, loss, accuracy, sizes)))
 
+    by_backend = MODEL_SPEED[protocol.model.name]
+    speed *= by_backend.get(case.backend, by_backend.get("", 1)) * (protocol.batch_size / 32) ** 0.7
     step_seconds = STEP_SECONDS.get(case.backend, 0.2) * speed * (0.05 if gpu else 1) * np.exp(shared.normal(0, 0.03))
     epochs = []
     for epoch in range(1, protocol.epochs + 1):
@@ -185,20 +209,19 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
     write_epochs(folder / "epochs.csv", epochs)
 
     train, validation = sum(e.train_seconds for e in epochs), sum(e.validation_seconds for e in epochs)
-    extra = 1_024 if "second-bias" in case.departures else 0
     run = Run(
         study=study.study, case=case.name, backend=case.backend, departures=list(case.departures), seed=seed,
         started=f"2026-01-05T{10 + seed % 12:02d}:00:00+00:00", corpus=data["corpus"],
         train_sequences=data["train_sequences"], validation_sequences=data["validation_sequences"],
         protocol=asdict(protocol), protocol_sha256=digest(protocol), data_sha256=data["sha256"],
-        start_sha256=digest(["start", seed]), commit="c" * 40, image=None, parameters=parameters(protocol) + extra,
+        start_sha256=digest(["start", seed]), commit="c" * 40, image=None, parameters=parameters(protocol, frozenset(case.departures)),
         machine=_machine(case, gpu),
         times=Times(2.0, 1.5, 12.0 if case.backend == "torch-compile" else 3.0, train, validation, train + validation + 8.5),
         memory=Memory(
             int(2.1e9 + 1e7 * seed), *((int(3e8), int(5e8), int(9e8)) if gpu else (None, None, None))
         ),
         latency=Latency(step_seconds, 1.1 * step_seconds, 1.4 * step_seconds, 50),
-        kernels=["cudnn_lstm_forward"] if gpu else [],
+        kernels=[f"cudnn_{model_of(protocol).kernels.what.lower()}_forward"] if gpu else [],
         checks={"losses_finite": True, "losses_fell": True, "no_stall": True, "times_agree": True},
         measurements=_measurements(gpu),
     )  # fmt: skip
@@ -208,7 +231,7 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, steps: int, gpu
 def _measurements(gpu: str | None) -> dict:
     """Some of those that a run takes, with a text and an empty one among them."""
     return {
-        "lstm_kernel": "cuDNN" if gpu else "oneDNN", "gpu_power_watts": 210.0 if gpu else None, "share_of_limit": 0.31,
+        "kernel": "cuDNN" if gpu else "oneDNN", "gpu_power_watts": 210.0 if gpu else None, "share_of_limit": 0.31,
         "others_cpu_share": 0.01, "noise_warning": None,
     }  # fmt: skip
 

@@ -1,16 +1,21 @@
-"""Plants faults in a backend, one at a time, and sees the contract's tests find each one and give its reason."""
+"""Plants faults in a backend and in the models' builders, one at a time: the contract's tests find each and give its reason."""
 
+import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from outside import registered
 
+from levelfield import registry
+from levelfield.backends import load_backend
 from levelfield.level.check import check
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parent / "example_backend"))
+EXAMPLE = Path(__file__).parent / "example_backend"
+sys.path.insert(0, str(EXAMPLE))
 from torch_cells import TorchCells  # noqa: E402
 
 
@@ -111,7 +116,7 @@ class OptimiserForgetsEachEpoch(TorchCells):
 class AnswersAfterTheUpdate(TorchCells):
     def train_epoch(self, x, y, order, **how):
         losses, _ = super().train_epoch(x, y, order, **how)
-        after = [((self.predict(x[rows]) > 0) == (y[rows] > 0.5)).sum() for rows in np.split(order, range(4, len(order), 4))]
+        after = [((self.predict(x[rows])[:, 0] > 0) == (y[rows] > 0.5)).sum() for rows in np.split(order, range(4, len(order), 4))]
         return losses, np.array(after)
 
 
@@ -128,7 +133,7 @@ class SilentlyOnTheCpu(TorchCells):
 FAULTS = {
     WrongGateOrder: ("outputs", "the gates stand in the order i, f, o, c instead of i, f, c, o"),
     LastStepOutput: ("outputs", "reads the last time step"),
-    ExtraTanh: ("outputs", "a tanh before the dense layer"),
+    ExtraTanh: ("outputs", "extra-tanh: A tanh before the dense layer"),
     Float16Slip: ("outputs", "half precision"),
     ScaledGradients: ("gradients", "over its largest entry: found 3"),
     EpsilonInAnotherPlace: ("one step", "ε stands beside √v̂"),
@@ -146,19 +151,108 @@ FAULTS = {
 }
 
 
-def findings(backend) -> dict[str, tuple[bool, str]]:
-    found = check("torch-cells", lambda protocol, departures, device: backend(protocol, departures, device, 1))
+@pytest.fixture(scope="module")
+def torch_cells(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, registered(EXAMPLE, tmp_path_factory.mktemp("site"), patch):
+        yield
+
+
+def findings(name: str, model: str, backend) -> dict[str, tuple[bool, str]]:
+    found = check(name, model, lambda protocol, departures, device: backend(protocol, departures, device, 1))
     return {finding.check: (finding.passed, finding.found) for finding in found}
 
 
-def test_the_backend_without_a_fault_passes():
-    assert [(check, found) for check, (passed, found) in findings(TorchCells).items() if not passed] == []
+def test_the_backend_without_a_fault_passes(torch_cells):
+    found = findings("torch-cells", "bilstm", TorchCells)
+    assert [(check, told) for check, (passed, told) in found.items() if not passed] == []
 
 
 @pytest.mark.parametrize("backend", FAULTS, ids=lambda backend: backend.__name__)
-def test_a_planted_fault_is_found_and_named(backend):
+def test_a_planted_fault_is_found_and_named(torch_cells, backend):
     where, reason = FAULTS[backend]
-    found = findings(backend)
+    found = findings("torch-cells", "bilstm", backend)
     passed, told = found[where]
     assert not passed and reason in told, told
     assert sum(not passed for passed, _ in found.values()) < len(found) - 5  # the rest of the contract is seen to hold
+
+
+SCORES = "attended = functional.scaled_dot_product_attention(query, key, value{})"
+LINES = {
+    ("transformer", "torch"): [
+        (SCORES.format(""), SCORES.format(", scale=1.0"), "attention's scores are not divided by √(width of a head)"),
+        (SCORES.format(""), SCORES.format(", is_causal=True"), "attention is causal"),
+        ("EPSILON = 1e-6", "EPSILON = 1e-3", "LayerNorm's ε is 1e-03 instead of 1e-06"),
+        (
+            "unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)",
+            "unflatten(-1, (self.head_width, self.heads)).permute(0, 3, 1, 2)",
+            "heads and their width are mixed up where queries, keys and values are split",
+        ),
+        (
+            "attended.transpose(1, 2).flatten(-2)",
+            "attended.reshape(features.shape[0], features.shape[1], -1)",
+            "the heads' results are reshaped without transposing back",
+        ),
+        (
+            "functional.relu(self.feed_forward_1(features))",
+            "self.feed_forward_1(features)",
+            "the feed-forward layer's ReLU is left out",
+        ),
+        ("functional.relu(self.dense(features))", "functional.gelu(self.dense(features))", "the dense layer's ReLU is replaced by GELU"),
+        (
+            "self.tokens(tokens) + self.positions.weight",
+            "self.tokens(tokens) + torch.cat([self.positions.weight[1:], self.positions.weight[-1:]])",
+            "positions are counted from 1",
+        ),
+        ("features.mean(dim=1)", "features[:, -1]", "the dense layer reads the last token, not the mean"),
+        ('if "double-softmax" in departures else nn.Identity()', "", "double-softmax: The model ends in a softmax"),
+    ],
+    ("cnn", "torch"): [
+        (
+            "self.conv_2 = nn.Conv1d(sizes.filters, sizes.filters, sizes.width, sizes.stride)",
+            "self.conv_2 = nn.Conv1d(sizes.filters, sizes.filters, sizes.width, 1)",
+            "the convolutions have the strides 2 and 1 instead of 2",
+        ),
+        ("features.amax(dim=2)", "features.mean(dim=2)", "time is reduced by its mean instead of its maximum"),
+        ("self.conv_2(features).relu()", "self.conv_2(features)", "no ReLU after conv_2"),
+        ("self.hidden(features).relu()", "self.hidden(features)", "no ReLU after hidden"),
+        (
+            "self.conv_1(features.mT)",
+            "self.conv_1(features.reshape(len(tokens), -1, tokens.shape[1]))",
+            "the embedded words are reshaped to (batch, channels, time), not transposed",
+        ),
+    ],
+    ("cnn", "jax"): [
+        ('"VALID"', '"SAME"', "the convolutions pad as `same` does in Keras and Flax"),
+        ("lax.conv_general_dilated(features, kernel,", "lax.conv_general_dilated(features, kernel[::-1],", "a true convolution"),
+    ],
+    ("transformer", "jax"): [
+        ("EPSILON = 1e-6", "EPSILON = 1e-5", "LayerNorm's ε is 1e-05 instead of 1e-06"),
+    ],
+}  # fmt: skip
+"""Model and builder: a line as it stands there, one that someone might write in its place, and what is told of the outputs."""
+
+
+def changed(model: str, framework: str, line: str, other: str, folder: Path):
+    """The builder with one line changed, as a module."""
+    source = Path(importlib.util.find_spec(registry.builder_module(model, framework)).origin).read_text(encoding="utf-8")
+    assert source.count(line) == 1, f"{line!r} is no single line of {model}/{framework}.py any more"
+    file = folder / f"{framework}.py"
+    file.write_text(source.replace(line, other), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(f"faulty_{model}_{framework}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("model", "framework", "line", "other", "reason"),
+    [(*where, *fault) for where, faults in LINES.items() for fault in faults],
+    ids=lambda value: value if value in registry.models() else "",
+)
+def test_a_wrong_line_of_a_builder_is_found_and_named(tmp_path, monkeypatch, model, framework, line, other, reason):
+    module = changed(model, framework, line, other, tmp_path)
+    monkeypatch.setattr(registry, "builder", lambda *_: module)
+    found = findings(framework, model, load_backend(framework))
+    passed, told = found["outputs"]
+    assert not passed and reason in told, told
+    assert found["weights"][0] and found["order"][0] is False

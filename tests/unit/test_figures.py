@@ -10,7 +10,7 @@ from made_study import EVERY_KIND, make_study
 from levelfield.tell.collect import collect
 from levelfield.errors import UserError
 from levelfield.tell.figures import OBLIGATORY, OPTIONAL, write_figures
-from levelfield.tell.figures.comparisons import standing
+from levelfield.tell.figures.comparisons import ranking
 from levelfield.tell.figures.learning import step_curves
 from levelfield.tell.figures.speed import throughput
 from levelfield.tell.figures.theme import CASE_COLOURS, Look, case_scale, render
@@ -31,7 +31,7 @@ def article(tmp_path_factory):
 
 def test_every_figure_is_written_twice_and_says_its_corpus(article):
     written = write_figures(article)
-    assert {path.stem for path in written} == {*OBLIGATORY, "latency", "parity", "standing"}
+    assert {path.stem for path in written} == {*OBLIGATORY, "latency", "parity", "ranking"}
     for path in written:
         content = path.read_bytes()
         assert content.startswith(b"<svg" if path.suffix == ".svg" else b"\x89PNG")
@@ -133,7 +133,7 @@ def test_pointing_at_a_chart_tells_words_and_no_names_of_columns(tmp_path, optio
 
 def test_an_interval_that_is_not_known_is_not_told_as_zero(tmp_path):
     results = Results.read(collected(tmp_path / "study", seeds=[0], steps=5))
-    (rows,) = (rows for rows in standing(results, Look()).to_dict()["datasets"].values() if "interval" in rows[0])
+    (rows,) = (rows for rows in ranking(results, Look()).to_dict()["datasets"].values() if "interval" in rows[0])
     assert [row["interval"] for row in rows] == ["the fastest", "not enough seeds to say"]
 
 

@@ -10,7 +10,7 @@ from made_study import make_study
 from levelfield.commands.cli import main
 from levelfield.commands import gpu
 from levelfield.measure.gpu import Gpu
-from levelfield.measure.inventory import Here
+from levelfield.measure.inventory import Available
 
 OUT = Path("results/reference/nvidia-h100-80gb-hbm3")
 
@@ -32,12 +32,12 @@ def commands(tmp_path, monkeypatch) -> list[list[str]]:
     monkeypatch.setattr(gpu, "within", within)
     monkeypatch.setattr(gpu.gpu, "visible", lambda: [Gpu("GPU-1", 0, "NVIDIA H100 80GB HBM3", 85 << 30, "570")])
     here = {
-        "torch": Here("cuda"),
-        "jax": Here("cuda"),
-        "torch-huge-pages": Here("cpu"),
-        "keras-tensorflow": Here(missing="gone"),
+        "torch": Available("cuda"),
+        "jax": Available("cuda"),
+        "torch-huge-pages": Available("cpu"),
+        "keras-tensorflow": Available(missing="gone"),
     }
-    monkeypatch.setattr(gpu, "backends_here", lambda: here)
+    monkeypatch.setattr(gpu, "available_backends", lambda: here)
     return run
 
 

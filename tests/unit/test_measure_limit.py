@@ -151,3 +151,29 @@ def test_this_machine_is_calibrated_once_and_again_only_while_it_is_restless(tmp
     assert again.library != "NumPy" and again.bytes_per_second == 1e15
 
 
+TENSORFLOW_GPU = ["StatefulPartitionedCall/model/lstm/CudnnRNNV3:CudnnRNNV3", "Iterator::Root::Prefetch"]
+TORCH_GPU = ["aten::_cudnn_rnn", "CudnnRnnBackward0", "void RNN_blockPersist_fp_LSTM<float, float, 64>(int)", "aten::mm"]
+TORCH_CONVOLUTION = ["aten::mkldnn_convolution", "ConvolutionBackward0", "aten::relu"]
+TORCH_ATTENTION = ["aten::_scaled_dot_product_flash_attention_for_cpu", "aten::linear"]
+
+
+@pytest.mark.parametrize(
+    ("model", "profile", "told", "verdict"),
+    [
+        ("bilstm", ["aten::mkldnn_rnn_layer_backward", "MkldnnRnnLayerBackward0"], ["aten::mkldnn_rnn_layer_backward"], "oneDNN"),
+        ("bilstm", TORCH_GPU, ["RNN_blockPersist_fp_LSTM", "aten::_cudnn_rnn"], "cuDNN"),
+        ("bilstm", TENSORFLOW_GPU, ["CudnnRNNV3"], "cuDNN"),
+        ("bilstm", ["$lstm.py:5 scan_lstm", "while.12", "dot.3"], ["while"], "not fused"),
+        ("bilstm", [], [], None),
+        ("cnn", TORCH_CONVOLUTION, ["aten::mkldnn_convolution"], "oneDNN"),
+        ("cnn", ["_MklNativeFusedConv2D", "convert_to_tensor"], ["_MklNativeFusedConv2D"], "oneDNN"),
+        ("cnn", ["conv_general_dilated.6", "convert_reduce_fusion"], ["conv_general_dilated"], "not fused"),
+        ("cnn", ["aten::cudnn_convolution", "aten::mm"], ["aten::cudnn_convolution"], "cuDNN"),
+        ("transformer", TORCH_ATTENTION, TORCH_ATTENTION[:1], "flash"),
+        ("transformer", ["_MklSoftmax", "_MklEinsum"], ["_MklEinsum", "_MklSoftmax"], "not fused"),
+        ("transformer", ["fmha_cutlassF_f32_aligned_64x64_rf_sm80(int)"], ["fmha_cutlassF_f32_aligned_64x64_rf_sm80"], "memory-efficient"),
+    ],
+)  # fmt: skip
+def test_a_models_kernel_is_read_off_a_profile(model, profile, told, verdict):
+    assert kernels.told(profile, registry.model(model).kernels) == told
+    assert kernels.verdict(profile, registry.model(model).kernels) == verdict

@@ -1,13 +1,23 @@
 """An example of a backend outside the package: the LSTM written out cell by cell in PyTorch, and Adam in five lines.
 
-Its weights are held in the canonical layout, so that nothing has to be turned round on the way in or out.
+Its weights are held in the canonical layout, so that nothing has to be turned round on the way in or out. It holds its one
+model itself: this module is its builder of `bilstm`, too, and says which of that model's departures it makes.
 """
 
 import numpy as np
 import torch
 
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
+
+BACKENDS = {"torch-cells": {"image": "torch", "departures": ["clip-norm"]}}
+DEPARTURES = ("last-step-output", "extra-tanh")
+
+
+def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which answers are right, of one output or of several."""
+    return (logits[:, 0] > 0) == (y > 0.5) if logits.shape[1] == 1 else logits.argmax(axis=1) == y
 
 
 class TorchCells(Backend):
@@ -62,17 +72,20 @@ class TorchCells(Backend):
         return torch.tanh(found) if "extra-tanh" in self.departures else found
 
     def forward(self, tokens: np.ndarray) -> torch.Tensor:
-        """Logits (batch,) of tokens (batch, time)."""
+        """Logits (batch, outputs) of tokens (batch, time)."""
         inputs = self.own["embedding"][torch.tensor(tokens.T)]
         ahead, behind = self.direction("lstm_1", "forward", inputs), self.direction("lstm_1", "backward", inputs.flip(0))
         inputs = torch.cat([torch.stack(ahead), torch.stack(behind[::-1])], dim=2)
         ahead, behind = self.direction("lstm_2", "forward", inputs), self.direction("lstm_2", "backward", inputs.flip(0))
-        return (self.features(ahead, behind) @ self.own["dense/kernel"] + self.own["dense/bias"])[:, 0]
+        return self.features(ahead, behind) @ self.own["dense/kernel"] + self.own["dense/bias"]
 
     def slopes(self, x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Logits, loss and gradients of one batch."""
-        logits = self.forward(x)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(y))
+        logits, labels = self.forward(x), torch.tensor(y)
+        if logits.shape[1] == 1:
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], labels)
+        else:
+            loss = torch.nn.functional.cross_entropy(logits, labels.long())
         return logits.detach(), loss.detach(), dict(zip(self.own, torch.autograd.grad(loss, self.own.values()), strict=True))
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
@@ -94,7 +107,7 @@ class TorchCells(Backend):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size, losses, correct = self.batch_size, [], []
-        if "drop-last-batch" in self.departures:
+        if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
         for rows in np.split(order, range(size, len(order), size)):
             logits, loss, gradients = self.slopes(x[rows], y[rows])
@@ -102,7 +115,7 @@ class TorchCells(Backend):
                 norm = torch.cat([value.flatten() for value in gradients.values()]).norm()
                 gradients = {name: value * min(1, 5 / norm) for name, value in gradients.items()}
             losses.append(loss.item())
-            correct.append(int(((logits > 0).numpy() == (y[rows] > 0.5)).sum()))
+            correct.append(int(right(logits.numpy(), y[rows]).sum()))
             self.update(gradients)
             progress(len(losses), lambda: (float(np.mean(losses)), sum(correct) / min(len(losses) * size, len(order))))
         return np.array(losses, np.float32), np.array(correct, np.int32)

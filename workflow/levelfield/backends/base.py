@@ -1,7 +1,7 @@
 """The contract of a backend: what a framework must do to be trained, timed and compared here.
 
 The canonical layout of weights is Keras's (gate order i, f, c, o), float32, under the names and shapes of
-`levelfield.level.start.shapes`. All arrays that cross this line are numpy's; what a backend holds inside is its own.
+`levelfield.models.base.shapes`. All arrays that cross this line are numpy's; what a backend holds inside is its own.
 """
 
 from abc import ABC, abstractmethod

@@ -33,7 +33,8 @@ def reproducible(protocol: Protocol) -> list[str]:
         for name, departure in model.departures.items()
         if departure.kind == "model" and shapes(protocol, frozenset({name})) == shapes(protocol)
     ]
-    return [name for name in same_shapes if name in importlib.import_module(f"{model.package}.reference").DEPARTURES]
+    made = getattr(importlib.import_module(f"{model.package}.reference"), "DEPARTURES", ())
+    return [name for name in same_shapes if name in made]
 
 
 def of_outputs(protocol: Protocol, weights: Weights, x: np.ndarray) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:

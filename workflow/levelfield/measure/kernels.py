@@ -12,7 +12,7 @@ NOT_KERNELS = re.compile(r"^\$|Backward\d+$|autograd|^Iterator")
 def told(names: Iterable[str], kernels: Kernels) -> list[str]:
     """The names that tell how it was computed, sorted, without template arguments, numbers and paths."""
     of = re.compile(kernels.of, re.IGNORECASE)
-    return sorted({plain for name in names if of.search(plain := _plain(name)) and not NOT_KERNELS.search(plain)})
+    return sorted({plain for name in names if of.search(plain := _plain(name)) and not NOT_KERNELS.search(name)})
 
 
 def verdict(names: Iterable[str], kernels: Kernels) -> str | None:

@@ -96,7 +96,7 @@ BOUNDS = {("cpu", "float32"): FLOAT32, ("cpu", "tf32"): FLOAT32}
 
 KERNELS = Kernels(
     what="convolution",
-    of=r"conv|fprop|dgrad|wgrad|mkl|onednn",
+    of=r"conv(?!ert)|fprop|dgrad|wgrad|mkl|onednn",
     known={
         # operations of PyTorch (`aten::cudnn_convolution`) and JAX (`__cudnn$convForward`), and cuDNN's own kernels
         # (`cudnn::…`, `implicit_convolve_sgemm`, `sm80_xmma_fprop_implicit_gemm_…`, `cutlass_tensorop_…_wgrad_…`)

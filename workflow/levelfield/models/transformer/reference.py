@@ -12,6 +12,8 @@ from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
 EPSILON = 1e-6
+DEPARTURES = ("double-softmax",)
+"""Of kind `model`, those that `logits` makes of the same weights."""
 
 
 def logits(weights: Weights, x: np.ndarray, protocol: Protocol, departures: frozenset[str] = MATCHED) -> np.ndarray:

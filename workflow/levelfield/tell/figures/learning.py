@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 
 import altair as alt
 import numpy as np
@@ -15,10 +16,12 @@ WINDOWS = 40
 """Windows of an epoch; of an epoch of 782 steps each spans 20 steps or 19."""
 FEWEST = 8
 """Fewest steps of a window where an epoch has them: the mean of fewer batches of 32 is mostly noise."""
-POINTS = 6_000
-"""Most points of all cases' curves together: with more cases or epochs the windows grow. A page has to open."""
+POINTS = 4_500
+"""Most points of all curves of a chart together: with more runs or epochs the windows grow. A page has to open."""
 SEED_LINES = 60
 """Most runs whose own curves are drawn; with more, a band from the lowest seed to the highest stands for them."""
+BOUNDARIES = 12
+"""Most epochs whose beginnings are marked: more would be a hatching."""
 UNITS = {"loss": "loss, nats", "accuracy": "accuracy, share of 1"}
 
 
@@ -26,8 +29,9 @@ UNITS = {"loss": "loss, nats", "accuracy": "accuracy, share of 1"}
 class StepCurves:
     """Loss and accuracy of training batches, averaged over windows of steps.
 
-    The windows part each epoch evenly, none spans two; a value is the mean of the batches' own values, weighted by
-    batch size. `seeds` has a row for each run and window, `means` for each case and window (mean, low and high over seeds).
+    The windows part each epoch evenly, or with very many epochs are as many of those each; a value is the mean of the batches'
+    own values, weighted by batch size. `seeds` has a row for each run and window, `means` for each case and window (mean, low
+    and high over seeds).
     """
 
     size: int
@@ -35,7 +39,7 @@ class StepCurves:
     seeds: pd.DataFrame
     means: pd.DataFrame
     boundaries: list[float]
-    """Steps at which a new epoch begins, where all cases agree in that."""
+    """Steps at which a new epoch begins, where all cases agree in that and there are few."""
 
 
 @lru_cache(maxsize=1)
@@ -45,13 +49,17 @@ def step_curves(results: Results) -> StepCurves:
     steps = pq.read_table(results.folder / "steps.parquet", columns=columns).to_pandas()
     steps["case"] = steps["case"].astype(pd.CategoricalDtype(results.cases))
     run, epoch = ["case", "seed"], ["case", "seed", "epoch"]
+    steps["step"] = steps.groupby(run, observed=True).cumcount() + 1
+    starts = steps.groupby(epoch, observed=True)["step"].min().reset_index()
+    curves = len(starts if seed_lines(results) else starts[["case", "epoch"]].drop_duplicates())
+    merged = max(1, ceil(curves / POINTS))  # epochs of one window
+    steps["epoch"] = (steps["epoch"] - 1) // merged
     length = steps.groupby(epoch, observed=True)["loss"].transform("size")
     longest = int(length.max()) if len(steps) else 1
-    curves = max(steps["case"].nunique(), 1) * max(steps["epoch"].nunique(), 1)
-    size = max(1, min(longest // 3, max(FEWEST, round(longest / min(WINDOWS, max(3, POINTS // curves))))))
+    size = max(1, min(longest // 3, max(FEWEST, round(longest / WINDOWS))))
+    size = max(size, ceil(longest / max(1, POINTS // max(1, ceil(curves / merged)))))
     windows = np.maximum(1, (length / size).round().astype(int))
     steps["window"] = steps.groupby(epoch, observed=True).cumcount() * windows // length
-    steps["step"] = steps.groupby(run, observed=True).cumcount() + 1
     for name in ("loss", "accuracy"):
         steps[name] *= steps["sequences"]
     groups = steps.groupby([*epoch, "window"], observed=True, as_index=False)
@@ -63,8 +71,7 @@ def step_curves(results: Results) -> StepCurves:
         loss=("loss", "mean"), loss_low=("loss", "min"), loss_high=("loss", "max"),
         accuracy=("accuracy", "mean"), accuracy_low=("accuracy", "min"), accuracy_high=("accuracy", "max"),
     )  # fmt: skip
-    starts = steps.groupby([*run, "epoch"], observed=True)["step"].min().reset_index("epoch")
-    agreed = starts.groupby("epoch")["step"].nunique().eq(1).all()
+    agreed = starts.groupby("epoch")["step"].nunique().eq(1).all() and starts["epoch"].nunique() <= BOUNDARIES
     boundaries = sorted(float(step) for step in starts["step"].unique() if step > 1) if agreed else []
     return StepCurves(size, seeds[["case", "seed", "step", "loss", "accuracy"]], means.round(4), boundaries)
 
@@ -107,15 +114,18 @@ def seeds_shown(results: Results) -> str:
     """How a chart shows the seeds, in words."""
     if results.finished["seed"].nunique() < 2:
         return "a single seed"
-    return "thick: mean over seeds; " + (
-        "faint: lowest to highest seed" if len(results.finished) > SEED_LINES else "faint: single seeds"
-    )
+    return "thick: mean over seeds; " + ("faint: single seeds" if seed_lines(results) else "faint: lowest to highest seed")
+
+
+def seed_lines(results: Results) -> bool:
+    """Whether each run has a curve of its own."""
+    return len(results.finished) <= SEED_LINES
 
 
 def validation_panel(results: Results, look: Look, name: str) -> alt.Chart:
     """Validation `accuracy` or `loss` after each epoch."""
     column = f"validation_{name}"
-    seeds = results.epochs[["case", "seed", "epoch", column]].rename(columns={column: name}).round(5)
+    seeds = thinned(results)[["case", "seed", "epoch", column]].rename(columns={column: name}).round(5)
     means = seeds.groupby(["case", "epoch"], as_index=False).agg(
         **{name: (name, "mean"), f"{name}_low": (name, "min"), f"{name}_high": (name, "max"), "seeds": (name, "size")}
     )
@@ -125,6 +135,14 @@ def validation_panel(results: Results, look: Look, name: str) -> alt.Chart:
     x = alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(grid=False, format="d", tickMinStep=1, values=ticks))
     y = alt.Y(f"{name}:Q", title=f"validation {name}", scale=alt.Scale(zero=False), axis=alt.Axis(format=".4~f"))
     return _curves(seeds, means.round(5), results, look, x, y, name, points=True)
+
+
+def thinned(results: Results) -> pd.DataFrame:
+    """`results.epochs`; where those are more than `POINTS` curves can hold, every so many of a run's, its last one among them."""
+    epochs = results.epochs
+    last = epochs.groupby("case")["epoch"].transform("max")
+    points = len(epochs if seed_lines(results) else epochs[["case", "epoch"]].drop_duplicates())
+    return epochs[(last - epochs["epoch"]) % max(1, ceil(points / POINTS)) == 0]
 
 
 def _curves(
@@ -146,7 +164,7 @@ def _curves(
     if means["seeds"].max() == 1:
         if points:
             layers.append(single.mark_point(filled=True, size=30, opacity=1))
-    elif len(results.finished) > SEED_LINES:
+    elif not seed_lines(results):
         band = mean.mark_area(opacity=0.2 if len(drawn) <= 6 else 0.06).encode(
             x, alt.Y(f"{name}_low:Q"), alt.Y2(f"{name}_high:Q"), color=colour
         )

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import altair as alt
 import vl_convert
 
+# Altair refuses more than 5,000 rows of a chart; what keeps files small here is thinning, where there is much (`learning.POINTS`)
+alt.data_transformers.disable_max_rows()
+
 CASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 DASHES = ([1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [12, 4])
 """With more cases than colours, the colours come again with the next dash."""

@@ -1,14 +1,19 @@
 """Where a study's figures come from: machine, software, code, data, settings, single runs, and how to run it again."""
 
 import json
+from dataclasses import fields
 from pathlib import PurePath
 
 import pandas as pd
 import yaml
 
 from levelfield import registry
-from levelfield.tell.results import Results
+from levelfield.models.base import model_of
+from levelfield.study.protocol import Sizes
+from levelfield.tell.report.differences import departure_of
+from levelfield.tell.results import Results, sizes_in_words
 from levelfield.tell.tables.groups import missed_checks
+from levelfield.tell.tables.speed import kernel_heading
 from levelfield.tell.tables.table import Table
 
 CITATIONS = {
@@ -56,15 +61,15 @@ def _different(column: pd.Series) -> str:
 
 def software(results: Results) -> Table:
     """Versions, flags and kernels of each case, as its runs found them."""
-    rows = []
+    rows, heading = [], f"{kernel_heading(results)}s"
     for case, runs in results.finished.groupby("case", sort=False):
         rows.append(
             {
                 "case": case, "backend": runs["backend"].iloc[0], "versions": _pairs(runs["versions"]), "flags": _pairs(runs["flags"]),
-                "LSTM kernels": _different(runs["kernels"]), "checks": _checks(runs),
+                heading: _different(runs["kernels"]), "checks": _checks(runs),
             }
         )  # fmt: skip
-    shown = pd.DataFrame(rows, columns=["case", "backend", "versions", "flags", "LSTM kernels", "checks"])
+    shown = pd.DataFrame(rows, columns=["case", "backend", "versions", "flags", heading, "checks"])
     return Table("software", "Software of each case", shown, shown)
 
 
@@ -107,10 +112,31 @@ def command(results: Results) -> str:
 
 def departures(results: Results) -> Table | None:
     """The departures that the study's cases make, with their meaning; None where all are matched."""
-    known = registry.departures()
-    made = [name for name in known if any(name in case.departures for case in results.study.expanded)]
+    made = {(name, departure_of(case, name)): None for case in results.study.expanded for name in case.departures}
     if not made:
         return None
-    rows = [(name, known[name].meaning, known[name].reference) for name in made]
+    order = list(registry.departures())
+    rows = [(name, one.meaning, one.reference) for name, one in sorted(made, key=lambda found: order.index(found[0]))]
     shown = pd.DataFrame(rows, columns=["departure", "what it is", "where it comes from"])
     return Table("meanings", "The departures", shown, shown)
+
+
+def protocol(results: Results) -> dict[str, str]:
+    """The protocol's settings in words; where cases have their own, all values that occur."""
+    found = {}
+    for field in fields(results.study.protocol):
+        values = dict.fromkeys(getattr(case.protocol, field.name) for case in results.study.expanded)
+        told = [f"{value.name} ({sizes_in_words(value)})" if isinstance(value, Sizes) else str(value) for value in values]
+        found[field.name.replace("_", " ")] = "; ".join(told)
+    return found
+
+
+def models(results: Results) -> str:
+    """One sentence a model of the study: what it is made of."""
+    told = {}
+    for case in results.study.expanded:
+        told.setdefault(results.models[case.name], model_of(case.protocol).in_words(case.protocol))
+    if len(told) == 1:
+        return f"The model: {next(iter(told.values()))}. Its answer: is the review positive?"
+    parts = "; ".join(f"{name}: {words}" for name, words in told.items())
+    return f"The models, each asked whether the review is positive. {parts[0].upper()}{parts[1:]}."

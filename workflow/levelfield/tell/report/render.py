@@ -1,22 +1,20 @@
 """Renders `report.html`: one file that needs no network and no server."""
 
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from levelfield.study import published
-from levelfield import registry
-from levelfield.tell.figures.theme import PAGE, case_scale, config, vega_lite_version
 from levelfield.records import write_whole
+from levelfield.study import published
+from levelfield.tell.figures.theme import PAGE, case_scale, config, vega_lite_version
 from levelfield.tell.report import provenance
+from levelfield.tell.report.differences import differences
 from levelfield.tell.report.sections import picture, sections
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
-from levelfield.tell.tables.learning import is_imdb
 
 HERE = Path(__file__).parent
 HTML = Environment(loader=PackageLoader("levelfield", "tell/report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -53,9 +51,10 @@ def page(results: Results) -> str:
         command=provenance.command(results),
         config=provenance.config(results),
         citations=provenance.CITATIONS,
-        protocol=asdict(results.study.protocol),
-        article=published if is_imdb(results) else None,
-        departures=registry.departures(),
+        protocol=provenance.protocol(results),
+        models=provenance.models(results),
+        published=published.of(results.study.expanded),
+        differences=differences(results),
         style=(HERE / "page.css").read_text(),
         script=(HERE / "page.js").read_text(),
         vega=vega_bundle(),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import altair as alt
 
-from levelfield.tell.figures import comparisons, learning, proof, scaling, speed
+from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed
 from levelfield.tell.figures.theme import Look
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Table
@@ -63,11 +63,8 @@ def _remarks_first(board: Table, results: Results) -> Table:
 
 def picture(results: Results) -> list[Chart]:
     """The one picture beside the verdict: the answer to the question that the study can answer."""
-    if any(not case.matched for case in results.study.expanded):
-        found = _worth(results)[:1]
-        if found:
-            return [replace(found[0], id="verdict-chart")]
-    return _chart("verdict-chart", comparisons.standing(results, PAGE) or speed.throughput(results, PAGE))
+    found = _chart("verdict-chart", models.models(results, PAGE)) or [replace(one, id="verdict-chart") for one in _worth(results)[:1]]
+    return found or _chart("verdict-chart", comparisons.ranking(results, PAGE) or speed.throughput(results, PAGE))
 
 
 def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
@@ -83,9 +80,9 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             tables=[_remarks_first(tables["leaderboard"], results), *chosen("comparisons")],
         ),
         Section(
-            "tables", "The article's tables",
-            "Loss and accuracy by epoch, beside what the article reported where the data are its own.",
-            tables=chosen("training", "validation", "article"), folded=chosen("parameters"),
+            "tables", "Loss and accuracy by epoch",
+            "Means over the seeds, beside what was published of the same model where the data are the same.",
+            tables=chosen("training", "validation", "published"), folded=chosen("parameters"),
         ),
         Section(
             "learning", "Learning",
@@ -115,6 +112,10 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             ],
         ),
         Section(
+            "models", "Over all models", "How near to the fastest each case stays, whichever model is trained.",
+            charts=_chart("profile", models.profile(results, PAGE)),
+        ),
+        Section(
             "scaling", "Growth with size", "Throughput, latency and memory as batches or sequences grow.",
             charts=[
                 _panel(f"scaling-{row}-{place}", f"{title} against {words}", "line: mean over seeds; dots: single seeds", panel)
@@ -132,7 +133,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             ], folded=chosen("parity", "gradients"),
         ),
         Section(
-            "departures", "What each departure is worth",
+            "departures", tables["departures"].title.partition(":")[0] if "departures" in tables else "",
             "A departure is one named difference from the protocol. Each is compared with the matched case of the same backend.",
             charts=_worth(results), tables=chosen("departures"),
         ),
@@ -141,10 +142,9 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
 
 
 def _worth(results: Results) -> list[Chart]:
-    explained = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
     made = {measure: comparisons.worth_panel(results, PAGE, measure) for measure in comparisons.WORTH}
     return [
-        _panel(f"worth-{measure.replace('_', '-')}", f"Worth in {comparisons.WORTH[measure][0]}", explained, panel)
+        _panel(f"worth-{measure.replace('_', '-')}", f"Worth in {comparisons.WORTH[measure][0]}", comparisons.WORTH_EXPLAINED, panel)
         for measure, panel in made.items()
         if panel is not None
     ]

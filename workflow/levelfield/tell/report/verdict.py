@@ -3,6 +3,7 @@
 import pandas as pd
 
 from levelfield.tell.figures.scaling import SIZES, growth
+from levelfield.tell.report.fastest import fastest_by_model
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Table
 
@@ -17,13 +18,17 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
         found = ", ".join(f"{count} {status.replace('-', ' ')}" for status, count in counts.items())
         return [f"No run of this study has finished: {found}. There is nothing to compare."]
     matched = _matched(tables)
-    said = _sizes(results) or ([] if matched.empty else _speed(matched))
+    said = fastest_by_model(results, tables) + _sizes(results)
+    if not said and len(matched) and not results.several_models:
+        said = _speed(matched)
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):
-        said += _accuracy(matched)
+        said += _accuracy(matched, "With each model all learn" if results.several_models else "All learn")
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
+    if "published" in tables:
+        said += _published(tables["published"].data)
     if not said:
         said = [f"{_single(results)} No two cases here may be compared as equals: nothing is claimed about who is faster."]
     return said + _missing(results)
@@ -31,13 +36,16 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
 
 def measured_on(results: Results) -> str:
     """One sentence: which data, which machine, how many seeds, what was equal."""
-    protocol, seeds = results.study.protocol, results.finished["seed"].nunique()
+    cases, seeds = results.study.expanded, results.finished["seed"].nunique()
     machines = " and ".join(results.machines) or "no machine yet"
+    epochs = sorted({case.protocol.epochs for case in cases})
+    equal = all(case.matched and case.protocol == cases[0].protocol for case in cases)
+    who = "all cases" if equal else "matched cases of one protocol"
     return (
         f"Measured on {machines}, with {results.data['train_sequences']:,} training and {results.data['validation_sequences']:,} "
-        f"validation sequences of {results.data['corpus']}, {protocol.epochs} "
-        f"{'epoch' if protocol.epochs == 1 else 'epochs'}, {seeds} {'seed' if seeds == 1 else 'seeds'}. "
-        "For each seed every case starts from the same initial weights and sees the same batches in the same order."
+        f"validation sequences of {results.data['corpus']}, {' or '.join(map(str, epochs))} "
+        f"{'epoch' if epochs == [1] else 'epochs'}, {seeds} {'seed' if seeds == 1 else 'seeds'}. "
+        f"For each seed {who} start from the same initial weights and see the same batches in the same order."
     )
 
 
@@ -126,7 +134,7 @@ def _pairs(rows: pd.DataFrame) -> str:
     return f"{numbers[0]} pairs of seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} pairs of seeds"
 
 
-def _accuracy(data: pd.DataFrame) -> list[str]:
+def _accuracy(data: pd.DataFrame, all_learn: str) -> list[str]:
     known = data[data["accuracy_low"].notna()]
     if known.empty:
         return ["Whether they learn equally well cannot be said from so few seeds."]
@@ -135,7 +143,7 @@ def _accuracy(data: pd.DataFrame) -> list[str]:
     said = []
     if len(same) == len(known):
         largest = 100 * known["accuracy_difference"].abs().max()
-        subject = "Both learn" if len(known) == 1 else "All learn"
+        subject = "Both learn" if len(known) == 1 else all_learn
         said.append(
             f"{subject} equally well: validation accuracies are equivalent (largest mean difference {largest:.2f} points)."
         )
@@ -156,13 +164,31 @@ def _departures(data: pd.DataFrame) -> list[str]:
     if known.empty:
         return ["What the departures are worth cannot be said from so few seeds."]
     clear = known[(known["validation_accuracy_low"] > 0) | (known["validation_accuracy_high"] < 0)]
+    cases = "cases with departures" + (" or settings of their own" if (known["settings"] != "").any() else "")
     if clear.empty:
-        return [f"None of the {len(known)} cases with departures was shown to change the validation accuracy."]
+        return [f"None of the {len(known)} {cases} was shown to change the validation accuracy."]
     worst = clear.loc[clear["validation_accuracy"].abs().idxmax()]
     return [
         f"{worst['case']} changes the validation accuracy by {100 * worst['validation_accuracy']:+.2f} points "
         f"[{100 * worst['validation_accuracy_low']:+.2f}, {100 * worst['validation_accuracy_high']:+.2f}], the most of the "
-        f"{len(clear)} of {len(known)} cases with departures that were shown to change it."
+        f"{len(clear)} of {len(known)} {cases} that were shown to change it."
+    ]
+
+
+def _published(data: pd.DataFrame) -> list[str]:
+    """What was published of each side in the end, what repeating it gave, and what the same program gives in both frameworks."""
+    rows = data[data["figure"] == "validation_accuracy"]
+    ends = {
+        name: rows.dropna(subset=name).groupby("side", sort=False).last() for name in ("published", "reproduced", "matched")
+    }
+    if any(len(end) < 2 for end in ends.values()):
+        return []
+    told = {
+        name: [f"{side} {row[name]:.4f} after epoch {row['epoch']}" for side, row in end.iterrows()] for name, end in ends.items()
+    }
+    return [
+        f"Published validation accuracies: {_and(told['published'], 2)}; the same programs here: {_and(told['reproduced'], 2)}; "
+        f"one program in both frameworks: {_and(told['matched'], 2)}."
     ]
 
 

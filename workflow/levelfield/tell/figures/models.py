@@ -1,0 +1,150 @@
+"""Figures of a study of several models: who is fastest with each, and how near to the fastest each case stays over all of them.
+
+The second is a performance profile (Dolan and Moré, Benchmarking optimization software with performance profiles, 2002).
+"""
+
+from dataclasses import replace
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from levelfield.tell.estimates import NOT_ENOUGH
+from levelfield.tell.figures.theme import SHOWN, Look, case_scale
+from levelfield.tell.results import Results
+from levelfield.tell.tables.speed import leaderboard
+
+LOGARITHMIC = 4.0
+"""Largest ratio that is drawn on an even scale."""
+TITLE = "time of training, the model's fastest = 1"
+
+
+def by_model(results: Results) -> pd.DataFrame:
+    """A row each case and machine under the study's own settings, the fastest of a model first; empty for a single model.
+
+    Columns case, line (the case without its model), group (model, and machine where there are several), value, low, high
+    (time over that of the group's fastest matched case), seeds, note (why there is no value).
+    """
+    columns = ["case", "line", "group", "value", "low", "high", "seeds", "note"]
+    if not results.several_models:
+        return pd.DataFrame(columns=columns)
+    usual = results.study.protocol
+    cases = {case.name: case for case in results.study.expanded if case.protocol == replace(usual, model=case.protocol.model)}
+    rows = leaderboard(results).data
+    rows = rows[rows["case"].isin(cases)]
+    several = len(results.machines) > 1
+    machine = (", " + rows["machine"]).where(rows["machine"].notna() & several, "")
+    found = pd.DataFrame(
+        {
+            "case": rows["case"], "line": rows["case"].map(lambda case: line_of(case, cases[case].protocol.model.name)),
+            "group": rows["model"] + machine, "value": rows["times_fastest"].astype(float),
+            "low": rows["times_fastest_low"].astype(float), "high": rows["times_fastest_high"].astype(float), "seeds": rows["finished"],
+        }
+    )  # fmt: skip
+    words = {"failed": "failed", "failed_parity": "failed parity", "missing": "missing"}
+    found["note"] = ["" if row.finished else next(word for name, word in words.items() if getattr(row, name)) for row in rows.itertuples()]
+    model = rows["model"].map(list(dict.fromkeys(results.models.values())).index)
+    order = pd.DataFrame({"model": model, "group": found["group"], "value": found["value"]}).sort_values(["model", "group", "value"])
+    return found.loc[order.index, columns].reset_index(drop=True)
+
+
+def line_of(case: str, model: str) -> str:
+    """A case's name without the model that the study takes it with: `torch` of `torch+model=cnn`."""
+    return case.replace(f"+model={model}", "")
+
+
+def models(results: Results, look: Look) -> alt.Chart | None:
+    """Each model's cases, the fastest on top: time of training against it; None where the study has one model."""
+    rows = by_model(results)
+    if rows["value"].isna().all():
+        return None
+    rows["place"] = rows.groupby("group", sort=False).cumcount()
+    rows[["value", "low", "high"]] = rows[["value", "low", "high"]].round(4)
+    rows["label"] = [_label(row) for row in rows.itertuples()]
+    rows["interval"] = [_interval(row) for row in rows.itertuples()]
+    groups, most = list(dict.fromkeys(rows["group"])), int(rows["place"].max()) + 1
+    largest, least = float(rows[["value", "high"]].max().max()), float(rows[["value", "low"]].min().min())
+    logarithmic = largest > LOGARITHMIC
+    # room for the names, which stand right of the marks
+    ends = [least / 1.02, largest**1.35] if logarithmic else [least - 0.02, largest + 0.4 * (largest - least) + 0.05]
+    scale = alt.Scale(type="log" if logarithmic else "linear", domain=ends, nice=False)
+    ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= largest * 1.2]
+    axis = alt.Axis(values=ticks, format="~g") if logarithmic else alt.Axis(tickCount=6)
+    x = alt.X("value:Q", title=TITLE + (" (logarithmic)" if logarithmic else ""), scale=scale, axis=axis)
+    y = alt.Y("group:N", sort=groups, title=None, scale=alt.Scale(paddingInner=0.18, paddingOuter=0.08),
+              axis=alt.Axis(domain=False, ticks=False, labelPadding=8, labelFontSize=14, labelFontWeight=600, labelLimit=160))  # fmt: skip
+    offset = alt.YOffset("place:O", scale=alt.Scale(domain=list(range(most))))
+    colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
+    told = [alt.Tooltip("case:N"), alt.Tooltip("value:Q", title=TITLE, format=".3f"),
+            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("seeds:Q")]  # fmt: skip
+    base = alt.Chart(rows).transform_filter(SHOWN).encode(y, offset)
+    known = base.transform_filter("isValid(datum.value)")
+    chart = alt.layer(
+        alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("one:Q")),
+        known.transform_calculate(one="1").mark_rule(strokeWidth=2, opacity=0.45).encode(alt.X("one:Q"), alt.X2("value:Q"), color=colour),
+        known.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=5, opacity=0.45).encode(alt.X("low:Q"), alt.X2("high:Q"), color=colour),
+        known.mark_point(filled=True, size=75, opacity=1).encode(x, color=colour, tooltip=told),
+        base.transform_calculate(end="isValid(datum.high) ? datum.high : isValid(datum.value) ? datum.value : 1")
+        .mark_text(align="left", dx=10).encode(alt.X("end:Q"), text="label:N"),
+    ).properties(width=look.width, height=20 * most * len(groups))  # fmt: skip
+    values = "; ".join(f"{group}: {', '.join(mine['label'])}" for group, mine in rows.groupby("group", sort=False))
+    explained = "dot: geometric mean of the ratios by seed; band: 95 % interval; the fastest of each model on top"
+    return look.finish(chart, "Who is fastest with each model", f"{results.context}\n{explained}", values)
+
+
+def _label(row) -> str:
+    if pd.isna(row.value):
+        return f"{row.line}: {row.note or 'not compared'}"
+    return row.line if row.value == 1 else f"{row.line}  {row.value:.2f}"
+
+
+def _interval(row) -> str:
+    """As text: Vega would tell a missing bound as 0."""
+    if row.value == 1:
+        return "the fastest"
+    return NOT_ENOUGH if pd.isna(row.low) else f"{row.low:.3f} to {row.high:.3f}"
+
+
+def shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """Steps of the performance profile: columns line, case, factor, share, the first at 1 and the last at the largest factor of all.
+
+    rows: of `by_model`. share: of the groups, those in which the line's time is at most `factor` times the fastest's; where it
+    did not finish it never is.
+    """
+    groups, largest = rows["group"].nunique(), float(rows["value"].max())
+    parts = []
+    for line, mine in rows.groupby("line", sort=False):
+        values = np.sort(mine["value"].dropna())
+        factors = np.unique([1.0, *values, largest])
+        share = np.searchsorted(values, factors, side="right") / groups
+        parts.append(pd.DataFrame({"line": line, "case": mine["case"].iloc[0], "factor": factors, "share": share}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def profile(results: Results, look: Look) -> alt.Chart | None:
+    """The performance profile over models, a stepped line each case; None where the study has one model."""
+    rows = by_model(results)
+    if rows["value"].isna().all():
+        return None
+    steps = shares(rows).round(4)
+    order = [*dict.fromkeys(rows["line"])]
+    lines = [line for line in dict.fromkeys(line_of(case, results.models[case]) for case in results.cases) if line in order]
+    logarithmic = steps["factor"].max() > LOGARITHMIC
+    scale = alt.Scale(type="log" if logarithmic else "linear", nice=False)
+    x = alt.X("factor:Q", title="factor of the fastest's time", scale=scale, axis=alt.Axis(tickCount=6, format="~g", grid=False))
+    y = alt.Y("share:Q", title="share of the models", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=4))
+    # on the page, too: the switches name cases, a line here stands for one with all its models
+    legend = alt.Legend(title=None, columns=2 if look.page else 4, symbolType="stroke")
+    colour = alt.Color("line:N", scale=case_scale(lines), legend=legend)
+    dash = alt.StrokeDash("line:N", scale=case_scale(lines, dashes=True), legend=legend)
+    widths = np.linspace(5.5, 1.8, len(lines)).round(2).tolist()
+    width = alt.StrokeWidth("line:O", scale=alt.Scale(domain=lines, range=widths), legend=None)
+    told = [alt.Tooltip("line:N", title="case"), alt.Tooltip("factor:Q", title="within a factor of", format=".3f"),
+            alt.Tooltip("share:Q", title="share of the models", format=".0%")]  # fmt: skip
+    base = alt.Chart(steps).transform_filter(SHOWN).encode(x, y, color=colour)
+    chart = alt.layer(
+        base.mark_line(interpolate="step-after").encode(strokeDash=dash, strokeWidth=width),
+        base.mark_point(filled=True, size=40, opacity=1).encode(tooltip=told),
+    ).properties(width=look.width, height=240)  # fmt: skip
+    explained = "share of the models that a case trains within a factor of their fastest; further up and left is better"
+    return look.finish(chart, "Performance profile over models", f"{results.context}\n{explained}")
