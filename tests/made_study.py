@@ -170,7 +170,9 @@ def _batches(case: Case, sequences: int) -> np.ndarray:
     """The size of each batch, (epochs, steps)."""
     sizes = [case.protocol.batch_size] * (sequences // case.protocol.batch_size)
     rest = sequences % case.protocol.batch_size
-    return np.tile(np.array(sizes + [rest] * bool(rest and not drops_last_batch(case.departures)), np.int32), (case.protocol.epochs, 1))
+    return np.tile(
+        np.array(sizes + [rest] * bool(rest and not drops_last_batch(case.departures)), np.int32), (case.protocol.epochs, 1)
+    )
 
 
 def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float) -> None:

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from made_study import make_study
 
-from levelfield.tell.collect import collect, running_means
 from levelfield.errors import UserError
 from levelfield.records import load_arrays, read_epochs, save_arrays
+from levelfield.tell.collect import collect, running_means
 
 ARTICLE = [
     "keras-tensorflow",

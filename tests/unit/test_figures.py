@@ -5,18 +5,27 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_study import EVERY_KIND, make_study
+from made_study import EVERY_KIND, TRANSFORMERS, make_study
 
-from levelfield.tell.collect import collect
 from levelfield.errors import UserError
+from levelfield.tell.collect import collect
 from levelfield.tell.figures import OBLIGATORY, OPTIONAL, write_figures
 from levelfield.tell.figures.comparisons import ranking
+from levelfield.tell.figures.curves import POINTS
 from levelfield.tell.figures.learning import step_curves
+from levelfield.tell.figures.models import by_model, models, profile, shares
+from levelfield.tell.figures.scaling import growth
 from levelfield.tell.figures.speed import throughput
-from levelfield.tell.figures.theme import CASE_COLOURS, Look, case_scale, render
-from levelfield.tell.report.sections import sections
+from levelfield.tell.figures.theme import CASE_COLOURS, Look, case_scale, render, scale
+from levelfield.tell.figures.validation import thinned
+from levelfield.tell.report.render import page
+from levelfield.tell.report.sections import picture, sections
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
+
+
+MODELS = {"model": ["bilstm", "transformer", "cnn"]}
+SIX = ["keras-tensorflow", "keras-jax", "keras-torch", "torch", "torch-compile", "jax"]
 
 
 def collected(folder, **options):
@@ -56,14 +65,20 @@ def test_the_same_data_gives_the_same_bytes(article):
         },
         {"cases": [{"backend": "torch", "name": f"case-{number}"} for number in range(30)], "steps": 4},
         {"cases": ["torch", "jax"], "vary": {"length": [100, 200]}, "seeds": [0, 1], "steps": 4},
+        {"cases": TRANSFORMERS, "protocol": {"model": "transformer"}, "steps": 10},
+        {"cases": ["torch"], "vary": MODELS, "seeds": [0], "epochs": 1, "steps": 4},
+        {"cases": ["torch"], "vary": MODELS | {"length": [100, 200]}, "steps": 4, "failures": {"torch+model=cnn": "failed-parity"}},
+        {"cases": ["torch", "jax"], "vary": MODELS, "failures": {(f"{case}+model={model}", seed): "missing" for case in ("torch", "jax")
+         for model in MODELS["model"] for seed in range(3)}, "steps": 4},
     ],
-    ids=["one of each", "all failed", "a GPU for one and some failed", "thirty cases", "sizes"],
-)
+    ids=["one of each", "all failed", "a GPU for one and some failed", "thirty cases", "sizes", "epochs of their own", "one case a model",
+         "models and sizes", "models of which none finished"],
+)  # fmt: skip
 def test_the_obligatory_figures_never_break(tmp_path, options):
     folder = collected(tmp_path / "study", **options)
     names = {path.name for path in write_figures(folder)}
     assert {f"{name}.{kind}" for name in OBLIGATORY for kind in ("svg", "png")} <= names
-    assert ("scaling.svg" in names) == ("vary" in options)
+    assert ("scaling.svg" in names) == ("length" in options.get("vary", {}))
     assert ("energy.svg" in names) == ("gpus" in options)
 
 
@@ -93,13 +108,89 @@ def test_a_window_is_the_mean_of_its_batches_and_spans_one_epoch(article):
 def test_curves_stay_few_for_a_thousand_runs(tmp_path):
     cases = [{"backend": "torch", "name": f"case-{number}"} for number in range(200)]
     curves = step_curves(Results.read(collected(tmp_path / "study", cases=cases, seeds=[0, 1, 2, 3, 4], steps=100)))
-    assert len(curves.means) <= 6_000
+    assert len(curves.means) <= POINTS
+
+
+@pytest.mark.parametrize("epochs", [8, 100, 400])
+def test_many_epochs_are_thinned_and_drawn(tmp_path, epochs):
+    folder = collected(tmp_path / "study", cases=SIX, epochs=epochs, steps=800 if epochs == 8 else 10)
+    results = Results.read(folder)
+    curves = step_curves(results)
+    assert 1_500 <= len(curves.seeds) <= POINTS and len(thinned(results)) <= POINTS
+    # whole epochs in a window, so that the last mean is one of the last steps'
+    assert curves.means["step"].max() > 0.98 * epochs * (800 if epochs == 8 else 10)
+    assert set(thinned(results).groupby("case")["epoch"].max()) == {epochs}
+    written = {path.stem: path.stat().st_size for path in write_figures(folder) if path.suffix == ".svg"}
+    assert {*OBLIGATORY} <= set(written) and max(written.values()) < 500_000
+    assert len(page(results).encode()) < 5_000_000
+
+
+def test_epochs_that_all_cases_begin_at_the_same_step_are_marked(tmp_path):
+    cases = ["torch", {"backend": "torch", "settings": {"epochs": 4}}]
+    assert step_curves(Results.read(collected(tmp_path / "same", cases=cases, steps=10))).boundaries == [11, 21, 31]
+    cases = ["torch", {"backend": "torch", "settings": {"batch_size": 64}}]
+    assert step_curves(Results.read(collected(tmp_path / "other", cases=cases, steps=10))).boundaries == []
+
+
+@pytest.fixture(scope="module")
+def models_study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures") / "models"
+    failures = {("jax+model=cnn", seed): "failed" for seed in range(3)}
+    cases = ["torch", "jax", "keras-tensorflow", {"backend": "torch", "settings": {"batch_size": 64}}]
+    return Results.read(collected(folder, cases=cases, vary=MODELS, steps=5, failures=failures))
+
+
+def test_each_models_cases_stand_against_its_fastest_and_failed_ones_say_so(models_study):
+    rows = by_model(models_study)
+    assert rows["group"].tolist() == ["bilstm"] * 3 + ["transformer"] * 3 + ["cnn"] * 3
+    assert rows["line"].tolist()[::3] == ["torch", "jax", "keras-tensorflow"] and rows["value"].tolist()[::3] == [1, 1, 1]
+    board = make_tables(models_study)["leaderboard"].data.set_index("case")
+    for row in rows.dropna(subset="value").itertuples():
+        assert board.loc[row.case, "times_fastest"] == row.value
+    assert rows.iloc[-1][["line", "note"]].tolist() == ["jax", "failed"] and pd.isna(rows.iloc[-1]["value"])
+    (told,) = (data for data in models(models_study, Look()).to_dict()["datasets"].values() if "label" in data[0])
+    assert told[-1]["label"] == "jax: failed" and told[0]["label"] == "torch"
+
+
+def test_a_profile_is_the_share_of_models_within_a_factor_of_the_fastest():
+    rows = pd.DataFrame(
+        [("a", "m1", 1.0), ("a", "m2", 3.0), ("b", "m1", 2.0), ("b", "m2", 1.0), ("c", "m1", 4.0), ("c", "m2", None)],
+        columns=["line", "group", "value"],
+    ).assign(case="x")
+    found = {line: list(zip(mine["factor"], mine["share"], strict=True)) for line, mine in shares(rows).groupby("line")}
+    assert found == {
+        "a": [(1, 0.5), (3, 1.0), (4, 1.0)],
+        "b": [(1, 0.5), (2, 1.0), (4, 1.0)],
+        "c": [(1, 0.0), (4, 0.5)],  # it failed with one of both
+    }
+
+
+def test_of_one_model_nothing_is_drawn_over_models(article):
+    assert models(Results.read(article), Look()) is None is profile(Results.read(article), Look())
+
+
+def test_the_pages_first_picture_of_several_models_is_who_is_fastest_with_each(models_study, article):
+    (first,) = picture(models_study)
+    assert first.title == "Who is fastest with each model" and picture(Results.read(article))[0].title != first.title
+    charts = [chart.id for part in sections(models_study, make_tables(models_study)) for chart in part.charts]
+    assert {"loss-0", "loss-2", "validation-accuracy-1", "profile"} <= set(charts) and len(charts) == len(set(charts))
+
+
+def test_a_case_has_one_look_with_every_model(models_study):
+    looks = dict(zip(scale(models_study).domain, scale(models_study).range, strict=True))
+    assert len({looks[f"torch+model={model}"] for model in MODELS["model"]}) == 1 != len(set(looks.values()))
+
+
+def test_the_scaling_figure_is_of_sizes_alone(tmp_path):
+    results = Results.read(collected(tmp_path / "study", cases=["torch"], vary=MODELS | {"length": [100, 200]}, steps=4))
+    found = growth(results)
+    assert set(found["setting"]) == {"length"} and set(found["case"]) == {"torch+length=100", "torch+length=200"}
 
 
 def test_a_case_keeps_its_colour_in_every_figure_and_study_of_sizes():
     assert case_scale(["a", "b"]).range == list(CASE_COLOURS[:2])
-    assert case_scale(list("abcdefg")).range[6] == CASE_COLOURS[0]
-    assert case_scale(list("abcdefg"), dashes=True).range[6] != case_scale(list("abcdefg"), dashes=True).range[0]
+    assert case_scale(list("abcdefgh")).range[7] == CASE_COLOURS[0]
+    assert case_scale(list("abcdefgh"), dashes=True).range[7] != case_scale(list("abcdefgh"), dashes=True).range[0]
     assert case_scale(["a+1", "a+2", "b+1", "b+2"], variants=2).range == [CASE_COLOURS[0]] * 2 + [CASE_COLOURS[1]] * 2
 
 
@@ -118,8 +209,12 @@ def tooltips(spec):
 
 @pytest.mark.parametrize(
     "options",
-    [{"cases": EVERY_KIND, "gpus": {"torch": "Tesla V100"}}, {"cases": ["torch", "jax"], "vary": {"length": [100, 200]}}],
-    ids=["every kind", "sizes"],
+    [
+        {"cases": EVERY_KIND, "gpus": {"torch": "Tesla V100"}},
+        {"cases": ["torch", "jax"], "vary": {"length": [100, 200]}},
+        {"cases": ["torch", "jax"], "vary": MODELS, "epochs": 1},
+    ],
+    ids=["every kind", "sizes", "models"],
 )
 def test_pointing_at_a_chart_tells_words_and_no_names_of_columns(tmp_path, options):
     results = Results.read(collected(tmp_path / "study", steps=5, **options))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from levelfield.tell.collect import collect
 from levelfield.commands.rules import tables
+from levelfield.tell.collect import collect
 from levelfield.tell.figures import write_figures
 
 ROOT = Path(__file__).resolve().parents[2]

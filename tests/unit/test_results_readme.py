@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from made_study import EVERY_KIND, make_study
 
-from levelfield.tell.collect import collect
 from levelfield.measure import limit, summary
 from levelfield.measure.noise import Restlessness
-from levelfield.study.protocol import Protocol
-from levelfield.tell.readme import write_readme
 from levelfield.records import Epoch, Latency, Run, Steps
+from levelfield.study.protocol import Protocol
+from levelfield.tell.collect import collect
+from levelfield.tell.readme import write_readme
 
 MANUAL = (Path(__file__).parents[2] / "results" / "README.md").read_text()
 GENERIC = r"_(sd|low|high|p|p_corrected)$"

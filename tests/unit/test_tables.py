@@ -5,15 +5,17 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_study import EVERY_KIND, make_study
+from made_study import EVERY_KIND, TRANSFORMERS, make_study
 
 from levelfield.study.published import BILSTM
 from levelfield.tell.collect import collect
 from levelfield.tell.readme import readme, write_readme
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
+from levelfield.tell.tables.groups import finished
 from levelfield.tell.tables.table import SUFFIXES, Table
 
 
@@ -92,6 +94,98 @@ def test_the_article_is_published_reproduced_and_corrected(tables):
     assert (second["published"], second["published_corrected"]) == (0.3962, 0.3043)
     first = rows.loc[("PyTorch", "train_loss", 1)]
     assert second["reproduced"] == pytest.approx((first["reproduced"] + second["reproduced_corrected"]) / 2)
+
+
+@pytest.fixture(scope="module")
+def transformers(tmp_path_factory):
+    """The two published programs of the Transformer, of 2 and 10 epochs, and the matched cases."""
+    folder = tmp_path_factory.mktemp("tables") / "s"
+    return results_of(make_study(folder, TRANSFORMERS, steps=40, protocol={"model": "transformer"}))
+
+
+def test_programs_of_different_numbers_of_epochs_stand_beside_what_was_published(transformers):
+    table = make_tables(transformers)["published"]
+    rows = table.data.set_index(["side", "epoch"])
+    assert [*rows.index] == [("Keras", 1), ("Keras", 2), ("JAX", 1), ("JAX", 2), ("JAX", 10)]
+    assert rows["published"].dropna().tolist() == [0.8444, 0.8745, 0.5576, 0.8508]
+    assert rows["reproduced"].notna().all() and rows["matched"].isna().tolist() == [False] * 4 + [True]
+    last = transformers.epochs.query("case == 'jax-tutorial' and epoch == 10")["validation_accuracy"]
+    assert rows.loc[("JAX", 10), "reproduced"] == pytest.approx(last.mean())
+    assert "corrected" not in table.shown and "hardware that is not stated" in table.notes[-1]
+
+
+def test_figures_of_another_model_stand_beside_nothing(tmp_path, transformers):
+    validation = make_tables(transformers)["validation"].data.set_index(["case", "epoch"])
+    assert validation.loc[("jax-tutorial", 10), "published_validation_accuracy"] == 0.8508
+    assert validation.loc[("flax", 1), "published_validation_accuracy"] == 0.5576
+    other = make_tables(results_of(make_study(tmp_path / "s", protocol={"model": "cnn"}, steps=5)))
+    assert other["validation"].data["published_validation_accuracy"].isna().all() and "published" not in other
+    assert len(other["validation"].notes) == 1
+
+
+def test_a_setting_of_its_own_is_priced_against_the_backends_matched_case(tmp_path, transformers):
+    rows = make_tables(transformers)["departures"].data.set_index("case")
+    assert rows.loc["jax-tutorial", "matched"] == "flax"
+    assert rows.loc["jax-tutorial", "settings"] == "learning_rate 0.0001, batch_size 128, epochs 10"
+    assert rows.loc["keras-example", "settings"] == ""
+    settings = [{"batch_size": 64}, {"learning_rate": 0.01}, {"precision": "bfloat16"}]
+    both = {"backend": "torch", "settings": settings[0], "departures": ["clip-norm"]}
+    cases = ["torch", "jax", *({"backend": "torch", "settings": own} for own in settings), both]
+    tables = make_tables(results_of(make_study(tmp_path / "s", cases, steps=40)))
+    rows = tables["departures"].data.set_index("case")
+    assert rows["matched"].to_dict() == {
+        "torch+batch_size=64": "torch",
+        "torch+learning_rate=0.01": "torch",
+        "torch+clip-norm+batch_size=64": "torch+batch_size=64",  # the departure alone
+    }
+    found = finished(Results.read(tmp_path / "s")).set_index(["case", "seed"])["epoch_seconds"]
+    times = found["torch+batch_size=64"] / found["torch"]
+    assert rows.loc["torch+batch_size=64", "time"] == pytest.approx(np.exp(np.log(times).mean()))
+    compared = tables["comparisons"].data
+    assert set(zip(compared["case"], compared["against"], strict=True)) == {("torch", "jax")}
+    assert tables["departures"].title.startswith("What each departure or setting is worth: ")
+
+
+def test_sizes_that_a_study_varies_are_not_priced(tmp_path):
+    cases = ["torch", {"backend": "torch", "name": "other", "settings": {"learning_rate": 0.01}}]
+    tables = make_tables(results_of(make_study(tmp_path / "s", cases, vary={"batch_size": [16, 32]}, steps=5)))
+    matched = tables["departures"].data.set_index("case")["matched"].to_dict()
+    assert matched == {f"other+batch_size={size}": f"torch+batch_size={size}" for size in (16, 32)}
+
+
+def test_a_case_without_another_of_its_protocol_is_no_fastest(transformers):
+    board = make_tables(transformers)["leaderboard"].data.set_index("case")
+    assert pd.isna(board.loc["jax-tutorial", "times_fastest"]) and board.loc["keras-example", "fastest"] == "flax"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables") / "s"
+    vary = {"model": ["bilstm", "transformer", "cnn"]}
+    return make_tables(results_of(make_study(folder, ["keras-tensorflow", "torch", "jax"], vary=vary, steps=5)))
+
+
+def test_rows_of_one_model_stand_together(models):
+    board = models["leaderboard"]
+    assert board.data["model"].tolist() == ["bilstm"] * 3 + ["transformer"] * 3 + ["cnn"] * 3
+    assert board.data["times_fastest"].tolist()[::3] == [1, 1, 1] and list(board.shown)[:2] == ["case", "model"]
+    fastest = board.data["fastest"].tolist()[::3]
+    assert fastest == ["torch+model=bilstm", "jax+model=transformer", "keras-tensorflow+model=cnn"]
+
+
+def test_models_are_not_compared_with_each_other(models):
+    data = models["comparisons"].data
+    assert len(data) == 9 and all(
+        case.split("=")[1] == against.split("=")[1] for case, against in zip(data["case"], data["against"], strict=True)
+    )
+    assert "published" not in models and models["training"].data["published_train_loss"].isna().all()
+
+
+def test_a_kernel_is_named_after_the_model_and_gradients_of_another_are_left_out(models, tables, transformers):
+    assert "kernel" in models["performance"].shown and "LSTM kernel" in tables["performance"].shown
+    assert "attention kernel" in make_tables(transformers)["performance"].shown
+    shown = models["gradients"].shown.set_index("parameter")
+    assert shown.loc["conv_1/kernel", "torch+model=bilstm"] == "" != shown.loc["conv_1/kernel", "torch+model=cnn"]
 
 
 def test_comparisons_are_between_equals_the_faster_first(tables):

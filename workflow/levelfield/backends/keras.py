@@ -79,9 +79,12 @@ class ExactAdam(OwnAdam):
     `sparse-embedding-adam` is Keras's own Adam.)
     """
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+    def apply(self, grads, trainable_variables=None):
         if ON == "tensorflow":  # which hands an embedding's gradient over as IndexedSlices; the others' are dense
-            grads = [tf.convert_to_tensor(grad) for grad in grads]
+            grads = [tf.convert_to_tensor(grad) for grad in grads]  # before any clipping: a norm of slices is another one
+        super().apply(grads, trainable_variables)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
         super()._backend_update_step(grads, trainable_variables, learning_rate * self._missing())
 
     def _missing(self):

@@ -156,13 +156,15 @@ def keeps_the_order(trial: Trial) -> str:
 
 
 def counts_answers(trial: Trial) -> str:
-    """From weights that leave every answer undecided, so that each step turns some of them round."""
-    undecided = trial.undecided()
-    _, expected, _ = trial.reference(undecided, epochs=1)
+    """Of the trial's labels; then of labels that are all 1, from weights that leave the first batch undecided: its step turns
+    wrong answers into right ones, so that it shows when they were counted."""
+    _, correct = trial.train(trial.loaded)
+    undecided, ones = trial.undecided(), np.ones_like(trial.y)
     trial.backend.load(undecided)
-    _, correct = trial.train(trial.backend)
-    for step, (found, right) in enumerate(zip(correct, expected[: len(correct)], strict=True), 1):
-        expect(found == right, f"step {step}: found {found}, expected {right}: counted before the update?")
+    _, turned = trial.backend.train_epoch(trial.x, ones, trial.order)
+    for counted, expected in ((correct, trial.correct), (turned, trial.reference(undecided, epochs=1, y=ones)[1])):
+        for step, (found, right) in enumerate(zip(counted, expected[: len(counted)], strict=True), 1):
+            expect(found == right, f"step {step}: found {found}, expected {right}: counted before the update?")
     return f"{correct.sum()} of {SEQUENCES}"
 
 

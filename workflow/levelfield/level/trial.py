@@ -55,15 +55,21 @@ class Trial:
         self._backend: Backend | None = None
 
     def reference(
-        self, start: Weights, epochs: int, clip_norm: float = np.inf, departures: frozenset[str] = frozenset()
+        self,
+        start: Weights,
+        epochs: int,
+        clip_norm: float = np.inf,
+        departures: frozenset[str] = frozenset(),
+        y: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, list[Weights]]:
-        """The reference's loss and right answers of each step, and its weights after each step."""
+        """The reference's loss and right answers of each step, and its weights after each step. y: other labels."""
+        labels = self.y if y is None else y
         weights = {name: value.astype(np.float64) for name, value in start.items()}
         adam, losses, correct, trained = Adam(self.protocol, weights), [], [], []
         for rows in self.batches * epochs:
-            x, y = self.x[rows], self.y[rows]
-            correct.append(int(right(logits(self.protocol, weights, x, departures), y).sum()))
-            loss, slopes = gradients(self.protocol, weights, x, y, departures)
+            x, right_ones = self.x[rows], labels[rows]
+            correct.append(int(right(logits(self.protocol, weights, x, departures), right_ones).sum()))
+            loss, slopes = gradients(self.protocol, weights, x, right_ones, departures)
             norm = np.sqrt(sum(np.sum(value**2) for value in slopes.values()))
             adam.update(weights, {name: value * min(1, clip_norm / norm) for name, value in slopes.items()})
             losses.append(loss)
@@ -71,12 +77,19 @@ class Trial:
         return np.array(losses), np.array(correct), trained
 
     def undecided(self) -> Weights:
-        """Weights whose logits lie closely around 0: the last kernel a thousand times smaller, its bias against their median."""
+        """Weights with which half of the first batch is of class 1, each by about what one step changes."""
         last = {part: name for name in self.weights for part in ("kernel", "bias") if name.endswith(part)}
-        found = self.weights | {last["kernel"]: self.weights[last["kernel"]] * np.float32(1e-3)}
-        exact = {name: value.astype(np.float64) for name, value in found.items()}
-        middle = np.median(logits(self.protocol, exact, self.x), axis=0)
-        return found | {last["bias"]: found[last["bias"]] - middle.astype(np.float32)}
+        found = {name: value.copy() for name, value in self.weights.items()}
+
+        def ahead() -> np.ndarray:
+            """How far the first batch's logits of class 1 are ahead of the others."""
+            exact = {name: value.astype(np.float64) for name, value in found.items()}
+            z = logits(self.protocol, exact, self.first[0])
+            return z[:, 0] if z.shape[1] == 1 else z[:, 1] - np.delete(z, 1, axis=1).max(axis=1)
+
+        found[last["kernel"]] *= self.protocol.learning_rate / np.ptp(ahead())
+        found[last["bias"]][min(1, self.protocol.model.outputs - 1)] -= np.median(ahead())
+        return found
 
     def made(self, departures: frozenset[str]) -> Backend:
         """Another backend of this kind, with departures."""

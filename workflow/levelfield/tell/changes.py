@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from levelfield.errors import UserError
-from levelfield.tell.results import Results
 from levelfield.tell.estimates import Estimate, difference, ratio
+from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import finished
 
 NOT_FINISHED = {"failed": "failed", "missing": "missing", "failed-parity": "barred by parity"}

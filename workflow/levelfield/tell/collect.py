@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes
-from levelfield.study.protocol import Case, Protocol, Sizes
 from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Times
 from levelfield.study.config import Study
+from levelfield.study.protocol import Case, Protocol, Sizes
+from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes
 
 ROW_GROUP = 1_000_000
 """Step rows held in memory before they are written: about 40 MB."""

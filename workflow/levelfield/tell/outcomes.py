@@ -14,11 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from levelfield.errors import UserError
 from levelfield.level.parity import Parity
+from levelfield.records import Epoch, Run, Steps, load_arrays, read_epochs
+from levelfield.study.config import Study
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Case
 from levelfield.tell import older
-from levelfield.records import Epoch, Run, Steps, load_arrays, read_epochs
-from levelfield.study.config import Study
 
 RUN, EPOCHS, PARITY = TypeAdapter(Run), TypeAdapter(list[Epoch]), TypeAdapter(Parity)
 STATUS = ("finished", "failed", "missing", "failed-parity")

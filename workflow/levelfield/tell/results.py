@@ -54,6 +54,11 @@ class Results:
         """The cases in the study's order."""
         return [case.name for case in self.study.expanded]
 
+    @cached_property
+    def rows(self) -> list[str]:
+        """The cases as a chart's rows: those of one model together."""
+        return [case for cases in self.by_model.values() for case in cases]
+
     @property
     def variants(self) -> int:
         """In how many sizes a study that varies one takes each of its cases."""
@@ -67,10 +72,23 @@ class Results:
         told = {kind: kind.name if names.count(kind.name) == 1 else f"{kind.name} ({sizes_in_words(kind)})" for kind in kinds}
         return {case.name: told[case.protocol.model] for case in self.study.expanded}
 
+    @cached_property
+    def by_model(self) -> dict[str, list[str]]:
+        """Each model's cases, in the study's order. Between models nothing is compared."""
+        return {
+            model: [case for case in self.cases if self.models[case] == model] for model in dict.fromkeys(self.models.values())
+        }
+
     @property
     def several_models(self) -> bool:
-        """Whether the cases train different models, between which nothing is compared."""
-        return len(set(self.models.values())) > 1
+        return len(self.by_model) > 1
+
+    @cached_property
+    def lines(self) -> dict[str, str]:
+        """Each case's name without its model, where the study has several: `torch` of `torch+model=cnn`."""
+        if not self.several_models:
+            return {case: case for case in self.cases}
+        return {case.name: case.name.replace(f"+model={case.protocol.model.name}", "") for case in self.study.expanded}
 
     @cached_property
     def finished(self) -> pd.DataFrame:

@@ -90,9 +90,14 @@ def in_words(protocol: Protocol) -> str:
     )
 
 
-FLOAT32 = Bounds(probabilities=1e-6, gradients=1e-5, weights_step_1=1e-6, loss_step_10=1e-6, loss_step_50=1e-3)
+FLOAT32 = Bounds(probabilities=1e-6, gradients=2e-3, weights_step_1=4e-4, loss_step_10=1e-3, loss_step_50=1e-2)
 
 BOUNDS = {
+    # Six backends on a CPU were found within 1.1e-7 in probabilities. In half of all runs the rest is as exact: 2.3e-5 in
+    # gradients (PyTorch adds up LayerNorm's row by row), 3e-7, 4e-8 and 8e-8. But of a batch's 204,800 arguments of the inner
+    # ReLU one may be so near to 0 that rounding puts it on the other side: 1.1e-3, 1.4e-4 and 7e-7 were found then, and 5.5e-4
+    # and 4.7e-4 in losses where it was one of the dense layer's. LayerNorm's ε as PyTorch has it (1e-5) is 2.8e-3 off in
+    # gradients, Adam's ε beside √v̂ 7e-4 in the weights.
     ("cpu", "float32"): FLOAT32,
     # A CPU has no TF32: what runs is float32.
     ("cpu", "tf32"): FLOAT32,
@@ -100,8 +105,8 @@ BOUNDS = {
 
 KERNELS = Kernels(
     what="attention",
-    # products, softmax and fused attention
-    of=r"attention|softmax|sdpa|fmha|flash|bmm|matmul|einsum|dot",
+    # fused attention; where there is none its softmax and products, not the loss's softmax and the dense layers' products
+    of=r"attention|(?<!log_)softmax|sdpa|fmha|flash|bmm|batch_?matmul|einsum|dot",
     known={
         # operations of PyTorch (`aten::_scaled_dot_product_cudnn_attention`), JAX (`__cudnn$fmhaSoftmax`), and cuDNN's own
         # kernels (`cudnn_generated_fort_native_sdpa_sm90_flash_fprop_…`)
@@ -149,4 +154,5 @@ MODEL = Model(
     kernels=KERNELS,
     bounds=BOUNDS,
     departures=DEPARTURES,
+    cancelling={"attention/key/bias": "attention/key/kernel"},  # softmax takes out what all keys of a query have in common
 )

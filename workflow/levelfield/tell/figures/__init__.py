@@ -6,9 +6,9 @@ from pathlib import Path
 
 import altair as alt
 
-from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed
-from levelfield.tell.figures.theme import Look, render
 from levelfield.records import write_whole
+from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed, validation
+from levelfield.tell.figures.theme import Look, render
 from levelfield.tell.results import Results
 
 Figure = Callable[[Results, Look], alt.Chart | None]
@@ -16,7 +16,7 @@ Figure = Callable[[Results, Look], alt.Chart | None]
 OBLIGATORY: dict[str, Figure] = {
     "loss": learning.loss,
     "accuracy": learning.accuracy,
-    "validation": learning.validation,
+    "validation": validation.validation,
     "throughput": speed.throughput,
     "time": speed.time,
     "memory": speed.memory,

@@ -3,9 +3,9 @@
 import altair as alt
 import pandas as pd
 
-from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, case_scale
-from levelfield.tell.results import Results
 from levelfield.tell.estimates import NOT_ENOUGH
+from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, scale
+from levelfield.tell.results import Results
 from levelfield.tell.tables.comparisons import departures, departures_title
 from levelfield.tell.tables.speed import leaderboard
 
@@ -26,7 +26,9 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     title, factor, none = WORTH[measure]
     low, high = f"{measure}_low", f"{measure}_high"
     rows = table.data[["case", "pairs", measure, low, high]].copy()
-    rows["differs"] = [", ".join(filter(None, both)) for both in zip(table.data["departures"], table.data["settings"], strict=True)]
+    rows["differs"] = [
+        ", ".join(filter(None, both)) for both in zip(table.data["departures"], table.data["settings"], strict=True)
+    ]
     rows[[measure, low, high]] = (rows[[measure, low, high]].astype(float) * factor).round(5)
     form = "+.4f" if none == 0 else ".3f"
     rows = rows.rename(columns={measure: "value", low: "low", high: "high"})
@@ -36,9 +38,9 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
         clear=f"!isValid(datum.low) ? 'too few seeds' : {clear} ? 'effect shown' : 'no effect shown'"
     ).encode(alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)))  # fmt: skip
     x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
-    scale = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
+    marks = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
     legend = alt.Legend(title=None, symbolType="circle")
-    colour = alt.Color("clear:N", scale=scale, legend=legend)
+    colour = alt.Color("clear:N", scale=marks, legend=legend)
     told = [alt.Tooltip("case:N"), alt.Tooltip("differs:N", title="differs in"), alt.Tooltip("value:Q", title=title, format=form),
             alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip
     return alt.layer(
@@ -85,9 +87,9 @@ def ranking(results: Results, look: Look) -> alt.Chart | None:
     y = alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8))
     base = alt.Chart(rows).transform_filter(SHOWN).encode(y)
     largest = float(rows[["value", "high"]].max().max())
-    scale = alt.Scale(domain=[0, 1.12 * largest])
-    x = alt.X("value:Q", title="time of training, fastest = 1", scale=scale, axis=alt.Axis(tickCount=6))
-    colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
+    axis = alt.Axis(tickCount=6)
+    x = alt.X("value:Q", title="time of training, fastest = 1", scale=alt.Scale(domain=[0, 1.12 * largest]), axis=axis)
+    colour = alt.Color("case:N", scale=scale(results), legend=None)
     told = [alt.Tooltip("case:N"), alt.Tooltip("machine:N"), alt.Tooltip("value:Q", title="time of training, fastest = 1", format=".3f"),
             alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("finished:Q", title="seeds")]  # fmt: skip
     chart = alt.layer(

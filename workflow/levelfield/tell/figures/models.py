@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from levelfield.tell.estimates import NOT_ENOUGH
-from levelfield.tell.figures.theme import SHOWN, Look, case_scale
+from levelfield.tell.figures.theme import SHOWN, Look, line_scale, scale
 from levelfield.tell.results import Results
 from levelfield.tell.tables.speed import leaderboard
 
 LOGARITHMIC = 4.0
 """Largest ratio that is drawn on an even scale."""
+STEP = 0.013
+"""Of the axis, between lines of the profile that would coincide."""
 TITLE = "time of training, the model's fastest = 1"
 
 
@@ -29,28 +31,27 @@ def by_model(results: Results) -> pd.DataFrame:
     if not results.several_models:
         return pd.DataFrame(columns=columns)
     usual = results.study.protocol
-    cases = {case.name: case for case in results.study.expanded if case.protocol == replace(usual, model=case.protocol.model)}
+    cases = {case.name for case in results.study.expanded if case.protocol == replace(usual, model=case.protocol.model)}
     rows = leaderboard(results).data
     rows = rows[rows["case"].isin(cases)]
     several = len(results.machines) > 1
     machine = (", " + rows["machine"]).where(rows["machine"].notna() & several, "")
     found = pd.DataFrame(
         {
-            "case": rows["case"], "line": rows["case"].map(lambda case: line_of(case, cases[case].protocol.model.name)),
+            "case": rows["case"], "line": rows["case"].map(results.lines),
             "group": rows["model"] + machine, "value": rows["times_fastest"].astype(float),
             "low": rows["times_fastest_low"].astype(float), "high": rows["times_fastest_high"].astype(float), "seeds": rows["finished"],
         }
     )  # fmt: skip
     words = {"failed": "failed", "failed_parity": "failed parity", "missing": "missing"}
-    found["note"] = ["" if row.finished else next(word for name, word in words.items() if getattr(row, name)) for row in rows.itertuples()]
+    found["note"] = [
+        "" if row.finished else next(word for name, word in words.items() if getattr(row, name)) for row in rows.itertuples()
+    ]
     model = rows["model"].map(list(dict.fromkeys(results.models.values())).index)
-    order = pd.DataFrame({"model": model, "group": found["group"], "value": found["value"]}).sort_values(["model", "group", "value"])
+    order = pd.DataFrame({"model": model, "group": found["group"], "value": found["value"]}).sort_values(
+        ["model", "group", "value"]
+    )
     return found.loc[order.index, columns].reset_index(drop=True)
-
-
-def line_of(case: str, model: str) -> str:
-    """A case's name without the model that the study takes it with: `torch` of `torch+model=cnn`."""
-    return case.replace(f"+model={model}", "")
 
 
 def models(results: Results, look: Look) -> alt.Chart | None:
@@ -59,22 +60,22 @@ def models(results: Results, look: Look) -> alt.Chart | None:
     if rows["value"].isna().all():
         return None
     rows["place"] = rows.groupby("group", sort=False).cumcount()
-    rows[["value", "low", "high"]] = rows[["value", "low", "high"]].round(4)
     rows["label"] = [_label(row) for row in rows.itertuples()]
     rows["interval"] = [_interval(row) for row in rows.itertuples()]
+    rows[["value", "low", "high"]] = rows[["value", "low", "high"]].round(4)
     groups, most = list(dict.fromkeys(rows["group"])), int(rows["place"].max()) + 1
     largest, least = float(rows[["value", "high"]].max().max()), float(rows[["value", "low"]].min().min())
     logarithmic = largest > LOGARITHMIC
     # room for the names, which stand right of the marks
     ends = [least / 1.02, largest**1.35] if logarithmic else [least - 0.02, largest + 0.4 * (largest - least) + 0.05]
-    scale = alt.Scale(type="log" if logarithmic else "linear", domain=ends, nice=False)
+    kind = alt.Scale(type="log" if logarithmic else "linear", domain=ends, nice=False)
     ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= largest * 1.2]
     axis = alt.Axis(values=ticks, format="~g") if logarithmic else alt.Axis(tickCount=6)
-    x = alt.X("value:Q", title=TITLE + (" (logarithmic)" if logarithmic else ""), scale=scale, axis=axis)
+    x = alt.X("value:Q", title=TITLE + (" (logarithmic)" if logarithmic else ""), scale=kind, axis=axis)
     y = alt.Y("group:N", sort=groups, title=None, scale=alt.Scale(paddingInner=0.18, paddingOuter=0.08),
-              axis=alt.Axis(domain=False, ticks=False, labelPadding=8, labelFontSize=14, labelFontWeight=600, labelLimit=160))  # fmt: skip
+              axis=alt.Axis(domain=False, ticks=False, labelPadding=8, labelFontSize=14, labelFontWeight=600, labelLimit=260))  # fmt: skip
     offset = alt.YOffset("place:O", scale=alt.Scale(domain=list(range(most))))
-    colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
+    colour = alt.Color("case:N", scale=scale(results), legend=None)
     told = [alt.Tooltip("case:N"), alt.Tooltip("value:Q", title=TITLE, format=".3f"),
             alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("seeds:Q")]  # fmt: skip
     base = alt.Chart(rows).transform_filter(SHOWN).encode(y, offset)
@@ -126,25 +127,28 @@ def profile(results: Results, look: Look) -> alt.Chart | None:
     rows = by_model(results)
     if rows["value"].isna().all():
         return None
-    steps = shares(rows).round(4)
-    order = [*dict.fromkeys(rows["line"])]
-    lines = [line for line in dict.fromkeys(line_of(case, results.models[case]) for case in results.cases) if line in order]
+    steps, number = shares(rows), rows["group"].nunique()
+    lines = [line for line in line_scale(results).domain if line in set(steps["line"])]
+    # lines that coincide stand beside each other
+    steps["drawn"] = steps["share"] - STEP * steps["line"].map(lines.index)
     logarithmic = steps["factor"].max() > LOGARITHMIC
-    scale = alt.Scale(type="log" if logarithmic else "linear", nice=False)
-    x = alt.X("factor:Q", title="factor of the fastest's time", scale=scale, axis=alt.Axis(tickCount=6, format="~g", grid=False))
-    y = alt.Y("share:Q", title="share of the models", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=4))
+    kind = alt.Scale(type="log" if logarithmic else "linear", nice=False)
+    x = alt.X("factor:Q", title="factor of the fastest's time", scale=kind, axis=alt.Axis(tickCount=6, format="~g", grid=False))
+    marks = alt.Axis(
+        values=[share / number for share in range(number + 1)], labelExpr=f"round(datum.value * {number}) + ' of {number}'"
+    )
+    ends = alt.Scale(domain=[-STEP * len(lines), 1.02], nice=False)
+    y = alt.Y("drawn:Q", title="models", scale=ends, axis=marks if number <= 10 else alt.Axis(format=".0%"))
     # on the page, too: the switches name cases, a line here stands for one with all its models
-    legend = alt.Legend(title=None, columns=2 if look.page else 4, symbolType="stroke")
-    colour = alt.Color("line:N", scale=case_scale(lines), legend=legend)
-    dash = alt.StrokeDash("line:N", scale=case_scale(lines, dashes=True), legend=legend)
-    widths = np.linspace(5.5, 1.8, len(lines)).round(2).tolist()
-    width = alt.StrokeWidth("line:O", scale=alt.Scale(domain=lines, range=widths), legend=None)
+    legend = alt.Legend(title=None, symbolType="stroke", values=lines)
+    colour = alt.Color("line:N", scale=line_scale(results), legend=legend)
+    dash = alt.StrokeDash("line:N", scale=line_scale(results, dashes=True), legend=legend)
     told = [alt.Tooltip("line:N", title="case"), alt.Tooltip("factor:Q", title="within a factor of", format=".3f"),
             alt.Tooltip("share:Q", title="share of the models", format=".0%")]  # fmt: skip
-    base = alt.Chart(steps).transform_filter(SHOWN).encode(x, y, color=colour)
+    base = alt.Chart(steps.round(4)).transform_filter(SHOWN).encode(x, y, color=colour)
     chart = alt.layer(
-        base.mark_line(interpolate="step-after").encode(strokeDash=dash, strokeWidth=width),
-        base.mark_point(filled=True, size=40, opacity=1).encode(tooltip=told),
+        base.mark_line(interpolate="step-after", strokeWidth=2.5).encode(strokeDash=dash),
+        base.mark_point(filled=True, size=34, opacity=1).encode(tooltip=told),
     ).properties(width=look.width, height=240)  # fmt: skip
-    explained = "share of the models that a case trains within a factor of their fastest; further up and left is better"
+    explained = "of how many models a case is within a factor of the fastest's time; further up and left is better; lines part where they coincide"
     return look.finish(chart, "Performance profile over models", f"{results.context}\n{explained}")

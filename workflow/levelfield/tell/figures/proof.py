@@ -52,7 +52,7 @@ def parity(results: Results, look: Look) -> alt.Chart | None:
     if rows.empty:
         return None
     quantities = [words for words in QUANTITIES.values() if words in set(rows["quantity"])]
-    cases = [case for case in results.cases if case in set(rows["case"])]
+    cases = [case for case in results.rows if case in set(rows["case"])]
     base = alt.Chart(rows).transform_filter(SHOWN).encode(
         alt.X("quantity:N", sort=quantities, title=None, axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
         alt.Y("case:N", sort=cases, title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from levelfield.tell.figures.theme import PART_COLOURS, ROW, SHOWN, Look, case_scale
+from levelfield.tell.figures.theme import PART_COLOURS, ROW, SHOWN, Look, scale
 from levelfield.tell.results import Results
 
 PARTS = {
@@ -51,7 +51,7 @@ def _bars(values: pd.DataFrame, results: Results, look: Look, title: str, form: 
     )
     y = _cases(results)
     x = _axis("value", title, values["value"].max())
-    colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
+    colour = alt.Color("case:N", scale=scale(results), legend=None)
     told = [alt.Tooltip("case:N"), *(alt.Tooltip(f"{name}:Q", title=word, format=form) for name, word in
             (("value", f"{title}, mean"), ("low", "lowest seed"), ("high", "highest seed"))), alt.Tooltip("note:N", title="runs")]  # fmt: skip
     base = alt.Chart(means).transform_filter(SHOWN).encode(y)
@@ -72,13 +72,13 @@ def _told(values: pd.DataFrame) -> str:
 
 
 def _cases(results: Results) -> alt.Y:
-    return alt.Y("case:N", title=None, sort=results.cases, axis=alt.Axis(labelPadding=8, domain=False, ticks=False))
+    return alt.Y("case:N", title=None, sort=results.rows, axis=alt.Axis(labelPadding=8, domain=False, ticks=False))
 
 
 def _axis(name: str, title: str, largest: float) -> alt.X:
     """An axis from 0, with room for the label of the longest bar."""
-    scale = alt.Scale(domain=[0, 1.15 * largest]) if largest > 0 else alt.Scale(domain=[0, 1])
-    return alt.X(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
+    ends = [0, 1.15 * largest] if largest > 0 else [0, 1]
+    return alt.X(f"{name}:Q", title=title, scale=alt.Scale(domain=ends), axis=alt.Axis(tickCount=6))
 
 
 def _rows(results: Results) -> pd.DataFrame:
@@ -169,7 +169,7 @@ def latency(results: Results, look: Look) -> alt.Chart | None:
     means = pd.DataFrame({"case": runs["case"], **{name: 1000 * runs[column] for name, column in marks.items()}})
     means = means.dropna().groupby("case", sort=False, as_index=False).mean().round(4)
     base = alt.Chart(means).transform_filter(SHOWN).encode(_cases(results))
-    colour = alt.Color("case:N", scale=case_scale(results.cases, variants=results.variants), legend=None)
+    colour = alt.Color("case:N", scale=scale(results), legend=None)
     told = [
         alt.Tooltip("case:N"),
         *(alt.Tooltip(f"{name}:Q", title=f"{name}, milliseconds a step", format=",.2f") for name in marks),

@@ -1,7 +1,7 @@
 """How every figure looks: colours, sizes, titles; and how it becomes SVG and PNG, without a browser.
 
 Colours are those of Okabe and Ito (Color Universal Design, 2008), told apart by readers of all kinds of colour vision.
-Its black is left out, since it vanishes on a dark page, and its yellow, since it vanishes on a white one.
+Its black is left out, since it vanishes on a dark page, and its yellow, since it vanishes on a white one; a grey is added.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import altair as alt
 import vl_convert
 
+from levelfield.tell.results import Results
+
 # Altair refuses more than 5,000 rows of a chart; what keeps files small here is thinning, where there is much (`learning.POINTS`)
 alt.data_transformers.disable_max_rows()
 
-CASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+CASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A8F98")
 DASHES = ([1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [12, 4])
 """With more cases than colours, the colours come again with the next dash."""
 PART_COLOURS = ("#BBBBBB", "#999933", "#88CCEE", "#44AA99", "#DDCC77", "#DDDDDD")
@@ -106,6 +108,21 @@ def case_scale(cases: list[str], dashes: bool = False, variants: int = 1) -> alt
         return alt.Scale(domain=cases, range=[CASE_COLOURS[(place // variants) % number] for place in places])
     turns = (place % variants if variants > 1 else place // number for place in places)
     return alt.Scale(domain=cases, range=[DASHES[turn % len(DASHES)] for turn in turns])
+
+
+def scale(results: Results, dashes: bool = False) -> alt.Scale:
+    """`case_scale` of a study's cases; with several models a case looks the same with each of them."""
+    if not results.several_models:
+        return case_scale(results.cases, dashes, results.variants)
+    lines = line_scale(results, dashes)
+    looks = dict(zip(lines.domain, lines.range, strict=True))
+    return alt.Scale(domain=results.cases, range=[looks[results.lines[case]] for case in results.cases])
+
+
+def line_scale(results: Results, dashes: bool = False) -> alt.Scale:
+    """The same for `results.lines`."""
+    lines = list(dict.fromkeys(results.lines.values()))
+    return case_scale(lines, dashes, 1 if results.several_models else results.variants)
 
 
 def render(chart: alt.Chart) -> tuple[str, bytes]:

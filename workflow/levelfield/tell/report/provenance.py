@@ -138,5 +138,5 @@ def models(results: Results) -> str:
         told.setdefault(results.models[case.name], model_of(case.protocol).in_words(case.protocol))
     if len(told) == 1:
         return f"The model: {next(iter(told.values()))}. Its answer: is the review positive?"
-    parts = "; ".join(f"{name}: {words}" for name, words in told.items())
-    return f"The models, each asked whether the review is positive. {parts[0].upper()}{parts[1:]}."
+    parts = "; ".join(f"{name}, {words}" for name, words in told.items())
+    return f"The models, each asked whether the review is positive: {parts}."

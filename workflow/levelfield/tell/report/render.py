@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from levelfield.records import write_whole
 from levelfield.study import published
-from levelfield.tell.figures.theme import PAGE, case_scale, config, vega_lite_version
+from levelfield.tell.figures.theme import PAGE, config, scale, vega_lite_version
 from levelfield.tell.report import provenance
 from levelfield.tell.report.differences import differences
 from levelfield.tell.report.sections import picture, sections
@@ -33,7 +33,7 @@ def page(results: Results) -> str:
     tables = make_tables(results)
     shown, first = sections(results, tables), picture(results)
     charts = [*first, *(chart for section in shown for chart in section.charts)]
-    colours, dashes = (case_scale(results.cases, dashed, results.variants).range for dashed in (False, True))
+    colours, dashes = (scale(results, dashed).range for dashed in (False, True))
     return HTML.get_template("page.html.j2").render(
         results=results,
         study=results.study,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import altair as alt
 
-from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed
+from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed, validation
 from levelfield.tell.figures.theme import Look
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Table
@@ -52,6 +52,14 @@ def _panel(identity: str, title: str, caption: str, made: alt.Chart) -> Chart:
     return _chart(identity, made)[0]
 
 
+def _panels(identity: str, title: str, caption: str, made: list[alt.LayerChart], results: Results) -> list[Chart]:
+    """One panel, or one a model."""
+    if len(made) == 1:
+        return [_panel(identity, title, caption, made[0])]
+    parts = enumerate(zip(results.by_model, made, strict=True))
+    return [_panel(f"{identity}-{place}", f"{title}: {model}", caption, panel) for place, (model, panel) in parts]
+
+
 def _remarks_first(board: Table, results: Results) -> Table:
     """The leaderboard with its remarks beside the case, where runs did not finish: a phone shows the first columns alone."""
     if len(results.finished) == len(results.runs):
@@ -63,7 +71,9 @@ def _remarks_first(board: Table, results: Results) -> Table:
 
 def picture(results: Results) -> list[Chart]:
     """The one picture beside the verdict: the answer to the question that the study can answer."""
-    found = _chart("verdict-chart", models.models(results, PAGE)) or [replace(one, id="verdict-chart") for one in _worth(results)[:1]]
+    found = _chart("verdict-chart", models.models(results, PAGE), wide=True) or [
+        replace(one, id="verdict-chart") for one in _worth(results)[:1]
+    ]
     return found or _chart("verdict-chart", comparisons.ranking(results, PAGE) or speed.throughput(results, PAGE))
 
 
@@ -89,13 +99,10 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             "How loss and accuracy moved. Lines are means over the seeds, faint ones single seeds; each next case's line is thinner, "
             "so that those beneath show where they coincide. Point at a line for its values.",
             charts=[
-                *_chart("loss", learning.loss(results, PAGE)),
-                *_chart("accuracy", learning.accuracy(results, PAGE)),
-                *(
-                    _panel(f"validation-{name}", f"Validation {name}", f"after each epoch; {learning.seeds_shown(results)}",
-                           learning.validation_panel(results, PAGE, name).properties(height=260))
-                    for name in ("accuracy", "loss")
-                ),
+                *_panels("loss", learning.TITLES["loss"], learning.explained(results), learning.panels(results, PAGE, "loss"), results),
+                *_panels("accuracy", learning.TITLES["accuracy"], learning.explained(results), learning.panels(results, PAGE, "accuracy"), results),
+                *_panels("validation-accuracy", "Validation accuracy", validation.explained(results), validation.panels(results, PAGE, "accuracy"), results),
+                *_panels("validation-loss", "Validation loss", validation.explained(results), validation.panels(results, PAGE, "loss"), results),
             ],
             switches=True,
         ),
@@ -144,7 +151,12 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
 def _worth(results: Results) -> list[Chart]:
     made = {measure: comparisons.worth_panel(results, PAGE, measure) for measure in comparisons.WORTH}
     return [
-        _panel(f"worth-{measure.replace('_', '-')}", f"Worth in {comparisons.WORTH[measure][0]}", comparisons.WORTH_EXPLAINED, panel)
+        _panel(
+            f"worth-{measure.replace('_', '-')}",
+            f"Worth in {comparisons.WORTH[measure][0]}",
+            comparisons.WORTH_EXPLAINED,
+            panel,
+        )
         for measure, panel in made.items()
         if panel is not None
     ]

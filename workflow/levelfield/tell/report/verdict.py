@@ -148,7 +148,9 @@ def _accuracy(data: pd.DataFrame, all_learn: str) -> list[str]:
             f"{subject} equally well: validation accuracies are equivalent (largest mean difference {largest:.2f} points)."
         )
     elif len(same):
-        said.append(f"Of {len(known)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy.")
+        said.append(
+            f"Of {len(known)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy."
+        )
     for row in differ.head(3).itertuples():
         said.append(
             f"{row.case} and {row.against} differ in validation accuracy by {100 * row.accuracy_difference:+.2f} points "
@@ -184,7 +186,8 @@ def _published(data: pd.DataFrame) -> list[str]:
     if any(len(end) < 2 for end in ends.values()):
         return []
     told = {
-        name: [f"{side} {row[name]:.4f} after epoch {row['epoch']}" for side, row in end.iterrows()] for name, end in ends.items()
+        name: [f"{side} {row[name]:.4f} after epoch {row['epoch']}" for side, row in end.iterrows()]
+        for name, end in ends.items()
     }
     return [
         f"Published validation accuracies: {_and(told['published'], 2)}; the same programs here: {_and(told['reproduced'], 2)}; "

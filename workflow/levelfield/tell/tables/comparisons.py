@@ -176,7 +176,12 @@ def counterpart(case: Case, study: Study) -> Case | None:
 
 def _price(case: Case, matched: Case, found: Pairs) -> dict:
     settings = [f"{name} {getattr(case.protocol, name):g}" for name in SETTINGS if _differs(case, matched, name)]
-    row = {"case": case.name, "matched": matched.name, "departures": ", ".join(case.departures), "settings": ", ".join(settings)}
+    row = {
+        "case": case.name,
+        "matched": matched.name,
+        "departures": ", ".join(case.departures),
+        "settings": ", ".join(settings),
+    }
     row |= {"pairs": len(found.first)}
     estimates = {
         name: difference(found.first[name], found.second[name])

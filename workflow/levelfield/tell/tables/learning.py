@@ -59,9 +59,7 @@ def _sides(results: Results, publication: Publication | None) -> dict[str, str]:
     return {case: side for case, side in sides.items() if side}
 
 
-def _printed(
-    publication: Publication | None, side: str | None, figure: str, epoch: int
-) -> tuple[float | None, float | None]:
+def _printed(publication: Publication | None, side: str | None, figure: str, epoch: int) -> tuple[float | None, float | None]:
     """What was published of a side's figure after an epoch, and what that corrects to."""
     if publication is None or side is None:
         return None, None
@@ -101,7 +99,7 @@ def repeated(results: Results) -> Table | None:
         }
     )
     cases = " and ".join(case for _, case in publication.sides.values())
-    told = f"Reproduced: the cases {cases}, which make every departure of the published programs"
+    told = f"Reproduced: the cases {cases}, which make every departure of the published programs and have their settings"
     if undone:
         told += ", told as those tell it. Reproduced, corrected: the same runs with each epoch's own figures"
     else:

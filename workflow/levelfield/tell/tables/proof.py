@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from levelfield.tell.outcomes import BrokenRecord, read_parity
 from levelfield.level.parity import Parity
-from levelfield.tell.results import Results
 from levelfield.models.base import model_of
 from levelfield.models.base import parameters as expected
+from levelfield.tell.outcomes import BrokenRecord, read_parity
+from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import finished
 from levelfield.tell.tables.table import Table
 
@@ -96,7 +96,10 @@ def gradients(results: Results) -> Table | None:
     data = pd.DataFrame([{"case": c.case, "parameter": name, "distance": d} for c in cases for name, d in c.gradients.items()])
     data = data.astype({"distance": float})
     tensors = dict.fromkeys(data["parameter"])
-    shown = pd.DataFrame({"parameter": list(tensors)} | {c.case: [_figure(c.gradients[t]) if t in c.gradients else "" for t in tensors] for c in cases})
+    shown = pd.DataFrame(
+        {"parameter": list(tensors)}
+        | {c.case: [_figure(c.gradients[t]) if t in c.gradients else "" for t in tensors] for c in cases}
+    )
     notes = ["Largest difference from the float64 reference over the tensor's largest entry, first batch, initial weights."]
     return Table(
         "gradients", f"Gradients against the reference: {results.data['title']}, {_devices(cases)}", data, shown, notes

@@ -1,0 +1,82 @@
+"""What the page says of models, settings and published programs comes from the study's cases."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from made_study import EVERY_KIND, TRANSFORMERS, make_study
+
+from levelfield.study.config import read_study
+from levelfield.study.published import PUBLICATIONS
+from levelfield.tell.collect import collect
+from levelfield.tell.report import provenance
+from levelfield.tell.report.differences import differences
+from levelfield.tell.report.render import page
+from levelfield.tell.results import Results
+
+CONFIGS = Path(__file__).parents[2] / "config"
+
+
+def made(folder, *cases, **options) -> Results:
+    collect(make_study(folder, cases, **{"steps": 40} | options))
+    return Results.read(folder)
+
+
+def test_why_published_figures_differ_is_told_by_the_programs_departures_and_settings(tmp_path):
+    results = made(tmp_path / "s", *TRANSFORMERS, protocol={"model": "transformer"})
+    example, tutorial = differences(results).programs
+    assert (example.case, example.side, example.settings) == ("keras-example", "Keras", {})
+    assert [*tutorial.departures] == ["own-dropout", "double-softmax", "drop-last-training-batch"]
+    assert tutorial.settings == {
+        "learning rate": "0.0001 instead of 0.001",
+        "batch size": "128 instead of 32",
+        "epochs": "10 instead of 2",
+    }
+    text = page(results)
+    assert "Why the published figures differ" in text and "10 instead of 2" in text and "cannot fall below ln(1" in text
+    assert "clip-norm" not in text and "extra-tanh" not in text  # departures that nobody makes here
+
+
+def test_a_study_that_repeats_nothing_names_the_one_that_does(tmp_path):
+    text = page(made(tmp_path / "s", "keras-tensorflow", "torch"))
+    assert "the study <code>reproduction</code> repeats them" in text and "<code>ablation</code> measures" in text
+
+
+def test_figures_of_another_corpus_or_model_are_not_explained(tmp_path):
+    snippets = made(tmp_path / "a", "keras-tensorflow", "torch", corpus="VADER movie-review snippets")
+    assert differences(snippets) is None and "The published figures are of IMDB; they do not stand" in page(snippets)
+    other = page(made(tmp_path / "b", "torch", "jax", protocol={"model": "cnn"}))
+    assert "Why the published figures differ" not in other and "The published figures" not in other
+
+
+def test_the_model_is_told_in_its_own_words(tmp_path):
+    assert "The model: words as 128 numbers each, two bidirectional LSTM" in page(made(tmp_path / "a", "torch"))
+    several = made(tmp_path / "b", "torch", vary={"model": ["cnn", "transformer"]})
+    told = provenance.models(several)
+    assert told.startswith("The models, each asked whether the review is positive: cnn, words as 128") and told in page(several)
+    assert "; transformer, words and positions" in told
+
+
+def test_the_protocol_has_every_value_that_a_case_has(tmp_path):
+    told = provenance.protocol(made(tmp_path / "s", *TRANSFORMERS, protocol={"model": "transformer"}))
+    assert (told["batch size"], told["epochs"], told["length"]) == ("32; 128", "2; 10", "200")
+    assert told["model"].startswith("transformer (embedding 32, heads 2, ")
+
+
+def test_departures_of_one_name_are_told_for_each_model(tmp_path):
+    case = {"backend": "torch", "departures": ["own-dropout"]}
+    table = provenance.departures(made(tmp_path / "s", case, vary={"model": ["cnn", "transformer"]}))
+    assert table.shown["departure"].tolist() == ["own-dropout"] * 2 and table.shown["what it is"].nunique() == 2
+
+
+@pytest.mark.parametrize("publication", PUBLICATIONS, ids=lambda publication: publication.model)
+def test_its_studies_repeat_both_sides_of_a_publication(publication):
+    for name in publication.studies:
+        study = read_study(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()), name)
+        cases = {case.name: case for case in study.expanded}
+        for backend, repeats in publication.sides.values():
+            assert publication.repeats(cases[repeats]) and cases[repeats].backend == backend and cases[backend].matched
+
+
+def test_every_kind_of_case_has_a_page(tmp_path):
+    assert "torch-article" in page(made(tmp_path / "s", *EVERY_KIND, steps=5))
