@@ -159,3 +159,19 @@ def test_a_second_collection_is_the_same_to_the_byte(tmp_path):
 def test_a_folder_that_is_no_study_is_told(tmp_path):
     with pytest.raises(UserError, match=r"study\.json is not there"):
         collect(tmp_path)
+
+
+def test_records_of_an_earlier_version_are_read_as_todays(tmp_path):
+    """Until 0.1 the one model's sizes stood in the protocol itself, and two measurements were the LSTM's by name."""
+    folder = make_study(tmp_path / "s", ["torch"], seeds=[0], steps=5)
+    collect(folder)
+    today = pd.read_parquet(folder / "runs.parquet")
+    for file in (folder / "study.json", folder / "runs/torch/seed-0/run.json"):
+        record = json.loads(file.read_text())
+        sizes = record["protocol"].pop("model")
+        record["protocol"] |= {"embedding": sizes["embedding"], "units": sizes["units"]}
+        if "measurements" in record:
+            record["measurements"]["lstm_kernel"] = record["measurements"].pop("kernel")
+        file.write_text(json.dumps(record))
+    collect(folder)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "runs.parquet")[list(today)], today)

@@ -23,7 +23,6 @@ from levelfield.tell.report.sections import picture, sections
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
 
-
 MODELS = {"model": ["bilstm", "transformer", "cnn"]}
 SIX = ["keras-tensorflow", "keras-jax", "keras-torch", "torch", "torch-compile", "jax"]
 
@@ -86,9 +85,11 @@ def test_a_figure_without_data_any_more_is_removed(tmp_path):
     folder = collected(tmp_path / "study", gpus={"torch": "Tesla V100"}, steps=4)
     write_figures(folder)
     assert (folder / "figures/energy.svg").exists()
+    (folder / "figures/standing.svg").touch()  # as an earlier version called `ranking`
     epochs = pd.read_parquet(folder / "epochs.parquet")
     epochs.assign(energy_joules=np.nan).to_parquet(folder / "epochs.parquet")
     write_figures(folder)
+    assert not (folder / "figures/standing.svg").exists()
     assert not (folder / "figures/energy.svg").exists() and OPTIONAL.keys() >= {"energy"}
 
 

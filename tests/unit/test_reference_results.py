@@ -64,8 +64,8 @@ def test_the_readme_quotes_the_leaderboards_that_it_links_to(folder):
     assert rows and all(row in readme for row in rows)
 
 
-def test_the_readme_quotes_the_article_as_reproduced():
-    table = (ROOT / "results/reference/cpu/reproduction/tables/article.md").read_text().splitlines()
+def test_the_readme_quotes_the_published_figures_as_reproduced():
+    table = (ROOT / "results/reference/cpu/reproduction/tables/published.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("| ")]
     quoted = [" | ".join(figures) for _, figure, epoch, *figures in rows if figure.endswith("accuracy") and epoch == "2"]
     assert len(quoted) == 4

@@ -264,7 +264,9 @@ def test_a_table_that_a_study_no_longer_has_goes(whole):
     results = results_of(make_study(whole.parent / "plain", steps=5))
     (results.folder / "tables").mkdir()
     shutil.copy(stale, results.folder / "tables")
+    shutil.copy(stale, results.folder / "tables" / "article.md")  # as an earlier version called it
     write_readme(results.folder)
+    assert not (results.folder / "tables" / "article.md").exists()
     assert not (results.folder / "tables" / "published.md").exists()
 
 

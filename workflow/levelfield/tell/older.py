@@ -9,7 +9,9 @@ def protocol(values: dict) -> dict:
     if "model" in values:
         return values
     own = {name: values[name] for name in SIZES if name in values}
-    return {"model": {"name": "bilstm", **own}} | {name: value for name, value in values.items() if name not in SIZES}
+    return {"model": {"name": "bilstm", **own, "outputs": 1}} | {
+        name: value for name, value in values.items() if name not in SIZES
+    }
 
 
 def study(values: dict) -> dict:

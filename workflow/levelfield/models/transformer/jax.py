@@ -32,7 +32,7 @@ def layer_norm(weights: Weights, name: str, features: jax.Array) -> jax.Array:
     centred = wide - wide.mean(axis=-1, keepdims=True)
     variance = jnp.square(centred).mean(axis=-1, keepdims=True)
     normal = centred * lax.rsqrt(variance + EPSILON)
-    return normal.astype(features.dtype) * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    return (normal * weights[f"{name}/gamma"] + weights[f"{name}/beta"]).astype(features.dtype)
 
 
 def dense(weights: Weights, name: str, features: jax.Array) -> jax.Array:

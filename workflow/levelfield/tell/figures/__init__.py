@@ -34,12 +34,14 @@ OPTIONAL: dict[str, Figure] = {
     "departures": comparisons.worth,
 }
 """Made where the study has their data; they return None where it has not."""
+FORMER: dict[str, Figure] = {"standing": lambda results, look: None}
+"""Names that figures had in earlier versions: their files go."""
 
 
 def write_figures(folder: Path) -> list[Path]:
     """Writes `figures/<name>.svg` and `.png` of the study in `folder`, removes those of figures it no longer has."""
     results, out, written = Results.read(folder), Path(folder) / "figures", []
-    for name, figure in (OBLIGATORY | OPTIONAL).items():
+    for name, figure in (OBLIGATORY | OPTIONAL | FORMER).items():
         chart = figure(results, Look())
         if chart is None:
             for old in out.glob(f"{name}.*"):

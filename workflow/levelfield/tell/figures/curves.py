@@ -70,7 +70,7 @@ def curves(
 def nothing() -> alt.LayerChart:
     """What is drawn of a study without a finished run."""
     told = alt.Chart(pd.DataFrame({"told": ["no run has finished"]})).mark_text(fontSize=14).encode(text="told:N")
-    return alt.layer(told)
+    return alt.layer(told).properties(height=120)
 
 
 def _widths(lines: int) -> list[float]:
@@ -89,7 +89,7 @@ def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str, place: str, several: 
     if several:
         told |= {f"{which}est seed": f"format(datum.datum.{name}_{which}, '.4f')" for which in ("low", "high")}
         told["seeds"] = "datum.datum.seeds"
-    # the pointer meets a cell around the dot, whose datum is the dot: Vega-Lite's own tooltips mind that for numbers alone
+    # the pointer meets a cell around the dot, whose datum is the dot; Vega-Lite's own tooltips mind that for numbers alone
     row = ", ".join(f"'{title}': {value}" for title, value in told.items())
     dots = mean.mark_point(filled=True, size=70).encode(x, y, tooltip=alt.value(alt.expr(f"datum.datum ? {{{row}}} : null")))
     return dots.encode(opacity=alt.condition(nearest, alt.value(1), alt.value(0))).add_params(nearest)

@@ -64,6 +64,10 @@ def _by_epoch(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> a
     means = seeds.groupby(["case", "epoch"], as_index=False).agg(
         **{name: (name, "mean"), f"{name}_low": (name, "min"), f"{name}_high": (name, "max"), "seeds": (name, "size")}
     )
+    # the thinner lines of later cases are drawn over those of earlier ones
+    means = means.sort_values(
+        ["case", "epoch"], key=lambda column: column.map(results.cases.index) if column.name == "case" else column
+    )
     epochs = int(seeds["epoch"].max()) if len(seeds) else 1
     ticks = list(range(1, epochs + 1)) if epochs <= 15 else alt.Undefined
     ends = alt.Scale(domain=[0.85, epochs + 0.15], nice=False)

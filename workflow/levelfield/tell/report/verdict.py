@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from levelfield.study import published
 from levelfield.tell.figures.scaling import SIZES, growth
 from levelfield.tell.report.fastest import fastest_by_model
 from levelfield.tell.results import Results
@@ -28,7 +29,7 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if "published" in tables:
-        said += _published(tables["published"].data)
+        said += _published(results, tables["published"].data)
     if not said:
         said = [f"{_single(results)} No two cases here may be compared as equals: nothing is claimed about who is faster."]
     return said + _missing(results)
@@ -177,21 +178,27 @@ def _departures(data: pd.DataFrame) -> list[str]:
     ]
 
 
-def _published(data: pd.DataFrame) -> list[str]:
-    """What was published of each side in the end, what repeating it gave, and what the same program gives in both frameworks."""
-    rows = data[data["figure"] == "validation_accuracy"]
-    ends = {
-        name: rows.dropna(subset=name).groupby("side", sort=False).last() for name in ("published", "reproduced", "matched")
-    }
-    if any(len(end) < 2 for end in ends.values()):
+def _published(results: Results, data: pd.DataFrame) -> list[str]:
+    """What was published of each side in the end, what repeating it gave, and what one program gives in both frameworks.
+
+    Nothing where this study trained on fewer sequences.
+    """
+    if results.data["train_sequences"] < published.of(results.study.expanded).sequences:
         return []
-    told = {
-        name: [f"{side} {row[name]:.4f} after epoch {row['epoch']}" for side, row in end.iterrows()]
-        for name, end in ends.items()
-    }
+    rows, told = data[data["figure"] == "validation_accuracy"], []
+    for name in ("published", "reproduced", "matched"):
+        ends = rows.dropna(subset=name).groupby("side", sort=False).last()
+        if len(ends) < 2:
+            return []
+        when = [f" after epoch {epoch}" for epoch in ends["epoch"]]
+        if len(set(when)) == 1:
+            when[:-1] = [""] * (len(when) - 1)
+        told.append(
+            _and([f"{side} {row[name]:.4f}{after}" for (side, row), after in zip(ends.iterrows(), when, strict=True)], 2)
+        )
+    reported, reproduced, matched = told
     return [
-        f"Published validation accuracies: {_and(told['published'], 2)}; the same programs here: {_and(told['reproduced'], 2)}; "
-        f"one program in both frameworks: {_and(told['matched'], 2)}."
+        f"Published validation accuracies: {reported}; the same programs here: {reproduced}; one program in both frameworks: {matched}."
     ]
 
 

@@ -20,6 +20,8 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "gradients": proof.gradients,
 }
 """In the reader's order; those that a study has no figures for are None."""
+FORMER = ("article",)
+"""Names that tables had in earlier versions: their files go."""
 
 
 def make_tables(results: Results) -> dict[str, Table]:
@@ -31,7 +33,7 @@ def make_tables(results: Results) -> dict[str, Table]:
 def write_tables(tables: dict[str, Table], folder: Path) -> None:
     """Writes `<folder>/tables/` and removes files there of tables that the study no longer has."""
     out = Path(folder) / "tables"
-    for name in TABLES:
+    for name in (*TABLES, *FORMER):
         if name in tables:
             tables[name].write(out)
             continue
