@@ -10,9 +10,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from levelfield.images import images, lockfiles
 from levelfield import registry
 from levelfield.errors import UserError
+from levelfield.images import images, lockfiles
 
 KINDS = [(name, kind) for name in images.names() for kind in images.kinds(name)]
 ROOT = images.CONTAINERS.parent

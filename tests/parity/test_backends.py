@@ -14,10 +14,10 @@ from textwrap import dedent
 
 import pytest
 
+from levelfield import host
 from levelfield.backends import BACKENDS
 from levelfield.backends.base import DeviceError
 from levelfield.backends.torch import TorchHugePages
-from levelfield import host
 from levelfield.study.protocol import Case, Protocol
 
 SEQUENCES = 1_600

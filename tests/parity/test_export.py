@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from levelfield.level import mistakes
 from levelfield.commands.cli import main
-from levelfield.records import save_arrays
+from levelfield.level import mistakes
 from levelfield.level.trial import PROTOCOL, Trial
+from levelfield.records import save_arrays
 
 onnxruntime = pytest.importorskip("onnxruntime")
 

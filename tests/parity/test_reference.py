@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from levelfield.level import reference
-from levelfield.study.protocol import Protocol
 from levelfield.level.start import make_start
+from levelfield.study.protocol import Protocol
 
 SMALL = Protocol(vocabulary=30, length=7, embedding=5, units=4, batch_size=6, epochs=1)
 

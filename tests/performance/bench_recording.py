@@ -6,13 +6,13 @@ import numpy as np
 from pairs import THREADS, paired, sequences
 
 from levelfield.backends import confine, load_class
+from levelfield.level.start import make_start
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy
 from levelfield.measure.noise import Restlessness
 from levelfield.measure.pauses import StepClock
-from levelfield.training.progress import progress
 from levelfield.study.protocol import Protocol
-from levelfield.level.start import make_start
+from levelfield.training.progress import progress
 
 PAIRS = 31
 STEPS = {"keras-torch": 16}

@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from levelfield.backends import load_class
-from levelfield.study.protocol import Protocol
 from levelfield.level.start import make_start
+from levelfield.study.protocol import Protocol
 
 STEPS, PAIRS = 25, 31
 

@@ -6,8 +6,8 @@ from statistics import median
 import numpy as np
 from scipy import stats
 
-from levelfield.measure.clock import Stopwatch
 from levelfield.host import cpus_available
+from levelfield.measure.clock import Stopwatch
 from levelfield.study.protocol import Protocol
 
 THREADS = cpus_available()

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 
 from levelfield.backends import confine, load_class
-from levelfield.study.protocol import Protocol
 from levelfield.level.start import make_start
+from levelfield.study.protocol import Protocol
 
 SIZES = {"vocabulary": 500, "length": 16, "embedding": 32, "units": 16, "epochs": 1}
 

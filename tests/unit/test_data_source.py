@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from levelfield.commands.cli import main
-from levelfield.data.sources import find, snippets
 from levelfield.data.download import DownloadError, RefusedError, checksum
 from levelfield.data.prepare import Shape, prepare, review
+from levelfield.data.sources import find, snippets
 from levelfield.data.sources.find import find_corpus
 from levelfield.errors import UserError
 

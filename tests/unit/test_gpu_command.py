@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from made_study import make_study
 
-from levelfield.commands.cli import main
 from levelfield.commands import gpu
+from levelfield.commands.cli import main
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.inventory import Available
 

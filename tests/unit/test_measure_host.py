@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from levelfield.commit import commit
 from levelfield import host
+from levelfield.commit import commit
 
 
 def test_the_age_of_a_process_grows_with_the_clock_and_holds_its_start_up():

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from levelfield.plan.budget import minutes
 from levelfield.commands.cli import main
+from levelfield.plan.budget import minutes
 from levelfield.study.protocol import Protocol
 
 CONFIG = """

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from levelfield.study.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 from levelfield.study.config import read_study
+from levelfield.study.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = [file for file in sorted((ROOT / "config").glob("*.yaml")) if file.name != "config.yaml"]

@@ -129,13 +129,21 @@ def supports(backend_name: str, model_name: str) -> bool:
 
 
 @cache
-def departures() -> dict[str, "Departure"]:
-    """Every departure that somebody declares: models, optimisers, the data, the telling."""
+def _shared() -> dict[str, "Departure"]:
+    """The departures that belong to no model: of the optimiser, the data, the telling."""
     found = {}
-    for one in models().values():
-        found |= one.departures
     for module in ("levelfield.backends.departures", "levelfield.study.departures"):
         found |= importlib.import_module(module).DEPARTURES
+    return found
+
+
+@cache
+def departures() -> dict[str, list["Departure"]]:
+    """Every departure that somebody declares, by name; models may mean different things by one name."""
+    found: dict[str, list[Departure]] = {}
+    for declaration in (*(one.departures for one in models().values()), _shared()):
+        for name, departure in declaration.items():
+            found.setdefault(name, []).append(departure)
     return found
 
 
@@ -145,8 +153,5 @@ def possible(backend_name: str, model_name: str) -> dict[str, "Departure"]:
     registered, own = backend(backend_name), model(model_name).departures
     made = declared(builder_module(model_name, registered.framework) or __name__, "DEPARTURES") or ()
     everyone = importlib.import_module("levelfield.study.departures").DEPARTURES
-    return {
-        name: departure
-        for name, departure in departures().items()
-        if name in everyone or name in registered.departures or (name in own and name in made)
-    }
+    mine = {name: departure for name, departure in own.items() if name in made}
+    return mine | {name: d for name, d in _shared().items() if name in registered.departures or name in everyone}

@@ -239,6 +239,8 @@ class Keras(Backend):
         for place, layer in enumerate(self.model.layers):
             if isinstance(layer, keras.layers.Dropout):
                 layer.seed_generator.state.assign([self.seed, place])
+        if ON == "torch":
+            torch.manual_seed(self.seed)  # from which Dropout without a seed of its own draws there
 
     def weights(self) -> Weights:
         variables = self.model.trainable_variables

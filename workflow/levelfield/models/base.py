@@ -84,7 +84,7 @@ class Model:
     weights: Callable[[Protocol, frozenset[str]], dict[str, Weight]]
     """Every weight in Keras's order of variables."""
     operations: Callable[[Protocol], int]
-    """Floating-point operations of the matrix products for one sequence, forward; less than 1 % may be left out."""
+    """Floating-point operations of the matrix products for one sequence, forward; what is no product is left out (3 % at most)."""
     in_words: Callable[[Protocol], str]
     """The model in one sentence for the page, without a full stop."""
     kernels: Kernels

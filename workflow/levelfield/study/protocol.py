@@ -37,7 +37,7 @@ class Sizes:
         from pydantic import Field
 
         kinds = tuple(model.sizes for model in registry.models().values())
-        return handler.generate_schema(Annotated[Union[kinds], Field(discriminator="name")])
+        return handler.generate_schema(Annotated[Union[kinds], Field(discriminator="name")])  # noqa: UP007
 
 
 def sizes_of(values: dict) -> Sizes:

@@ -5,6 +5,7 @@ from dataclasses import fields
 
 from levelfield import registry
 from levelfield.study.config import Study
+from levelfield.study.departures import Departure
 
 SCHEMA = "workflow/schemas/config.schema.json"
 CONFIG_README = "config/README.md"
@@ -58,18 +59,19 @@ def config_readme() -> str:
             if size.name != "name":
                 lines.append(f"| `{name}` | `{size.name}` | `{size.default}` | {size.metadata['description']} |")
     lines += ["\n## Departures\n", "| name | meaning | from | backends |", "|---|---|---|---|"]
-    for name, departure in registry.departures().items():
-        lines.append(f"| `{name}` | {departure.meaning} | {departure.reference} | {_makers(name)} |")
+    for name, meanings in registry.departures().items():
+        for departure in meanings:
+            lines.append(f"| `{name}` | {departure.meaning} | {departure.reference} | {_makers(name, departure)} |")
     return "\n".join(lines) + "\n"
 
 
-def _makers(departure: str) -> str:
+def _makers(name: str, departure: Departure) -> str:
     """The backends that can make a departure, and with which models where it is not all."""
     able = {
         backend: [
             model
             for model in registry.models()
-            if registry.supports(backend, model) and departure in registry.possible(backend, model)
+            if registry.supports(backend, model) and registry.possible(backend, model).get(name) == departure
         ]
         for backend in registry.backends()
     }

@@ -51,4 +51,4 @@ def _program(results: Results, side: str, case: Case) -> Program:
 
 def departure_of(case: Case, name: str) -> Departure:
     """A departure as the case's own model declares it: models may share a name (`own-dropout`), and differ in what it does."""
-    return registry.model(case.protocol.model.name).departures.get(name) or registry.departures()[name]
+    return registry.model(case.protocol.model.name).departures.get(name) or registry.departures()[name][0]
