@@ -220,6 +220,9 @@ class Keras(Backend):
             metrics=[StepRecord()],
         )
         self.model.optimizer.build(self.model.trainable_variables)
+        if ON == "torch":  # else the first `fit` looks at a batch, whose loader draws from the same stream as Dropout
+            one = np.zeros((1, protocol.length), np.int32), np.zeros((1, 1), np.float32)
+            self.model._symbolic_build(data_batch=one)
         self.names = list(shapes(protocol, departures))
 
     @property
