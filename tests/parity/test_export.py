@@ -1,42 +1,62 @@
 """An exported run is valid ONNX, and onnxruntime gives the probabilities of the reference."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from levelfield import registry
 from levelfield.commands.cli import main
 from levelfield.level import mistakes
-from levelfield.level.trial import PROTOCOL, Trial
+from levelfield.level.trial import Trial, weights_without_zeros
 from levelfield.records import save_arrays
 
 onnxruntime = pytest.importorskip("onnxruntime")
+DEPARTURES = {
+    "bilstm": [None, "last-step-output", "extra-tanh", "clip-norm"],
+    "transformer": [None, "double-softmax", "heads-share-width", "own-dropout"],
+    "cnn": [None, "own-dropout"],
+}
+EXPORTED = [(model, departure) for model, departures in DEPARTURES.items() for departure in departures]
 
 
-@pytest.fixture
-def trial():
-    return Trial("none", None)
-
-
-def finished_run(folder, trial, departures):
+def finished_run(folder, protocol, weights, departure=None):
     """What `levelfield export` reads of a run."""
     folder.mkdir(parents=True)
     run = {"study": "s", "case": "torch", "seed": 0, "corpus": "c", "data_sha256": "d", "start_sha256": "s"}
-    (folder / "run.json").write_text(json.dumps({**run, "departures": departures, "protocol": vars(PROTOCOL)}))
-    save_arrays(folder / "weights.npz", trial.weights)
+    told = {"departures": [departure] if departure else [], "protocol": asdict(protocol)}
+    (folder / "run.json").write_text(json.dumps(run | told))
+    save_arrays(folder / "weights.npz", weights)
     return folder
 
 
-@pytest.mark.parametrize("departure", [None, "last-step-output", "extra-tanh", "clip-norm"])
-def test_onnxruntime_gives_the_same_probabilities(tmp_path, trial, departure):
-    run = finished_run(tmp_path / "runs/torch/seed-0", trial, [departure] if departure else [])
-    assert main(["export", "--onnx", str(run)]) == 0
+def probabilities(run, x):
     session = onnxruntime.InferenceSession(run / "model.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(["probabilities"], {"tokens": trial.x})
-    model = departure in ("last-step-output", "extra-tanh")
-    expected = mistakes.departed_outputs(trial.exact, trial.x, departure) if model else mistakes.outputs(trial.exact, trial.x)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert session.get_modelmeta().custom_metadata_map["padding"] == "pre"
+    (found,) = session.run(["probabilities"], {"tokens": x})
+    return found, session.get_modelmeta().custom_metadata_map
+
+
+@pytest.mark.parametrize(("model", "departure"), EXPORTED)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_onnxruntime_gives_the_same_probabilities(tmp_path, model, departure, outputs):
+    trial = Trial("none", model, None)
+    protocol = replace(trial.protocol, model=replace(trial.protocol.model, outputs=outputs))
+    departures = frozenset({departure} if departure else ())
+    weights = weights_without_zeros(protocol, departures)
+    run = finished_run(tmp_path / "runs/torch/seed-0", protocol, weights, departure)
+    assert main(["export", "--onnx", str(run)]) == 0
+    found, told = probabilities(run, trial.x)
+    expected = mistakes.outputs(
+        protocol, weights, trial.x, departures & {*mistakes.reproducible(protocol), "heads-share-width"}
+    )
+    assert found.shape == ((len(trial.x),) if outputs == 1 else (len(trial.x), 3))
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=0, atol=1e-6)
+    assert told["padding"] == "pre" and json.loads(told["model"])["name"] == model
+
+
+def test_every_model_of_the_house_can_be_exported():
+    assert set(DEPARTURES) == set(registry.models())
 
 
 def test_a_folder_without_a_run_is_said_in_one_line(tmp_path, capsys):
@@ -44,8 +64,9 @@ def test_a_folder_without_a_run_is_said_in_one_line(tmp_path, capsys):
     assert "give the folder of a finished run" in capsys.readouterr().err
 
 
-def test_a_run_without_weights_is_said_in_one_line(tmp_path, trial, capsys):
-    run = finished_run(tmp_path / "runs/torch/seed-0", trial, [])
+def test_a_run_without_weights_is_said_in_one_line(tmp_path, capsys):
+    trial = Trial("none", "bilstm", None)
+    run = finished_run(tmp_path / "runs/torch/seed-0", trial.protocol, trial.weights)
     (run / "weights.npz").unlink()
     assert main(["export", "--onnx", str(run)]) == 2
     assert "weights.npz is not there" in capsys.readouterr().err

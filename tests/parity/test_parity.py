@@ -5,9 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from levelfield import registry
 from levelfield.level.exchange import Exchanged, trained_by, write_matrix
-from levelfield.level.parity import BOUNDS, FLOAT32, distance, judge
+from levelfield.level.parity import distance, gradient_distances, judge
+from levelfield.level.trial import small_protocol, weights_without_zeros
+from levelfield.study.protocol import Protocol
 
+BOUNDS = registry.model("bilstm").bounds
+FLOAT32 = BOUNDS["cpu", "float32"]
 WITHIN = {
     "probabilities": 6e-8, "gradients": 3e-6, "weights_step_1": 7e-8, "loss_step_10": 3e-8, "loss_step_50": 2e-6,
     "weights_after_warm_up": 0.0, "weights_step_10": 5e-7,
@@ -38,6 +43,29 @@ def test_few_steps_are_judged_by_what_there_was():
 def test_what_has_no_measured_bounds_neither_passes_nor_fails():
     assert ("cuda", "float32") not in BOUNDS
     assert judge(WITHIN, None) == {"bounded": False, "passed": None, "bounds": {}, "missed": []}
+
+
+@pytest.mark.parametrize("model", registry.models().values(), ids=lambda model: model.name)
+def test_a_cpu_computes_tf32_as_float32(model):
+    assert model.bounds["cpu", "tf32"] == model.bounds["cpu", "float32"]
+
+
+def test_a_gradient_is_judged_over_its_own_largest_entry():
+    protocol = Protocol()
+    expected = {"embedding": np.array([0.0, 4.0]), "dense/bias": np.array([0.5])}
+    found = {"embedding": np.array([0.0, 4.1]), "dense/bias": np.array([0.6])}
+    assert gradient_distances(protocol, found, expected) == pytest.approx({"embedding": 0.025, "dense/bias": 0.2})
+
+
+def test_a_gradient_that_is_0_whatever_the_data_is_judged_beside_another():
+    """The transformer's keys' bias: softmax takes out what all keys have in common, so that only rounding is left of it."""
+    protocol = small_protocol("transformer")
+    ((name, beside),) = registry.model("transformer").cancelling.items()
+    expected = {key: value.astype(np.float64) for key, value in weights_without_zeros(protocol).items()}
+    expected[name][:] = 1e-20
+    found = expected | {name: expected[name] + 1e-9}
+    off = gradient_distances(protocol, found, expected)
+    assert off[name] == pytest.approx(1e-9 / np.abs(expected[beside]).max()) and set(off.values()) == {0, off[name]}
 
 
 def test_the_matrix_agrees_where_each_row_does(tmp_path):

@@ -119,7 +119,9 @@ def test_a_start_depends_on_its_seed_and_on_nothing_else():
     first, second = make_start(SMALL, 1, 50), make_start(replace(SMALL, batch_size=7, length=9), 1, 50)
     assert all((first.weights[name] == second.weights[name]).all() for name in first.weights)
     assert (first.order == second.order).all()
-    assert (make_start(replace(SMALL, epochs=5), 1, 50).order[:3] == first.order).all(), "more epochs leave the first as they are"
+    assert (make_start(replace(SMALL, epochs=5), 1, 50).order[:3] == first.order).all(), (
+        "more epochs leave the first as they are"
+    )
     assert not (make_start(SMALL, 2, 50).weights["embedding"] == first.weights["embedding"]).all()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from levelfield.backends.base import Backend, Weights, evaluate
-from levelfield.level.trajectory import CHECKPOINTS, Trajectory, gradient_batch
+from levelfield.level.trajectory import CHECKPOINTS, Trajectory
 from levelfield.models.base import Bounds, model_of
 from levelfield.records import write_json
 from levelfield.study.protocol import Case, Protocol
@@ -60,21 +60,19 @@ class Parity:
         write_json(path, self)
 
 
-def measure(
-    case: Case, backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray, order: np.ndarray
-) -> dict:
+def measure(case: Case, backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> dict:
     """Distances of a backend from the reference, by the names of Parity's fields.
 
-    weights: those that the case loads. x, y: the training data, order: the first epoch's. The weights are loaded by the
+    weights: those that the case loads. x, y: the training data, of which the reference says the rows. The weights are loaded by the
     warm-up alone, so that whatever it leaves behind, in weights or optimiser, shows.
     """
     steps, size = len(reference.losses), case.protocol.batch_size
     backend.warm_up(x, y, weights)
     restored = backend.weights()
+    order = reference.rows
     first = order[:size]
     outputs = evaluate(backend, x[first], y[first]).probabilities
-    uneven = gradient_batch(y, order, size)
-    _, gradients = backend.gradients(x[uneven], y[uneven])
+    _, gradients = backend.gradients(x[first], y[first])
     losses, after, done = [], {}, 0
     for step in [step for step in CHECKPOINTS if step < steps] + [steps]:
         found, _ = backend.train_epoch(x, y, order[done * size : step * size])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from levelfield.level.trajectory import CHECKPOINTS, Trajectory, Weights, batches_of, gradient_batch
+from levelfield.level.trajectory import CHECKPOINTS, Trajectory, Weights, batches_of, compared_rows
 from levelfield.models.base import MATCHED, model_of
 from levelfield.study.protocol import Protocol
 
@@ -95,19 +95,28 @@ class Adam:
             weights[name] -= rate * m / (np.sqrt(v) + p.epsilon)
 
 
+def clear_of_kinks(protocol: Protocol, weights: Weights, x: np.ndarray) -> bool:
+    """Whether a batch is so far from the model's kinks (a ReLU's 0, two equal maxima) that float32's rounding crosses none.
+
+    At a kink the gradient jumps: there two correct programs differ by what one unit contributes. True of a model that has none.
+    """
+    module = _module(protocol)
+    return not hasattr(module, "margin") or module.margin(weights, x, protocol) > module.LEAST_MARGIN
+
+
 def trajectory(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> Trajectory:
-    """Trains on the batches of `order` (rows of x, at most 50 batches are taken) from the weights `start`."""
+    """Trains on at most 50 batches of `order` (rows of x) from the weights `start`; which one comes first: `compared_rows`."""
     weights = {name: value.astype(np.float64) for name, value in start.items()}
-    uneven = gradient_batch(y, order, protocol.batch_size)
-    _, compared = gradients(protocol, weights, x[uneven], y[uneven].astype(np.float64))
+    compared = compared_rows(y, order, protocol.batch_size, lambda rows: clear_of_kinks(protocol, weights, x[rows]))
     adam, losses, checkpoints = Adam(protocol, weights), [], {}
-    for step, rows in enumerate(batches_of(order, protocol.batch_size), 1):
+    for step, rows in enumerate(batches_of(compared, protocol.batch_size), 1):
         found, back = logits_and_back(protocol, weights, x[rows])
         loss, slope = loss_and_slope(found, y[rows].astype(np.float64))
         losses.append(loss)
+        slopes = back(slope)
         if step == 1:
-            outputs = probabilities(found)
-        adam.update(weights, back(slope))
+            outputs, at_start = probabilities(found), slopes
+        adam.update(weights, slopes)
         if step in CHECKPOINTS:
             checkpoints[step] = {name: value.copy() for name, value in weights.items()}
-    return Trajectory(outputs, compared, np.array(losses), checkpoints)
+    return Trajectory(compared, outputs, at_start, np.array(losses), checkpoints)

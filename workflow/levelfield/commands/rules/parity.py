@@ -35,7 +35,7 @@ def run(args):
     with hold_device(case.device):
         backend = load_backend(case.backend)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
-        found = measure(case, backend, weights, Trajectory.load(args.reference), x, y, start.order[0])
+        found = measure(case, backend, weights, Trajectory.load(args.reference), x, y)
     parity = Parity(
         case=case.name,
         backend=case.backend,

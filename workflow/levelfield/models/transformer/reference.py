@@ -12,6 +12,8 @@ from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
 EPSILON = 1e-6
+LEAST_MARGIN = 5e-7
+"""Some five times float32's rounding of a ReLU's argument, whose terms are of the size of 1."""
 DEPARTURES = ("double-softmax",)
 """Of kind `model`, those that `logits` makes of the same weights."""
 
@@ -78,3 +80,12 @@ def classified(weights: Weights, features: np.ndarray, activation=relu) -> np.nd
 
 def dense(weights: Weights, name: str, features: np.ndarray) -> np.ndarray:
     return features @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+
+
+def margin(weights: Weights, x: np.ndarray, protocol: Protocol) -> float:
+    """How near the batch comes to a kink: the least argument of a ReLU."""
+    features = embedded(weights, x)
+    features = normalised(weights, "norm_1", features + attention(weights, features))
+    inner = dense(weights, "feed_forward_1", features)
+    features = normalised(weights, "norm_2", features + feed_forward(weights, features))
+    return float(min(np.abs(inner).min(), np.abs(dense(weights, "dense", np.mean(features, axis=1))).min()))
