@@ -22,17 +22,17 @@ SMALL = {
 class Checkout:
     """A copy of the workflow in a folder, where `snakemake` is run as a person runs it."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, python: Path = Path(sys.executable)):
+        self.folder, self.python = folder, python
 
     @classmethod
-    def made(cls, folder: Path) -> "Checkout":
-        """Copies the workflow into `folder`."""
+    def made(cls, folder: Path, python: Path = Path(sys.executable)) -> "Checkout":
+        """Copies the workflow into `folder`. python: what runs it."""
         for name in ("Snakefile", "workflow", "config", "containers"):
             source = ROOT / name
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(source, folder / name, ignore=ignored) if source.is_dir() else shutil.copy(source, folder / name)
-        return cls(folder)
+        return cls(folder, python)
 
     def study(self, **changes) -> dict:
         """Writes config/small.yaml with these changes; returns what it holds."""
@@ -44,7 +44,7 @@ class Checkout:
         """Runs `snakemake --cores 2 …`; returns the finished process, its output in `stdout`."""
         chosen = ["--configfile", config] if config else []
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *chosen],
+            [self.python, "-m", "snakemake", "--cores", "2", *arguments, *chosen],
             cwd=self.folder,
             env=self.environment() | environment,
             stdout=subprocess.PIPE,
@@ -55,7 +55,7 @@ class Checkout:
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in ("LEVELFIELD_IMDB", "PYTHONPATH")}
-        return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return kept | {"PATH": f"{self.python.parent}:{os.environ['PATH']}"}
 
     def planned(self, *arguments: str, **options) -> dict[str, int]:
         """How many jobs of each rule a dry run plans."""

@@ -1,0 +1,1 @@
+"""A framework outside the package: NumPy, with gradients by hand."""
