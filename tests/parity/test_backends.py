@@ -160,6 +160,38 @@ def test_a_departure_is_measured_and_misses_the_bounds(ahead):
     assert parity["measured"]["gradients"] < 1e-5
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("model", SMALL)
+def test_a_run_needs_no_more_than_a_container_has(ahead, tmp_path, model):
+    """Parity, training and exchange with PyTorch, all packages of the analysis out of reach."""
+    folder, protocol = ahead.prepared(small, model).result(), small(model)
+    absent = [
+        "pandas",
+        "pydantic",
+        "autograd",
+        "scipy",
+        "pyarrow",
+        "altair",
+        "requests",
+        "rich",
+        "onnx",
+        "tensorflow",
+        "jax",
+        "keras",
+    ]
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules.update(dict.fromkeys({absent}))\n")
+    there = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    Case("torch", "torch", (), protocol, "cpu").write(tmp_path / "torch.json")
+    known = ("--case", tmp_path / "torch.json", "--data", folder / "data", "--threads", 1)
+    of_start = ("--start", folder / "start.npz")
+    reference, parity, run = folder / "reference.npz", tmp_path / "parity.json", tmp_path / "torch/seed-0"
+    levelfield("parity", *known, *of_start, "--reference", reference, "--out", parity, environment=there)
+    told = ("--study", "s", "--seed", 0, "--parity", parity, "--out", run)
+    levelfield("train", *known, *of_start, *told, environment=there)
+    levelfield("exchange", *known, "--weights", run / "weights.npz", "--out", tmp_path / "exchange.json", environment=there)
+    assert json.loads((run / "run.json").read_text())["checks"]["losses_finite"]
+
+
 def test_huge_pages_are_used_where_they_were_asked_for():
     """By the kernel's own account of the process that has built the experiment's model, whose embedding is 10 MB."""
     skip_without_huge_pages()

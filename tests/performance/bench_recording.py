@@ -5,7 +5,8 @@ import sys
 import numpy as np
 from pairs import THREADS, paired, sequences
 
-from levelfield.backends import confine, load_class
+from levelfield import registry
+from levelfield.backends import confine, load_backend
 from levelfield.level.start import make_start
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy
@@ -15,16 +16,20 @@ from levelfield.study.protocol import Protocol
 from levelfield.training.progress import progress
 
 PAIRS = 31
-STEPS = {"keras-torch": 16}
-"""Steps of an epoch; 32 where nothing is said. Half the article's length, so that the cost weighs twice."""
+EPOCH = {"bilstm": (100, 32), "transformer": (200, 96), "cnn": (200, 48)}
+"""Tokens of a sequence and steps of an epoch. The LSTM's is half the article's length, so that the cost weighs twice; the steps of
+the others are short enough as published."""
+FEWER = {"keras-torch": 2}
+"""By what the steps are divided."""
 
 
-def measure(name: str) -> dict:
+def measure(name: str, model: str = "bilstm") -> dict:
     """`ratio` of recording on to off, medians of alternating pairs."""
-    protocol, steps = Protocol(length=100), STEPS.get(name, 32)
+    length, steps = EPOCH[model]
+    protocol, steps = Protocol(model=registry.model(model).sizes(), length=length), steps // FEWER.get(name, 1)
     x, y = sequences(protocol, steps * protocol.batch_size)
     threads = confine("cpu", THREADS)
-    backend = load_class(name)(protocol, frozenset(), "cpu", threads)
+    backend = load_backend(name)(protocol, frozenset(), "cpu", threads)
     start = make_start(protocol, 0, len(x))
     backend.load(start.weights)
     order = start.order[0].astype(np.int64)
@@ -37,7 +42,7 @@ def measure(name: str) -> dict:
             stamps.pauses()
         rest.measurements()
 
-    bare = {"keras": bare_keras, "torch": bare_torch, "jax": bare_jax}[name.partition("-")[0]]
+    bare = {"keras": bare_keras, "torch": bare_torch, "jax": bare_jax, "flax": bare_jax}[registry.backend(name).framework]
     return paired(recorded, bare(backend, protocol, x, y, order), PAIRS, steps, backend.synchronize)
 
 
@@ -45,12 +50,16 @@ def bare_torch(backend, protocol: Protocol, x, y, order):
     import torch
     from torch.nn import functional
 
+    several = protocol.model.outputs > 1
+    loss_of = functional.cross_entropy if several else functional.binary_cross_entropy_with_logits
+
     def epoch():
         tokens, labels = torch.from_numpy(x[order]), torch.from_numpy(y[order])
+        labels = labels.long() if several else labels[:, None]
         size = protocol.batch_size
         for batch, targets in zip(tokens.split(size), labels.split(size), strict=True):
             backend.optimizer.zero_grad(set_to_none=True)
-            functional.binary_cross_entropy_with_logits(backend.forward(batch), targets).backward()
+            loss_of(backend.forward(batch), targets).backward()
             backend.optimizer.step()
 
     return epoch
@@ -71,7 +80,8 @@ def bare_jax(backend, protocol: Protocol, x, y, order):
 
 
 def bare_keras(backend, protocol: Protocol, x, y, order):
-    keras, ours = sys.modules["keras"], backend.model.optimizer
-    model = sys.modules["levelfield.backends.keras"].build_model(protocol, frozenset())
-    model.compile(optimizer=type(ours).from_config(ours.get_config()), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    losses, ours = sys.modules["keras"].losses, backend.model.optimizer
+    loss = losses.BinaryCrossentropy if protocol.model.outputs == 1 else losses.SparseCategoricalCrossentropy
+    model = registry.builder(protocol.model.name, "keras").build(protocol, frozenset())
+    model.compile(optimizer=type(ours).from_config(ours.get_config()), loss=loss(from_logits=True))
     return lambda: model.fit(x[order], y[order], batch_size=protocol.batch_size, epochs=1, shuffle=False, verbose=0)

@@ -6,7 +6,7 @@ from pairs import THREADS, paired, sequences
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from levelfield.backends import load_class
+from levelfield.backends import load_backend
 from levelfield.level.start import make_start
 from levelfield.study.protocol import Protocol
 
@@ -18,9 +18,10 @@ class Tutorial(nn.Module):
 
     def __init__(self, protocol: Protocol):
         super().__init__()
-        self.embedding = nn.Embedding(protocol.vocabulary, protocol.embedding)
-        self.lstm = nn.LSTM(protocol.embedding, protocol.units, num_layers=2, bidirectional=True, batch_first=True)
-        self.fc = nn.Linear(2 * protocol.units, 1)
+        sizes = protocol.model
+        self.embedding = nn.Embedding(protocol.vocabulary, sizes.embedding)
+        self.lstm = nn.LSTM(sizes.embedding, sizes.units, num_layers=2, bidirectional=True, batch_first=True)
+        self.fc = nn.Linear(2 * sizes.units, 1)
 
     def forward(self, tokens):
         _, (hidden, _) = self.lstm(self.embedding(tokens))
@@ -61,7 +62,7 @@ def measure(device: str = "cpu") -> dict:
     """Medians of alternating pairs: `ratio` (the backend over the tutorial), `ours_seconds`, `theirs_seconds` a step."""
     protocol = Protocol()
     x, y = sequences(protocol, STEPS * protocol.batch_size)
-    backend = load_class("torch")(protocol, frozenset(), device, THREADS)
+    backend = load_backend("torch")(protocol, frozenset(), device, THREADS)
     start = make_start(protocol, 0, len(x))
     backend.load(start.weights)
     order = start.order[0].astype(np.int64)

@@ -14,10 +14,10 @@ THREADS = cpus_available()
 
 
 def sequences(protocol: Protocol, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random tokens and labels in the protocol's shape."""
+    """Random tokens and labels in the protocol's shape, the labels in the type that its model's number of outputs asks for."""
     rng = np.random.default_rng(0)
     x = rng.integers(3, protocol.vocabulary, (count, protocol.length)).astype(np.int32)
-    return x, (x[:, -1] % 2).astype(np.float32)
+    return x, (x[:, -1] % 2).astype(np.float32 if protocol.model.outputs == 1 else np.int32)
 
 
 def paired(ours: Callable, theirs: Callable, pairs: int, steps: int, synchronize: Callable[[], None]) -> dict:

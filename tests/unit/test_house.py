@@ -1,121 +1,205 @@
-"""The house: imports run one way, frameworks stay in their files, and what runs where needs no more than there is."""
+"""The house: imports run one way, frameworks are imported where they belong, and who plans or runs needs no more than it has."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from levelfield import registry
 
-PACKAGE = Path(registry.__file__).parent
-ROOMS = (
-    "commands", "export", "tell", "plan", "training", "measure", "level", "backends", "models", "data", "study", "images",
-)  # fmt: skip
-"""From the top down: each imports from those below it, and from the files beside them."""
-ROOT = ("host", "registry", "records", "commit", "errors")
+HOUSE = Path(registry.__file__).parent
+ROOMS = ["commands", "export", "tell", "plan", "training", "measure", "level", "backends", "models", "data", "study", "images"]
+FOUNDATION = ["host", "registry", "records", "commit", "errors"]
+ORDER = [*ROOMS, *FOUNDATION]
+"""From top to bottom: each uses those below it."""
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "optax"}
-YARDSTICK = {"measure/calibrate.py", "models/bilstm/bare.py"}
-"""On a GPU PyTorch's cuBLAS and cuDNN measure what the machine can do, whichever framework is timed."""
-FILES = sorted(PACKAGE.rglob("*.py"))
+BUILDERS = {"torch", "keras", "jax", "flax"}
+STUDY = re.compile(r"from (levelfield[\w.]*) import (\w+)")
+FILES = sorted(file for file in HOUSE.rglob("*.py") if len(file.relative_to(HOUSE).parts) > 1 or file.stem in FOUNDATION)
 
 
-def imported(file: Path) -> set[str]:
-    """Modules that a file imports, inside functions, too; not those for type checkers alone."""
-    tree, found = ast.parse(file.read_text(encoding="utf-8")), set()
-    unseen = {
-        id(inner)
+def module_of(file: Path) -> str:
+    parts = ("levelfield", *file.relative_to(HOUSE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, in functions, too; not what it names for a type checker alone."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for_types = {
+        inner
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
+    found = set()
     for node in ast.walk(tree):
-        if id(node) in unseen:
+        if node in for_types:
             continue
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}:{node.lineno}: name the whole module"
+            inner = {f"{node.module}.{name.name}" for name in node.names}
+            found |= {name for name in inner if file_of(name)} or {node.module}
     return found
 
 
-def room(module: str) -> str | None:
-    parts = module.split(".")
-    return parts[1] if parts[0] == "levelfield" and len(parts) > 1 and parts[1] in ROOMS else None
+def file_of(module: str) -> Path | None:
+    """The file of a module of the house."""
+    path = HOUSE.joinpath(*module.split(".")[1:])
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if module.startswith("levelfield") and file.is_file()), None)
 
 
-def name(file: Path) -> str:
-    return str(file.relative_to(PACKAGE))
+def room(module: str) -> str:
+    return module.split(".")[1]
 
 
-def test_every_file_lies_in_a_room():
-    outside = {name(file) for file in FILES if file.parent == PACKAGE} - {f"{stem}.py" for stem in ROOT}
-    assert outside == {"__init__.py", "__main__.py"}
-    assert {file.relative_to(PACKAGE).parts[0] for file in FILES if file.parent != PACKAGE} == set(ROOMS)
+def test_every_file_stands_in_a_room():
+    assert {room(module_of(file)) for file in FILES} == set(ORDER)
+    assert {file.stem for file in HOUSE.glob("*.py")} - {"__init__", "__main__"} == set(FOUNDATION)
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_imports_run_one_way(file):
-    parts = file.relative_to(PACKAGE).parts
-    if name(file) == "__main__.py":
-        return
-    mine = ROOMS.index(parts[0]) if len(parts) > 1 else len(ROOMS)
-    upward = {module for module in imported(file) if (found := room(module)) and ROOMS.index(found) < mine}
-    assert not upward, f"{name(file)} reaches up to {upward}"
+@pytest.mark.parametrize("name", ORDER)
+def test_a_room_uses_those_below_it_alone(name):
+    for file in FILES:
+        if room(module_of(file)) == name:
+            used = {module for module in imports(file) if module.startswith("levelfield.")}
+            above = {module for module in used if ORDER.index(room(module)) < ORDER.index(name)}
+            assert not above, f"{file.relative_to(HOUSE)} imports {', '.join(sorted(above))}, which stands above it"
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_a_framework_is_imported_by_its_own_files_alone(file):
-    parts = file.relative_to(PACKAGE).parts
-    own = name(file) in YARDSTICK or (parts[0] in ("models", "backends") and file.stem in FRAMEWORKS)
-    found = {module.split(".")[0] for module in imported(file)} & FRAMEWORKS
-    assert own or not found, f"{name(file)} imports {found}"
+@pytest.mark.parametrize("model", ["bilstm", "transformer", "cnn"])
+def test_a_model_uses_no_other_model(model):
+    for file in (HOUSE / "models" / model).glob("*.py"):
+        used = {module for module in imports(file) if module.startswith("levelfield.models.")}
+        assert {module.split(".")[2] for module in used} <= {model, "base", "initial"}, file.name
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent.parent.name == "models" and f.stem in FRAMEWORKS], ids=name)
-def test_a_builder_holds_the_model_and_nothing_else(file):
-    own = {module for module in imported(file) if module.startswith("levelfield.")}
-    allowed = ("levelfield.study.protocol", f"levelfield.models.{file.parent.name}", "levelfield.models.base")
-    assert all(module.startswith(allowed) for module in own), own
+def test_a_framework_is_imported_by_its_backends_and_builders_alone():
+    for file in FILES:
+        used = {module.partition(".")[0] for module in imports(file)} & FRAMEWORKS
+        parts = file.relative_to(HOUSE).with_suffix("").parts
+        if parts[0] == "backends":
+            continue
+        if parts[0] == "models" and parts[-1] in BUILDERS:
+            assert used <= {parts[-1], "jax"} and parts[-1] in used, f"{file.relative_to(HOUSE)} imports {used}"
+        elif used:  # the yardstick on a GPU is PyTorch's, whichever framework is measured
+            assert used == {"torch"} and (parts[-1] == "bare" or parts == ("measure", "calibrate")), file.relative_to(HOUSE)
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name != "backends"], ids=name)
-def test_no_file_outside_backends_lists_backends(file):
-    """Two names in one tuple, list, set or dictionary are a list that a new backend would have to be added to."""
-    backends, published = set(registry.backends()), "study/published.py"
+def test_autograd_is_used_by_the_reference_alone():
+    using = {file.relative_to(HOUSE) for file in FILES if any(name.startswith("autograd") for name in imports(file))}
+    assert (
+        using and {path.name for path in using} == {"reference.py"} and {path.parts[0] for path in using} <= {"level", "models"}
+    )
+
+
+def collections(file: Path) -> Iterator[tuple[int, set]]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        values = node.elts if isinstance(node, (ast.Tuple, ast.List, ast.Set)) else getattr(node, "keys", [])
-        found = {value.value for value in values if isinstance(value, ast.Constant)} & backends
-        # the bench's bars and the publications' sides name the cases that they are about
-        assert len(found) < 2 or name(file) == published, f"{name(file)}:{node.lineno} lists {found}"
+        held = node.elts if isinstance(node, (ast.Tuple, ast.List, ast.Set)) else getattr(node, "keys", ())
+        yield getattr(node, "lineno", 0), {one.value for one in held if isinstance(one, ast.Constant)}
 
 
-def imports_without(absent: list[str], *modules: str) -> subprocess.CompletedProcess:
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(modules)}"
+@pytest.mark.parametrize("names", [registry.backends, registry.models, registry.departures], ids=lambda names: names.__name__)
+def test_no_list_of_what_there_is_but_where_it_is_declared(names):
+    """Not of backends outside `backends/`, of models anywhere, of departures but where they are made and where they are published."""
+    declaring = ("backends", "models", "study") if names is registry.departures else ("backends",)
+    for file in FILES:
+        if file.relative_to(HOUSE).parts[0] not in declaring:
+            for line, found in collections(file):
+                assert len(found & set(names())) < 2, f"{file.relative_to(HOUSE)}:{line} lists {found & set(names())}"
+
+
+def test_the_lists_that_are_searched_for_would_be_found(tmp_path):
+    (tmp_path / "rows.py").write_text('ROWS = ("torch", "jax")\nSPEED = {"torch": 1, "flax": 2}\n')
+    assert {frozenset(found & set(registry.backends())) for _, found in collections(tmp_path / "rows.py")} >= {
+        frozenset({"torch", "jax"}), frozenset({"torch", "flax"}),
+    }  # fmt: skip
+
+
+def reached(*modules: str) -> set[str]:
+    """What these modules import, and what that imports, in functions, too."""
+    found, waiting = set(), list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            # a package's __init__ is imported before what is in it
+            waiting += [module.rpartition(".")[0]] if module.count(".") else []
+            waiting += [name for name in imports(file_of(module)) if name.startswith("levelfield")]
+    return found
+
+
+def importing(modules: set[str], *absent: str) -> subprocess.CompletedProcess:
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(sorted(modules))}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-OF_THE_HOST = ["pandas", "pydantic", "autograd", "scipy", "pyarrow", "altair", "requests", "yaml", "jinja2", "rich", "snakemake"]
-RULES = [f"levelfield.commands.rules.{verb}" for verb in ("train", "parity", "exchange")]
+BEYOND_A_CONTAINER = (
+    "pandas",
+    "pydantic",
+    "autograd",
+    "scipy",
+    "pyarrow",
+    "altair",
+    "requests",
+    "yaml",
+    "rich",
+    "onnx",
+    "jinja2",
+)
 
 
-def test_what_runs_inside_a_container_needs_numpy_and_little_more():
-    done = imports_without(OF_THE_HOST, "levelfield.commands.cli", *RULES, "levelfield.training.train")
+def test_a_run_needs_the_standard_library_numpy_tqdm_and_nvml():
+    """All that `train`, `parity` and `exchange` reach, and every model, the frameworks apart: what is in a container."""
+    modules = reached(*(f"levelfield.commands.rules.{verb}" for verb in ("train", "parity", "exchange")))
+    assert {
+        "levelfield.training.train",
+        "levelfield.level.parity",
+        "levelfield.measure.gpu",
+        "levelfield.models.base",
+    } <= modules
+    models = {f"levelfield.models.{name}" for name in registry.models()}
+    done = importing(modules | models, *BEYOND_A_CONTAINER, *FRAMEWORKS)
     assert done.returncode == 0, done.stderr
+    inside = {name.partition(".")[0] for module in modules for name in imports(file_of(module))} - set(sys.stdlib_module_names)
+    # pydantic in a method that pydantic alone calls, torch where a GPU is calibrated
+    assert inside == {"levelfield", "numpy", "tqdm", "pynvml", "pydantic", "torch"}
 
 
-def test_what_plans_needs_no_numpy_and_no_framework():
-    absent = ["numpy", "pandas", "pyarrow", "scipy", "autograd", "altair", *sorted(FRAMEWORKS)]
-    done = imports_without(absent, "levelfield.plan.plan", "levelfield.plan.containers", "levelfield.plan.slurm")
+def test_who_plans_needs_no_numpy():
+    """What the Snakefile and its rules import: a host that runs containers has Snakemake alone."""
+    workflow = [HOUSE.parent / "Snakefile", *(HOUSE.parent / "rules").glob("*.smk")]
+    found = [match for file in workflow for match in STUDY.findall(file.read_text())]
+    modules = {f"{module}.{name}" if file_of(f"{module}.{name}") else module for module, name in found}
+    assert "levelfield.plan.plan" in modules
+    done = importing(
+        modules | {"levelfield.commands.images"},
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "altair",
+        "autograd",
+        "onnx",
+        "tqdm",
+        *FRAMEWORKS,
+    )
     assert done.returncode == 0, done.stderr
-    planned = "from levelfield.study.config import read_study; read_study({'study': 's', 'cases': ['torch', 'flax'], 'vary': {'model': ['cnn', 'transformer']}}, 'f')"
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); {planned}"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_what_a_backend_or_builder_declares_is_read_without_its_framework():
-    code = "import sys; from levelfield import registry as r; "
-    code += "[r.possible(b, m) for b in r.backends() for m in r.models() if r.supports(b, m)]; "
-    code += f"assert not {sorted(FRAMEWORKS)!r} or not set({sorted(FRAMEWORKS)!r}) & set(sys.modules), sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "from levelfield import registry; [registry.possible(b, m) for b in registry.backends() for m in registry.models()]"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({sorted(FRAMEWORKS)})); {code}"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
