@@ -2,10 +2,11 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,8 @@ def test_array_jobs_can_be_switched_on(finished, submitted, slurm):
     for process in submitted.processes("torch"):
         os.kill(process, signal.SIGSTOP)
     first = submitted.results / "runs/jax/seed-0/run.json"
-    slurm.wait_until(first.exists, "jax has finished", 120)
+    unfinished = first.with_name("failure.json")  # there until the run has ended, extras after the training and all
+    slurm.wait_until(lambda: first.exists() and not unfinished.exists(), "jax has finished", 120)
     written = first.read_bytes()
     slurm.call("scancel", next(job["number"] for job in submitted.trainings("RUNNING") if "torch" in job["comment"]))
     assert running.wait(300) == 0, submitted.said()[-5000:]
@@ -182,6 +184,6 @@ def test_the_second_of_two_people_is_told(submitted, slurm, tmp_path):
 
 
 def test_plan_tells_jobs_hours_and_queue(finished, tmp_path):
-    levelfield = [shutil.which("levelfield"), "plan", "config/small.yaml"]
+    levelfield = [Path(sys.executable).with_name("levelfield"), "plan", "config/small.yaml"]
     done = subprocess.run(levelfield, cwd=finished.folder, env=finished.environment(), capture_output=True, text=True)
     assert "0 jobs" in done.stdout and "partition gpu" in done.stdout and "gpu:a100:2" in done.stdout, done.stdout + done.stderr

@@ -44,11 +44,12 @@ BARS = [
     Bar("all recording on / off, torch", "bench_recording torch", "ratio", 1.01),
     Bar("all recording on / off, torch-compile", "bench_recording torch-compile", "ratio", 1.01),
     Bar("all recording on / off, jax", "bench_recording jax", "ratio", 1.01),
-    *(
-        Bar(f"all recording on / off, {backend}, {model}", f"bench_recording {backend} {model}", "ratio", 1.01)
-        for model in ("transformer", "cnn")
-        for backend in ("keras-tensorflow", "torch", "jax")
-    ),
+    Bar("all recording on / off, keras-tensorflow, transformer", "bench_recording keras-tensorflow transformer", "ratio", 1.01),
+    Bar("all recording on / off, torch, transformer", "bench_recording torch transformer", "ratio", 1.01),
+    Bar("all recording on / off, jax, transformer", "bench_recording jax transformer", "ratio", 1.01),
+    Bar("all recording on / off, keras-tensorflow, cnn", "bench_recording keras-tensorflow cnn", "ratio", 1.01),
+    Bar("all recording on / off, torch, cnn", "bench_recording torch cnn", "ratio", 1.01),
+    Bar("all recording on / off, jax, cnn", "bench_recording jax cnn", "ratio", 1.01),
     Bar("makespan of the article / sum of its epochs", "bench_study", "makespan_ratio", 1.15),
     Bar("start-up of a run", "bench_study", "start_up_seconds", 1.5, "s"),
     Bar("reading and encoding 50,000 reviews / Keras's calls", "bench_encoding", "ratio", 0.33),
