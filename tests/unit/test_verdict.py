@@ -1,5 +1,6 @@
 """The verdict in words speaks of matched cases alone; what departures do is told apart."""
 
+import json
 import re
 
 from made_study import EVERY_KIND, TRANSFORMERS, make_study
@@ -46,6 +47,17 @@ def test_without_two_matched_cases_nobody_is_called_faster(tmp_path):
 def test_one_matched_case_beside_two_with_departures_is_not_compared(tmp_path):
     told = " ".join(said(tmp_path / "s", cases=["torch", *ARTICLE]))
     assert "times as fast" not in told and "equally well" not in told
+
+
+def test_where_a_loss_did_not_fall_nothing_is_claimed_about_learning(tmp_path):
+    folder = make_study(tmp_path / "s", cases=["torch", "jax"], seeds=range(4), steps=5)
+    file = folder / "runs/jax/seed-2/run.json"
+    run = json.loads(file.read_text())
+    file.write_text(json.dumps(run | {"checks": run["checks"] | {"losses_fell": False}}))
+    collect(folder)
+    results = Results.read(folder)
+    told = " ".join(verdict(results, make_tables(results)))
+    assert "in 1 of 8 runs the loss did not fall" in told and "equally well" not in told and "times as fast" in told
 
 
 def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named(tmp_path):

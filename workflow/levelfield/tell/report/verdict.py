@@ -6,6 +6,7 @@ from levelfield.study import published
 from levelfield.tell.figures.scaling import SIZES, growth
 from levelfield.tell.report.fastest import fastest_by_model
 from levelfield.tell.results import Results
+from levelfield.tell.tables.groups import missed_checks
 from levelfield.tell.tables.table import Table
 
 MOST = 6
@@ -25,7 +26,9 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):
-        said += _accuracy(matched, "With each model all learn" if results.several_models else "All learn")
+        said += _learnt_nothing(results) or _accuracy(
+            matched, "With each model all learn" if results.several_models else "All learn"
+        )
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if "published" in tables:
@@ -133,6 +136,18 @@ def _pairs(rows: pd.DataFrame) -> str:
     if numbers == [1]:
         return "single pairs of seeds"
     return f"{numbers[0]} pairs of seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} pairs of seeds"
+
+
+def _learnt_nothing(results: Results) -> list[str]:
+    """Of a training so short that the loss did not fall in some run, nothing is claimed about learning."""
+    names = [case.name for case in results.study.expanded if case.matched]
+    runs = results.finished[results.finished["case"].isin(names)]
+    flat = missed_checks(runs).count("losses_fell")
+    if not flat:
+        return []
+    return [
+        f"Nothing is claimed about what they learn: the training was so short that in {flat} of {len(runs)} runs the loss did not fall."
+    ]
 
 
 def _accuracy(data: pd.DataFrame, all_learn: str) -> list[str]:
