@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-BACKENDS = ["keras-tensorflow", "keras-jax", "keras-torch", "torch", "jax"]
+BACKENDS = ["keras-tensorflow", "keras-jax", "keras-torch", "torch", "jax", "flax"]
+COARSE = {"bilstm": 1e-3, "transformer": 2e-2, "cnn": 1e-3}
+"""More than bfloat16 may move a logit: 8 bits of mantissa are a relative error of 4e-3 in each of 16 steps of two LSTM layers and
+of two convolutions, on logits of up to 0.02 and 0.04; those of the Transformer, behind LayerNorm, are of the size of 1."""
+EACH = [(backend, model) for backend in BACKENDS for model in COARSE]
 pytestmark = pytest.mark.long
 SCRIPT = Path(__file__).parent / "try_settings.py"
 
@@ -21,29 +25,30 @@ def tried(backend: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def difference(backend: str, setting: str, what: str) -> float:
-    return float(np.abs(np.subtract(tried(backend)[setting][what], tried(backend)["float32"][what])).max())
+def difference(backend: str, model: str, setting: str, what: str) -> float:
+    found = tried(backend)[model]
+    return float(np.abs(np.subtract(found[setting][what], found["float32"][what])).max())
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_bfloat16_coarsens_the_layers_and_nothing_else(backend):
-    # 8 bits of mantissa: a relative error of 4e-3 in each of 16 steps of two layers, on logits of up to 0.018
-    assert 1e-6 < difference(backend, "bfloat16", "logits") < 1e-3
-    assert 1e-7 < difference(backend, "bfloat16", "losses") < 1e-3
-    assert tried(backend)["bfloat16"]["weights"] == ["float32"]
+@pytest.mark.parametrize(("backend", "model"), EACH)
+def test_bfloat16_coarsens_the_layers_and_nothing_else(backend, model):
+    assert 1e-6 < difference(backend, model, "bfloat16", "logits") < COARSE[model]
+    assert 1e-7 < difference(backend, model, "bfloat16", "losses") < COARSE[model]
+    assert tried(backend)[model]["bfloat16"]["weights"] == ["float32"]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_tf32_is_float32_where_there_is_no_gpu(backend):
-    assert difference(backend, "tf32", "logits") < 1e-6
+@pytest.mark.parametrize(("backend", "model"), EACH)
+def test_tf32_is_float32_where_there_is_no_gpu(backend, model):
+    assert difference(backend, model, "tf32", "logits") < 1e-6
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_deterministic_runs_are_equal_to_the_bit(backend):
-    assert tried(backend)["deterministic"] == tried(backend)["deterministic again"]
-    assert difference(backend, "deterministic", "logits") < 1e-6
+@pytest.mark.parametrize(("backend", "model"), EACH)
+def test_deterministic_runs_are_equal_to_the_bit(backend, model):
+    assert tried(backend)[model]["deterministic"] == tried(backend)[model]["deterministic again"]
+    assert difference(backend, model, "deterministic", "logits") < 1e-6
 
 
-def test_bfloat16_is_the_same_coarseness_in_all():
-    differences = [difference(backend, "bfloat16", "logits") for backend in BACKENDS]
+@pytest.mark.parametrize("model", COARSE)
+def test_bfloat16_is_the_same_coarseness_in_all(model):
+    differences = [difference(backend, model, "bfloat16", "logits") for backend in BACKENDS]
     assert max(differences) < 10 * min(differences), dict(zip(BACKENDS, differences, strict=True))

@@ -95,6 +95,13 @@ def test_a_framework_is_imported_by_its_backends_and_builders_alone():
             assert used == {"torch"} and (parts[-1] == "bare" or parts == ("measure", "calibrate")), file.relative_to(HOUSE)
 
 
+@pytest.mark.parametrize("framework", sorted(BUILDERS))
+def test_a_builder_holds_the_model_and_nothing_else(framework):
+    for file in (HOUSE / "models").glob(f"*/{framework}.py"):
+        used = {module for module in imports(file) if module.startswith("levelfield.")}
+        assert used <= {"levelfield.study.protocol", f"levelfield.models.{file.parent.name}"}, f"{file} uses {used}"
+
+
 def test_autograd_is_used_by_the_reference_alone():
     using = {file.relative_to(HOUSE) for file in FILES if any(name.startswith("autograd") for name in imports(file))}
     assert (
@@ -138,37 +145,27 @@ def reached(*modules: str) -> set[str]:
     return found
 
 
-def importing(modules: set[str], *absent: str) -> subprocess.CompletedProcess:
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(sorted(modules))}"
+def without(absent: set[str], code: str) -> subprocess.CompletedProcess:
+    """Runs the code where these packages cannot be imported."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({sorted(absent)})); {code}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-BEYOND_A_CONTAINER = (
-    "pandas",
-    "pydantic",
-    "autograd",
-    "scipy",
-    "pyarrow",
-    "altair",
-    "requests",
-    "yaml",
-    "rich",
-    "onnx",
-    "jinja2",
-)
+def importing(modules: set[str], absent: set[str]) -> subprocess.CompletedProcess:
+    return without(absent, f"import {', '.join(sorted(modules))}")
+
+
+OF_THE_ANALYSIS = {"pandas", "scipy", "pyarrow", "altair", "autograd", "onnx"}
+BEYOND_A_CONTAINER = {"pydantic", "requests", "yaml", "rich", "jinja2", "snakemake", *OF_THE_ANALYSIS, *FRAMEWORKS}
+BEYOND_A_PLANNER = {"numpy", "tqdm", *OF_THE_ANALYSIS, *FRAMEWORKS}
 
 
 def test_a_run_needs_the_standard_library_numpy_tqdm_and_nvml():
     """All that `train`, `parity` and `exchange` reach, and every model, the frameworks apart: what is in a container."""
     modules = reached(*(f"levelfield.commands.rules.{verb}" for verb in ("train", "parity", "exchange")))
-    assert {
-        "levelfield.training.train",
-        "levelfield.level.parity",
-        "levelfield.measure.gpu",
-        "levelfield.models.base",
-    } <= modules
+    assert {f"levelfield.{name}" for name in ("training.train", "level.parity", "measure.gpu", "models.base")} <= modules
     models = {f"levelfield.models.{name}" for name in registry.models()}
-    done = importing(modules | models, *BEYOND_A_CONTAINER, *FRAMEWORKS)
+    done = importing(modules | models | {"levelfield.commands.cli"}, BEYOND_A_CONTAINER)
     assert done.returncode == 0, done.stderr
     inside = {name.partition(".")[0] for module in modules for name in imports(file_of(module))} - set(sys.stdlib_module_names)
     # pydantic in a method that pydantic alone calls, torch where a GPU is calibrated
@@ -181,25 +178,14 @@ def test_who_plans_needs_no_numpy():
     found = [match for file in workflow for match in STUDY.findall(file.read_text())]
     modules = {f"{module}.{name}" if file_of(f"{module}.{name}") else module for module, name in found}
     assert "levelfield.plan.plan" in modules
-    done = importing(
-        modules | {"levelfield.commands.images"},
-        "numpy",
-        "pandas",
-        "pyarrow",
-        "scipy",
-        "altair",
-        "autograd",
-        "onnx",
-        "tqdm",
-        *FRAMEWORKS,
-    )
+    done = importing(modules | {"levelfield.commands.images"}, BEYOND_A_PLANNER)
+    assert done.returncode == 0, done.stderr
+    study = {"study": "s", "cases": ["torch", "flax"], "vary": {"model": ["cnn", "transformer"]}}
+    done = without(BEYOND_A_PLANNER, f"from levelfield.study.config import read_study; read_study({study}, 's.yaml').runs")
     assert done.returncode == 0, done.stderr
 
 
 def test_what_a_backend_or_builder_declares_is_read_without_its_framework():
-    code = "from levelfield import registry; [registry.possible(b, m) for b in registry.backends() for m in registry.models()]"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({sorted(FRAMEWORKS)})); {code}"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    code = "[registry.possible(b, m) for b in registry.backends() for m in registry.models()]"
+    done = without(FRAMEWORKS, f"from levelfield import registry; {code}")
     assert done.returncode == 0, done.stderr
