@@ -39,6 +39,12 @@ class Machine:
     """Precision and allocator settings in force."""
     scheduler: dict[str, str] = field(default_factory=dict)
     """Job id, node and the devices that a scheduler gave, if one did."""
+    host_id: str | None = None
+    """Which machine it is, beyond its name and model: a hash, the same as long as it is not installed anew."""
+    boot: str | None = None
+    """The kernel's number of this boot."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """The variables that steer frameworks, as they were set in the process."""
 
 
 @dataclass
@@ -92,7 +98,7 @@ class Run:
     departures: list[str]
     seed: int
     started: str
-    """ISO 8601, UTC."""
+    """ISO 8601, UTC, to a tenth of a second: when the process began its work."""
     corpus: str
     train_sequences: int
     validation_sequences: int
@@ -114,6 +120,14 @@ class Run:
     checks: dict[str, bool] = field(default_factory=dict)
     measurements: dict[str, float | str | None] = field(default_factory=dict)
     """Further figures of `measure/`, units in the names: energy, clocks, limits, noise."""
+    ended: str | None = None
+    """As `started`: when the last epoch was over. Runs of one host that overlap in time disturbed each other."""
+    block: str | None = None
+    """All cases of one seed and size, in an order drawn from the seed: `seed-3`, `batch_size=64, seed-3`."""
+    position: int | None = None
+    """Place in the block's order, from 1."""
+    take: int = 1
+    """How often this run was made: spoilt ones are taken again, at most twice."""
 
 
 @dataclass
