@@ -16,6 +16,7 @@ SMALL = {
     "cases": ["jax", "torch"],
     "seeds": [0],
     "device": "cpu",
+    "retakes": 0,
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from levelfield.measure import device, gpu
+from levelfield.measure import device, gpu, locks
 
 FAKE = Path(__file__).parent / "fake_nvml"
 
@@ -32,8 +32,8 @@ def pretended_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FAKE))
     monkeypatch.syspath_prepend(FAKE)
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-    monkeypatch.setattr(device, "LOCKS", tmp_path)
-    monkeypatch.setattr(device, "POLL_SECONDS", 0.01)
+    monkeypatch.setenv(locks.ELSEWHERE, str(tmp_path))
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *device.SCHEDULER_JOBS):
         monkeypatch.delenv(name, raising=False)
     gpu.nvml.cache_clear()

@@ -21,6 +21,7 @@ STUDY = {
     "cases": ["torch", {"backend": "plain-numpy", "departures": ["sum-of-words"]}, "plain-numpy-float64"],
     "seeds": [0],
     "device": "cpu",
+    "retakes": 0,
 }
 
 

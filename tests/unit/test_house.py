@@ -162,7 +162,7 @@ BEYOND_A_PLANNER = {"numpy", "tqdm", *OF_THE_ANALYSIS, *FRAMEWORKS}
 
 def test_a_run_needs_the_standard_library_numpy_tqdm_and_nvml():
     """All that `train`, `parity` and `exchange` reach, and every model, the frameworks apart: what is in a container."""
-    modules = reached(*(f"levelfield.commands.rules.{verb}" for verb in ("train", "parity", "exchange")))
+    modules = reached(*(f"levelfield.commands.rules.{verb}" for verb in ("train", "take", "parity", "exchange")))
     assert {f"levelfield.{name}" for name in ("training.train", "level.parity", "measure.gpu", "models.base")} <= modules
     models = {f"levelfield.models.{name}" for name in registry.models()}
     done = importing(modules | models | {"levelfield.commands.cli"}, BEYOND_A_CONTAINER)

@@ -74,20 +74,30 @@ def test_two_runs_hold_different_gpus_and_a_third_waits(machine, monkeypatch):
 
 def test_a_dead_run_releases_its_gpu(machine):
     machine(a_gpu(1))
-    code = "from levelfield.measure import device; from pathlib import Path; import sys, os, signal\n"
-    code += f"device.LOCKS = Path({str(device.LOCKS)!r})\nwith device.hold_device('cuda'): os.kill(os.getpid(), signal.SIGKILL)"
+    code = "from levelfield.measure import device; import os, signal\n"
+    code += "with device.hold_device('cuda'): os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     with device.hold_device("cuda") as held:
         assert held.uuid == "GPU-111"
 
 
-def test_a_schedulers_choice_needs_no_lock(machine, monkeypatch):
+def test_a_schedulers_choice_of_one_gpu_needs_no_lock(machine, monkeypatch, tmp_path):
     machine(a_gpu(1), a_gpu(2))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with device.hold_device("cuda") as first, device.hold_device("cuda") as second:
         assert first == second and first.index == 1
-    assert not list(device.LOCKS.glob("*.lock"))
+    assert not list(tmp_path.glob("*.lock"))
+
+
+def test_two_runs_in_one_job_with_two_gpus_take_one_each(machine, monkeypatch):
+    machine(a_gpu(1), a_gpu(2))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with device.hold_device("cuda") as first:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        with device.hold_device("cuda") as second:
+            assert (first.index, second.index) == (0, 1)
 
 
 def test_a_case_for_the_cpu_sees_no_gpu(machine):

@@ -122,10 +122,6 @@ class Run:
     """Further figures of `measure/`, units in the names: energy, clocks, limits, noise."""
     ended: str | None = None
     """As `started`: when the last epoch was over. Runs of one host that overlap in time disturbed each other."""
-    block: str | None = None
-    """All cases of one seed and size, in an order drawn from the seed: `seed-3`, `batch_size=64, seed-3`."""
-    position: int | None = None
-    """Place in the block's order, from 1."""
     take: int = 1
     """How often this run was made: spoilt ones are taken again, at most twice."""
 

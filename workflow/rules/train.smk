@@ -24,8 +24,10 @@ rule train:
         containers.of_case
     # all threads, so that no other job runs beside it
     threads: workflow.resource_settings.cores or 1
+    # a resource, since a change of it makes no finished run anew, as one of a parameter would
     resources:
         runtime=plan.minutes,
+        retakes=plan.study.retakes,
     params:
         study=plan.study.study,
         data=subpath(input.description, parent=True),
@@ -39,6 +41,8 @@ rule train:
         " --start {input.start:q}"
         " --parity {input.parity:q}"
         " --threads {threads}"
+        " --retakes {resources.retakes}"
+        " --minutes {resources.runtime}"
         " --calibration results/.calibration"
         " --image {input.image:q}"
         " --out {params.out:q}"

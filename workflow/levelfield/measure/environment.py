@@ -3,12 +3,29 @@
 import os
 import platform
 import socket
+import uuid
+from hashlib import sha256
 
 from levelfield import host
 from levelfield.backends.base import Backend
 from levelfield.measure import gpu
 from levelfield.records import Machine
 
+STEERING = ("CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "FLAX_", "GOMP_", "JAX_", "KERAS_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_")
+STEERING += (
+    "NCCL_",
+    "NVIDIA_",
+    "OMP_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "PYTORCH_",
+    "TF_",
+    "TORCH",
+    "TRITON_",
+    "XLA_",
+    "GLIBC_TUNABLES",
+)
+"""Beginnings of the names of variables that frameworks, their libraries and the allocator read."""
 SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "CUDA_VISIBLE_DEVICES")
 
 
@@ -33,4 +50,26 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
         versions=versions,
         flags=backend.flags(),
         scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
+        host_id=host_id(),
+        boot=boot(),
+        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(STEERING)},
     )
+
+
+def host_id() -> str:
+    """12 hexadecimal digits that tell this machine from others of its model: of its name, processor and network address.
+
+    The same in a container and outside. Where no network address can be read, name and processor are all there is.
+    """
+    address = uuid.getnode()
+    made_up = bool(address >> 40 & 1)  # the multicast bit: RFC 9562 sets it in an address that was drawn at random
+    known = (socket.gethostname(), host.cpu_model(), "" if made_up else f"{address:x}")
+    return sha256("|".join(known).encode()).hexdigest()[:12]
+
+
+def boot() -> str | None:
+    """The kernel's random number of this boot; None without a Linux `/proc`."""
+    try:
+        return (host.PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None

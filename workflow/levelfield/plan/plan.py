@@ -128,7 +128,7 @@ class Plan:
         return {run: len(self.study.runs) - index for index, run in enumerate(self.study.runs)}
 
     def priority(self, wildcards) -> int:
-        """Runs go in the study's order, the cases alternating within each seed, so that drift hits all alike."""
+        """Runs go block after block, the cases of a block in an order drawn for it, so that drift and noise favour none."""
         return self._rank[wildcards.case, int(wildcards.seed)]
 
     def minutes(self, wildcards, attempt: int) -> int:

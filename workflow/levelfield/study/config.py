@@ -1,10 +1,11 @@
 """A study: one config file, validated, and expanded to cases and runs. The classes here are the source of the schema."""
 
 import re
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -104,6 +105,20 @@ class Images(Strict):
     )
 
 
+@dataclass(frozen=True)
+class Block:
+    """All cases of one seed and one size, in the order in which they run."""
+
+    name: str
+    """`seed 3`, or `batch_size=64, seed 3`."""
+    seed: int
+    cases: tuple[str, ...]
+
+
+TWIN = "-twin"
+"""What is added to the name of the case that runs twice."""
+
+
 class Study(Strict):
     """The content of a file of `config/`."""
 
@@ -125,6 +140,13 @@ class Study(Strict):
     target_accuracy: float = Field(0.85, gt=0, lt=1, description="Validation accuracy that time to accuracy is measured to.")
     equivalence_margin: float = Field(0.005, gt=0, lt=1, description="Accuracies closer than this count as equivalent.")
     parity: bool = Field(True, description="Prove each matched case against the float64 reference before it is timed.")
+    twin: bool = Field(
+        False,
+        description="Run the first case twice, under two names: how far the two come apart is the noise floor of every claim.",
+    )
+    retakes: int = Field(
+        2, ge=0, le=2, description="How often a run that noise or its own checks spoilt is taken again, whatever its result."
+    )
     images: Images = Field(Images(), description="Containers.")
 
     @field_validator("protocol", mode="before")
@@ -158,13 +180,36 @@ class Study(Strict):
                 )
         return self
 
+    @property
+    def _variants(self) -> list[dict]:
+        """The settings that every case takes in turn; one without any where nothing varies."""
+        return [{key: value} for key, values in self.vary.items() for value in values] or [{}]
+
     @cached_property
     def expanded(self) -> list[Case]:
         """The cases in the config's order, each with its name and its whole protocol."""
-        variants = [{}] + [{key: value} for key, values in self.vary.items() for value in values]
-        if self.vary:
-            variants = variants[1:]
-        return [self._case(case, variant) for case, variant in product(self.cases, variants)]
+        return [self._case(case, variant) for case, variant in product(self._written, self._variants)]
+
+    @property
+    def _written(self) -> list[CaseConfig]:
+        """The cases as written, and the twin of the first."""
+        first = self.cases[0]
+        twin = first.model_copy(update={"name": f"{self._case(first, {}).name}{TWIN}"})
+        return [*self.cases, twin] if self.twin else self.cases
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """All blocks in the order in which they run: a size's together, and of each size one a seed.
+
+        The order of a block's cases is drawn from its name, so that no case stands at the same place in every block.
+        """
+        found = []
+        for variant, seed in product(self._variants, self.seeds):
+            size = [f"{key}={value}" for key, value in variant.items()]
+            name = ", ".join([*size, f"seed {seed}"])
+            cases = [self._case(case, variant).name for case in self._written]
+            found.append(Block(name, seed, tuple(Random(name).sample(cases, len(cases)))))
+        return found
 
     def _case(self, config: CaseConfig, variant: dict) -> Case:
         own = Settings.model_validate(config.settings.own | variant).own
@@ -187,8 +232,8 @@ class Study(Strict):
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """(case, seed) in the order in which they run: the cases alternate within each seed."""
-        return [(case.name, seed) for seed in self.seeds for case in self.expanded]
+        """(case, seed) in the order in which they run: block after block."""
+        return [(case, block.seed) for block in self.blocks for case in block.cases]
 
 
 def refuse_impossible(case: Case) -> None:

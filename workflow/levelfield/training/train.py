@@ -52,15 +52,16 @@ def train(
     image: str | None = None,
     gpu: Gpu | None = None,
     calibrations: Path | None = None,
+    take: int = 1,
 ) -> Run:
     """Trains `case` from the start of `seed` and writes run.json, epochs.csv, steps.npz and weights.npz into `out`.
 
     data: folder of the study's encoded reviews. threads: what the process may use. image: digest of the container's image.
     gpu: the GPU held for the run. calibrations: folder of the machines' calibrations; without it the share of the limit
-    stays empty. Raises UserError where the start is another seed's, altered, or made for other data, and where the model's
+    stays empty. take: how often this run was made. Raises UserError where the start is another seed's, altered, or made for other data, and where the model's
     size is not the protocol's.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = now()
     protocol, departures = case.protocol, frozenset(case.departures)
     start, start_sha256 = load_start(start_file)
     description = load_description(data)
@@ -93,6 +94,7 @@ def train(
     sampler.reset()
     with Restlessness() as rest:
         training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpu)
+    ended = now()
     use = sampler.stop()
     used = gpu if backend.device == "cuda" else None
     memory = summary.memory(backend, used, use)
@@ -108,6 +110,8 @@ def train(
         departures=list(case.departures),
         seed=seed,
         started=started,
+        ended=ended,
+        take=take,
         corpus=description["corpus"],
         train_sequences=len(x_train),
         validation_sequences=len(x_val),
@@ -142,6 +146,11 @@ def train(
     )
     write_json(out / "run.json", run)
     return run
+
+
+def now() -> str:
+    """ISO 8601, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def calibration_of(folder: Path | None, protocol: Protocol, threads: int, gpu: Gpu | None) -> limit.Calibration | None:

@@ -1,10 +1,16 @@
-"""Trains one case with one seed and records it: what one job of the workflow does."""
+"""Trains one case with one seed and records it: what one job of the workflow does. A spoilt run is taken again.
+
+Each take is a process of its own (`levelfield take`), so that this one can tell how it ended, were it by a signal.
+"""
 
 import json
 import os
+import shutil
+import signal
 import socket
+import subprocess
+import sys
 import time
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,19 +18,32 @@ from levelfield.backends import confine
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure.device import hold_device
+from levelfield.measure.spoilt import spoilt
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
+HANG = 4
+"""A take is ended after so many times the minutes that a run is granted: no machine is that slow."""
+KEPT = ("run.json", "epochs.csv", "steps.npz")
+"""Files of a spoilt take that stay, in `takes/<number>/`."""
+
 
 def arguments(parser):
+    run_arguments(parser)
+    parser.add_argument(
+        "--parity", type=Path, nargs="?", metavar="JSON", help="parity/<case>.json: a case that failed it is not timed"
+    )
+    parser.add_argument("--retakes", type=int, default=0, help="how often a spoilt run is taken again, at most")
+    parser.add_argument("--minutes", type=int, help=f"what a run is granted; after {HANG} times as long it is ended as hung")
+
+
+def run_arguments(parser):
+    """What a job and each of its takes are told."""
     parser.add_argument("--study", required=True, metavar="NAME")
     parser.add_argument("--case", type=Path, required=True, metavar="JSON", help="cases/<case>.json of the study")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
-    parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
-    parser.add_argument(
-        "--parity", type=Path, nargs="?", metavar="JSON", help="parity/<case>.json: a case that failed it is not timed"
-    )
+    parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/<model>/seed-<n>.npz of the study")
     parser.add_argument("--threads", type=int, required=True, help="threads the run may use, at most as many as there are CPUs")
     parser.add_argument("--calibration", type=Path, metavar="DIR", help="where the calibrations of machines are kept")
     parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
@@ -48,25 +67,83 @@ def run(args):
     # until it ends, a run counts as failed: one that is killed can say nothing any more
     write_json(failure, record | {"error": f"{where} did not end: killed (time, memory, cancelled), or still running"})
     try:
-        train_case(args, case)
+        if args.parity:
+            refuse_unproven(json.loads(args.parity.read_text(encoding="utf-8")))
+        digest_in_use(args.image)
+        confine(case.device, args.threads)
+        with hold_device(case.device):
+            takes(args, case, failure)
     except BaseException as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        ended = {"error": told, "log_tail": traceback.format_exc()[-2000:], "seconds": time.monotonic() - began}
-        write_json(failure, record | ended)
+        told = json.loads(failure.read_text(encoding="utf-8"))
+        if not told.get("log_tail"):  # else the take itself said what went wrong
+            said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            told = record | {"error": said, "log_tail": None}
+        write_json(failure, told | {"seconds": time.monotonic() - began})
         raise
     failure.unlink()
 
 
-def train_case(args, case: Case) -> None:
-    """Everything that must be said before the framework is imported, then the training."""
-    if args.parity:
-        refuse_unproven(json.loads(args.parity.read_text()))
-    image = digest_in_use(args.image)
-    threads = confine(case.device, args.threads)
-    from levelfield.training.train import train
+def takes(args, case: Case, failure: Path) -> None:
+    """Takes of the run until one is not spoilt or none is left; the last one stays, the others go to `takes/`."""
+    most = 1 + args.retakes
+    for number in range(1, most + 1):
+        take(args, number, failure)
+        record = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
+        reasons = spoilt(record["checks"], record["measurements"])
+        if not reasons:
+            return
+        again = f"taken again ({number + 1} of at most {most})" if number < most else "kept as it is, no claim rests on it"
+        print(f"{case.name}, seed {args.seed}, take {number} is spoilt: {'; '.join(reasons)}: {again}", flush=True)
+        if number < most:
+            kept = args.out / "takes" / str(number)
+            shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir(parents=True)
+            for name in KEPT:
+                (args.out / name).replace(kept / name)
 
-    with hold_device(case.device) as gpu:
-        train(args.study, case, args.seed, args.data, args.start, threads, args.out, image, gpu, args.calibration)
+
+def take(args, number: int, failure: Path) -> None:
+    """One take in a process of its own; raises UserError naming how it ended, where it did not end well."""
+    given = {"study": args.study, "case": args.case, "seed": args.seed, "data": args.data, "start": args.start}
+    given |= {"threads": args.threads, "calibration": args.calibration, "image": args.image, "out": args.out, "take": number}
+    options = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
+    process = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "levelfield", "take", *options])
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda sign, _: _ended_from_outside(process, sign))
+    limit = HANG * args.minutes * 60 if args.minutes else None
+    try:
+        code = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"take {number} did not end within {HANG * args.minutes} minutes, {HANG} times what a run is granted: it hangs, or "
+            "the machine is far too slow: see the run's log"
+        ) from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if code < 0:
+        raise UserError(f"take {number} was ended by {_signal(-code)}: the last lines of the run's log say where")
+    if code:
+        told = json.loads(failure.read_text(encoding="utf-8"))
+        raise UserError(
+            told["error"] if told.get("log_tail") else f"take {number} ended with exit code {code}: see the run's log"
+        )
+
+
+def _ended_from_outside(process: subprocess.Popen, sign: int):
+    process.kill()
+    where = f"process {os.getpid()} on {socket.gethostname()}"
+    raise UserError(f"{where} did not end: killed by {signal.Signals(sign).name} from outside (time, memory, cancelled)")
+
+
+def _signal(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    hints = {"SIGKILL": " (out of memory?)", "SIGSEGV": " (a crash in compiled code)", "SIGABRT": " (a crash in compiled code)"}
+    return name + hints.get(name, "")
 
 
 def refuse_unproven(parity: dict) -> None:

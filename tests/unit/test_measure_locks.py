@@ -1,0 +1,65 @@
+"""Locks of devices: two runs on one processor wait for each other, and who waits learns for whom."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from levelfield.errors import UserError
+from levelfield.measure import device, locks
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(locks.ELSEWHERE, str(tmp_path))
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
+    for name in ("CUDA_VISIBLE_DEVICES", *device.SCHEDULER_JOBS):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_two_runs_on_the_processor_wait_for_each_other(capsys):
+    order = []
+
+    def second():
+        with device.hold_device("cpu"):
+            order.append("second")
+
+    with device.hold_device("cpu"):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.1)
+        order.append("first")
+    waiting.join(5)
+    assert order == ["first", "second"]
+    told = capsys.readouterr().err
+    assert told.count("waiting") == 1 and f"process {os.getpid()} of" in told
+
+
+def test_a_schedulers_job_has_its_processors_to_itself(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with device.hold_device("cpu"), device.hold_device("cpu"):
+        assert not list(tmp_path.glob("*.lock"))
+
+
+def test_nobody_waits_for_ever(monkeypatch):
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    told = pytest.raises(UserError, match=rf"process {os.getpid()} of .*{locks.ELSEWHERE}")
+    with device.hold_device("cpu"), told, device.hold_device("cpu"):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "no folder"])
+def test_what_is_no_lock_is_refused_at_once(tmp_path, monkeypatch, kind):
+    path = tmp_path / "levelfield-cpu.lock"
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        monkeypatch.setenv(locks.ELSEWHERE, str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=locks.ELSEWHERE), device.hold_device("cpu"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()

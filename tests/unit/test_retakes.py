@@ -1,0 +1,157 @@
+"""A spoilt run is taken again, whatever its result; a take that dies leaves its cause; nothing of a take is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+
+import pytest
+
+from levelfield.commands.rules import train
+from levelfield.errors import UserError
+from levelfield.measure.spoilt import spoilt
+from levelfield.study.protocol import Case
+
+NOISE = "other work took 40% of the CPUs"
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job whose takes are pretended; `takes(noise, …)` says what each finds, and the job is run with `retakes=…`."""
+    case = tmp_path / "case.json"
+    Case("torch", "torch", device="cpu").write(case)
+    monkeypatch.setenv("LEVELFIELD_LOCKS", str(tmp_path))
+    out = tmp_path / "run"
+    given = {"study": "s", "case": case, "seed": 3, "data": tmp_path, "start": tmp_path, "threads": 1, "calibration": None}
+    given |= {"image": None, "out": out, "parity": None, "minutes": None}
+
+    class Job:
+        folder = out
+
+        def takes(self, *found):
+            def take(args, number, failure):
+                noise, accuracy, checks = found[number - 1]
+                for name in ("epochs.csv", "steps.npz", "weights.npz"):
+                    (out / name).write_text(str(number))
+                record = {"take": number, "checks": checks, "measurements": {"noise_warning": noise}, "accuracy": accuracy}
+                (out / "run.json").write_text(json.dumps(record))
+
+            monkeypatch.setattr(train, "take", take)
+
+        def run(self, retakes=2, **others):
+            train.run(Namespace(**given | {"retakes": retakes} | others))
+
+        @property
+        def last(self):
+            return json.loads((out / "run.json").read_text())["take"]
+
+    return Job()
+
+
+@pytest.mark.parametrize(
+    ("found", "retakes", "last"),
+    [
+        ([None], 2, 1),
+        ([NOISE, None], 2, 2),
+        ([NOISE, NOISE, None], 2, 3),
+        ([NOISE, NOISE, NOISE], 2, 3),
+        ([NOISE], 0, 1),
+    ],
+)
+def test_a_spoilt_run_is_taken_again_at_most_so_often(job, found, retakes, last, capsys):
+    job.takes(*((noise, 0.8, {"no_stall": True}) for noise in found))
+    job.run(retakes)
+    assert job.last == last
+    assert not (job.folder / "failure.json").exists()
+    kept = sorted(path.name for path in job.folder.glob("takes/*"))
+    assert kept == [str(number) for number in range(1, last)]
+    for number in kept:
+        assert json.loads((job.folder / "takes" / number / "run.json").read_text())["take"] == int(number)
+        assert (job.folder / "takes" / number / "steps.npz").read_text() == number
+    assert ("no claim rests on it" in capsys.readouterr().out) == (found[last - 1] is not None)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.99, None])
+def test_what_the_run_learnt_decides_nothing(job, accuracy):
+    job.takes((None, accuracy, {"no_stall": True, "losses_fell": False, "losses_finite": False}))
+    job.run()
+    assert job.last == 1
+
+
+@pytest.mark.parametrize("check", ["no_stall", "device_idle", "times_agree"])
+def test_checks_of_the_times_spoil_a_run(check):
+    assert len(spoilt({check: False}, {"noise_warning": NOISE})) == 2
+    assert spoilt({check: True}, {"noise_warning": None}) == spoilt({}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"SIGKILL \(out of memory\?\)"),
+        ("import ctypes; ctypes.string_at(0)", r"SIGSEGV"),
+        ("import os; os.abort()", "SIGABRT"),
+        ("import os; os._exit(3)", "exit code 3"),
+        ("import time; time.sleep(60)", "hangs"),
+    ],
+)
+def test_a_take_that_dies_leaves_its_cause(job, tmp_path, monkeypatch, script, told):
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(train, "HANG", 1 / 60)
+    with pytest.raises(UserError, match=told):
+        job.run(minutes=1)
+    failure = json.loads((job.folder / "failure.json").read_text())
+    assert "take 1" in failure["error"] and failure["seed"] == 3 and failure["seconds"] >= 0
+
+
+WATCHED = """
+import subprocess, sys, time
+code = "from levelfield.commands.rules.take import end_with_the_job as e; e(); print(1, flush=True); import time; time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_take_ends_with_its_job_even_when_that_is_killed():
+    job = subprocess.Popen([sys.executable, "-c", WATCHED], stdout=subprocess.PIPE, text=True)
+    child = int(job.stdout.readline())
+    job.kill()
+    job.wait()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the take outlived its job")
+
+
+def test_a_job_that_is_ended_from_outside_says_so(tmp_path):
+    Case("torch", "torch", device="cpu").write(tmp_path / "case.json")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    code = f"import sys; from levelfield.commands import cli; sys.executable = {str(python)!r}; sys.exit(cli.main())"
+    options = {"study": "s", "case": tmp_path / "case.json", "seed": 3, "data": tmp_path, "start": tmp_path, "threads": 1}
+    options |= {"out": tmp_path / "run"}
+    given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    environment = os.environ | {"LEVELFIELD_LOCKS": str(tmp_path)}
+    job = subprocess.Popen([sys.executable, "-c", code, "train", *given], env=environment, start_new_session=True)
+    while not (tmp_path / "run/failure.json").exists() or b"sleep" not in _children(job.pid):
+        time.sleep(0.05)
+    job.terminate()
+    assert job.wait(10) == 2
+    assert "did not end: killed by SIGTERM" in json.loads((tmp_path / "run/failure.json").read_text())["error"]
+
+
+def _children(pid: int) -> bytes:
+    return subprocess.run(["ps", "--no-headers", "-o", "args", "--ppid", str(pid)], capture_output=True, check=False).stdout

@@ -1,0 +1,55 @@
+"""One take of a run, on a device that `levelfield train` holds: trains, measures, records."""
+
+import ctypes
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from levelfield.backends import confine
+from levelfield.commands.rules import train as job
+from levelfield.errors import UserError
+from levelfield.images.images import digest_in_use
+from levelfield.records import write_json
+from levelfield.study.protocol import Case
+
+
+def arguments(parser):
+    job.run_arguments(parser)
+    parser.add_argument("--take", type=int, default=1, help="the how manyeth, from 1")
+
+
+def run(args):
+    """What goes wrong is added to the run's `failure.json`, which `levelfield train` wrote."""
+    failure = args.out / "failure.json"
+    end_with_the_job()
+    try:
+        take(args)
+    except BaseException as error:
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        before = json.loads(failure.read_text(encoding="utf-8"))
+        write_json(failure, before | {"error": told, "log_tail": traceback.format_exc()[-2000:]})
+        raise
+
+
+def end_with_the_job() -> None:
+    """Lets the kernel end this process when the job that started it dies, were it by `kill -9`: else it would train on, unlocked.
+
+    prctl(2), PR_SET_PDEATHSIG; of Linux alone.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def take(args) -> None:
+    """Everything that must be said before the framework is imported, then the training."""
+    case = Case.read(args.case)
+    image = digest_in_use(args.image)
+    threads = confine(case.device, args.threads)
+    from levelfield.measure.gpu import visible
+    from levelfield.training.train import train
+
+    gpu = next(iter(visible()), None) if case.device != "cpu" else None
+    folder: Path = args.out
+    train(args.study, case, args.seed, args.data, args.start, threads, folder, image, gpu, args.calibration, args.take)
