@@ -22,9 +22,49 @@ def test_each_shipped_study_is_valid_and_named_as_its_file(file):
     assert read_study(yaml.safe_load(file.read_text()), str(file)).study == file.stem
 
 
-def test_runs_alternate_between_the_cases_within_each_seed():
-    study = read_study({"study": "s", "cases": ["torch", "jax"], "seeds": [3, 5]}, "s.yaml")
-    assert study.runs == [("torch", 3), ("jax", 3), ("torch", 5), ("jax", 5)]
+def blocks(**changes):
+    return read_study({"study": "s", "cases": ["torch", "jax", "keras-tensorflow"], "seeds": list(range(60))} | changes, "s.yaml")
+
+
+def test_a_block_holds_every_case_once_in_an_order_drawn_from_its_seed():
+    study = blocks()
+    assert [block.seed for block in study.blocks] == study.seeds
+    assert all(sorted(block.cases) == ["jax", "keras-tensorflow", "torch"] for block in study.blocks)
+    for case in ("torch", "jax", "keras-tensorflow"):
+        places = [block.cases.index(case) for block in study.blocks]
+        assert all(places.count(place) >= 10 for place in range(3)), f"{case} stands at {places}"
+    assert blocks(study="another").runs == study.runs, "the order is the seed's, not the study's"
+    assert study.runs == [(case, block.seed) for block in study.blocks for case in block.cases]
+
+
+def test_the_order_of_a_block_is_the_same_on_every_machine_and_python():
+    assert blocks().blocks[0].cases == ("jax", "keras-tensorflow", "torch")
+
+
+def test_sizes_stand_outermost():
+    study = blocks(seeds=[0, 1], vary={"batch_size": [8, 16]})
+    assert [block.name for block in study.blocks] == [
+        "batch_size=8, seed 0", "batch_size=8, seed 1", "batch_size=16, seed 0", "batch_size=16, seed 1",
+    ]  # fmt: skip
+    assert sorted(study.blocks[2].cases) == ["jax+batch_size=16", "keras-tensorflow+batch_size=16", "torch+batch_size=16"]
+    assert sorted(study.runs) == sorted((case.name, seed) for case in study.expanded for seed in study.seeds)
+
+
+@pytest.mark.parametrize(
+    ("changes", "twins"),
+    [
+        ({}, ["torch-twin"]),
+        ({"cases": [{"backend": "torch", "settings": {"batch_size": 64}}]}, ["torch+batch_size=64-twin"]),
+        ({"vary": {"batch_size": [8, 16]}}, ["torch-twin+batch_size=8", "torch-twin+batch_size=16"]),
+    ],
+)
+def test_a_twin_is_the_first_case_under_another_name(changes, twins):
+    study = blocks(twin=True, **changes)
+    cases = {case.name: case for case in study.expanded}
+    for twin in twins:
+        one, other = cases[twin], cases[twin.replace("-twin", "")]
+        assert (one.backend, one.protocol, one.departures) == (other.backend, other.protocol, other.departures)
+    assert len(cases) == len(blocks(**changes).expanded) + len(twins)
 
 
 def test_a_varied_setting_makes_a_case_for_each_value_with_the_rest_as_in_the_protocol():
