@@ -18,7 +18,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | file | study |
 |---|---|
 | `article.yaml` | the reference experiment, both frameworks running the same program; the default |
-| `quick.yaml` | the same pipeline on a tenth of the reviews, in minutes |
+| `quick.yaml` | the same pipeline on 1,280 of the reviews, in minutes |
 | `frameworks.yaml` | six backends |
 | `models.yaml` | three models, seven backends |
 | `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
@@ -32,6 +32,13 @@ What is run again after a change: what depends on it. Another seed or case adds 
 runs anew that have it; `data` makes all anew. Tables, figures and page are made anew as the code that makes them changes; a
 run is not: it records the commit that it ran with. Threads, memory, partitions and GPUs are no part of a study: they stand on
 the command line or in a profile.
+
+Runs go in blocks: all cases of one seed, and of one size where a size varies, in an order drawn from the seed, so that no case is
+always the first or always meets the machine at its worst. A run that the machine's noise or its own checks spoilt is taken again, at
+most `retakes` times, whatever it learnt; what was spoilt stays in `takes/` of the run's folder. On a machine that is never quiet set
+`retakes: 0`: then the runs are told, and nothing is claimed from them. `twin: true` runs the first case twice, under two names: how
+far these two come apart is what no claim can be smaller than. More seeds later, on another day or another machine, are new blocks of
+the same study; each run says on which host and in which session it was made.
 
 A case is a backend's name, or a mapping: `{backend: torch, departures: [second-bias], settings: {batch_size: 64}, name: mine}`.
 """
