@@ -80,7 +80,7 @@ def run(args):
             told = record | {"error": said, "log_tail": None}
         write_json(failure, told | {"seconds": time.monotonic() - began})
         raise
-    failure.unlink()
+    failure.unlink(missing_ok=True)  # a job that outlived its Snakemake may have ended it already
 
 
 def takes(args, case: Case, failure: Path) -> None:
