@@ -50,7 +50,7 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
     if gpu and find_spec("torch") is None:
         return None
     command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
-    command += ["--gpu", gpu.name, "--protocol", json.dumps(asdict(protocol))] if gpu else []
+    command += ["--gpu", gpu.name or gpu.uuid, "--protocol", json.dumps(asdict(protocol))] if gpu else []
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
     return read(path)
 
