@@ -1,5 +1,9 @@
 """Lines of the backends that run only with a GPU, without one: too old a card, a profile without a kernel, JAX's CUDA, bfloat16."""
 
+import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -119,3 +123,52 @@ def test_jax_does_not_give_bfloat16_to_cudnn(monkeypatch, precision, fused):
     logits = builder.build(protocol, frozenset(), "cuda")(weights, jax.numpy.ones((2, 12), int), None)
     assert logits.shape == (2, 1) and logits.dtype == jax.numpy.float32
     assert bool(called) == fused
+
+
+def test_peaks_are_reset_after_the_warm_up(monkeypatch):
+    torch = pytest.importorskip("torch")
+    import numpy as np
+
+    from levelfield.backends.torch import Torch
+    from levelfield.level.start import make_start
+    from levelfield.models.bilstm import BiLstm
+    from levelfield.study.protocol import Protocol
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: asked.append("reset"))
+    protocol = Protocol(model=BiLstm(embedding=6, units=5), vocabulary=8, length=12, batch_size=4, epochs=1)
+    backend = Torch(protocol, frozenset(), "cpu", 1)
+    monkeypatch.setattr(Torch, "synchronize", lambda self: asked.append("synchronize"))
+    x, y = np.ones((8, 12), np.int32), np.ones(8, np.float32)
+    trained = backend.train_epoch
+    monkeypatch.setattr(Torch, "train_epoch", lambda self, *data: asked.append("train") or trained(*data))
+    monkeypatch.setattr(Torch, "reset_peak_memory", lambda self: asked.append("reset"))
+    backend.warm_up(x, y, make_start(protocol, 0, 8).weights)
+    assert asked == ["train", "synchronize", "reset"]
+
+
+INT32 = """
+import json
+import keras, tensorflow as tf
+from levelfield.backends.keras import StepRecord
+found = {}
+for outputs, labels in ((1, (4,)), (3, (4, 1))):
+    record = StepRecord()
+    update = tf.function(lambda y, p: record.update_state(y, p))
+    graph = update.get_concrete_function(tf.TensorSpec(labels), tf.TensorSpec((4, outputs))).graph
+    found[outputs] = sorted({op.type for op in graph.get_operations() if any(out.dtype == tf.int32 for out in op.outputs)})
+    found[f"variables {outputs}"] = sorted({str(variable.dtype) for variable in record.variables})
+print(json.dumps(found))
+"""
+
+
+def test_on_tensorflow_nothing_of_a_step_is_int32_but_shapes():
+    """TensorFlow keeps int32 in the host's memory (tensorflow#33835): a GPU would be waited for at every step."""
+    pytest.importorskip("tensorflow")
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", INT32], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for outputs in ("1", "3"):
+        assert set(found[outputs]) <= {"Const"}, found
+        assert found[f"variables {outputs}"] == ["float32", "int64"]

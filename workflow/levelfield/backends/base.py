@@ -128,6 +128,7 @@ class Backend(ABC):
         self.predict(x[: validated % size or size])
         self.load(weights)
         self.synchronize()
+        self.reset_peak_memory()
 
     @property
     @abstractmethod
@@ -144,6 +145,9 @@ class Backend(ABC):
     def peak_memory(self) -> tuple[int | None, int | None]:
         """Peak bytes allocated and reserved on the GPU by the framework's allocator; None where there is no such count."""
         return None, None
+
+    def reset_peak_memory(self) -> None:  # noqa: B027, most have nothing to do
+        """Forgets peaks so far, so that those told are of what comes; nothing where the framework cannot (JAX)."""
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         """Names of the operations and kernels of one training step on (x, y), from a profile; empty where there is none, and

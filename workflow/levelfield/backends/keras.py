@@ -123,7 +123,8 @@ class StepRecord(keras.metrics.Metric):
         else:
             labels = ops.cast(ops.reshape(y_true, (-1,)), "int")
             losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            answers = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int"), labels)
+            largest = tf.argmax if ON == "tensorflow" else ops.argmax  # Keras's own gives int32 there
+            answers = ops.equal(ops.cast(largest(logits, axis=-1), "int"), labels)
         answers = ops.cast(answers, "float32")
         loss, right = ops.mean(losses), ops.sum(answers)
         at = ops.reshape(self.steps, (1, 1))
@@ -350,6 +351,12 @@ class Keras(Backend):
             found = jax.devices()[0].memory_stats()
             return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+
+    def reset_peak_memory(self) -> None:
+        if self.device == "cuda" and ON == "tensorflow":
+            tf.config.experimental.reset_memory_stats("GPU:0")
+        elif self.device == "cuda" and ON == "torch":
+            torch.cuda.reset_peak_memory_stats()
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)

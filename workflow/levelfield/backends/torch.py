@@ -201,6 +201,10 @@ class Torch(Backend):
             return None, None
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
+    def reset_peak_memory(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)
 
