@@ -1,18 +1,27 @@
 """A pretended NVML: answers as NVIDIA's reference says, from the JSON file that FAKE_NVML names, read at every call.
 
 The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisation", "clock", "energy" (mJ), "power" (mW),
-"temperature", "reasons" (bits), "processes": {pid: bytes or null}}]}. A key that is left out is not supported by that
-GPU. As in pynvml, calls before nvmlInit raise, texts are `str`, and bytes that are not told are None.
+"temperature", "reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
+"errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer]}. A key that is left out is not
+supported by that GPU. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and
+a driver that is older than a function raises NVMLLibraryMismatchError where the function has versions.
 """
 
 import json
 import os
+import time
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 
 NVML_CLOCK_SM = 1
 NVML_TEMPERATURE_GPU = 0
-NVML_ERROR_UNINITIALIZED, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NOT_FOUND, NVML_ERROR_DRIVER_NOT_LOADED = 1, 3, 6, 9
+NVML_ERROR_UNINITIALIZED, NVML_ERROR_INVALID_ARGUMENT, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 1, 2, 3, 4
+NVML_ERROR_NOT_FOUND, NVML_ERROR_INSUFFICIENT_SIZE, NVML_ERROR_INSUFFICIENT_POWER, NVML_ERROR_DRIVER_NOT_LOADED = 6, 7, 8, 9
+NVML_ERROR_TIMEOUT, NVML_ERROR_IRQ_ISSUE, NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_FUNCTION_NOT_FOUND = 10, 11, 12, 13
+NVML_ERROR_CORRUPTED_INFOROM, NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED, NVML_ERROR_OPERATING_SYSTEM = 14, 15, 16, 17
+NVML_ERROR_LIB_RM_VERSION_MISMATCH, NVML_ERROR_IN_USE, NVML_ERROR_MEMORY, NVML_ERROR_NO_DATA = 18, 19, 20, 21
+NVML_ERROR_ARGUMENT_VERSION_MISMATCH, NVML_ERROR_NOT_READY, NVML_ERROR_UNKNOWN = 25, 27, 999
 _initialised = False
 
 
@@ -22,19 +31,50 @@ class NVMLError(Exception):
         self.value = value
 
 
-def _machine():
+class NVMLLibraryMismatchError(Exception):
+    pass
+
+
+def _pretended() -> dict:
+    path = os.environ.get("FAKE_NVML")
+    return json.loads(Path(path).read_text()) if path else {}
+
+
+def _faulty(function):
+    """The function, with the errors and hangs that the machine's file asks for."""
+
+    @wraps(function)
+    def call(*arguments):
+        machine = _pretended()
+        if function.__name__ in machine.get("hangs", ()):
+            time.sleep(3600)
+        code = machine.get("errors", {}).get(function.__name__)
+        if code == NVML_ERROR_FUNCTION_NOT_FOUND and function.__name__ == "nvmlDeviceGetComputeRunningProcesses":
+            raise NVMLLibraryMismatchError
+        if code is not None:
+            raise NVMLError(code)
+        return function(*arguments)
+
+    return call
+
+
+def _machine() -> dict:
     if not _initialised:
         raise NVMLError(NVML_ERROR_UNINITIALIZED)
-    return json.loads(Path(os.environ["FAKE_NVML"]).read_text())
+    return _pretended()
 
 
 def _gpu(handle, key):
-    values = _machine()["gpus"][handle]
+    card, piece = handle
+    values = _machine()["gpus"][card]
+    if piece is not None:
+        values = values["slices"][piece]
     if key not in values:
         raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
     return values[key]
 
 
+@_faulty
 def nvmlInit():
     global _initialised
     if "FAKE_NVML" not in os.environ:
@@ -42,65 +82,86 @@ def nvmlInit():
     _initialised = True
 
 
+@_faulty
 def nvmlSystemGetDriverVersion():
     return _machine()["driver"]
 
 
-def nvmlDeviceGetCount():
+def _count():
     return len(_machine()["gpus"])
 
 
+@_faulty
+def nvmlDeviceGetCount():
+    return _count()
+
+
+@_faulty
 def nvmlDeviceGetHandleByIndex(index):
-    if not 0 <= index < nvmlDeviceGetCount():
-        raise NVMLError(NVML_ERROR_NOT_FOUND)
-    return index
+    if not 0 <= index < _count():
+        raise NVMLError(NVML_ERROR_INVALID_ARGUMENT)
+    return index, None
 
 
+@_faulty
 def nvmlDeviceGetHandleByUUID(uuid):
-    for handle, values in enumerate(_machine()["gpus"]):
+    for card, values in enumerate(_machine()["gpus"]):
         if values["uuid"] == uuid:
-            return handle
+            return card, None
+        for piece, of_slice in enumerate(values.get("slices", ())):
+            if of_slice["uuid"] == uuid:
+                return card, piece
     raise NVMLError(NVML_ERROR_NOT_FOUND)
 
 
+@_faulty
 def nvmlDeviceGetName(handle):
     return _gpu(handle, "name")
 
 
+@_faulty
 def nvmlDeviceGetUUID(handle):
     return _gpu(handle, "uuid")
 
 
+@_faulty
+def nvmlDeviceGetMigMode(handle):
+    return [int(_gpu(handle, "mig"))] * 2
+
+
+@_faulty
 def nvmlDeviceGetMemoryInfo(handle):
     total, used = _gpu(handle, "total"), _gpu(handle, "used")
     return SimpleNamespace(total=total, used=used, free=total - used)
 
 
+@_faulty
 def nvmlDeviceGetUtilizationRates(handle):
     return SimpleNamespace(gpu=_gpu(handle, "utilisation"), memory=0)
 
 
+@_faulty
 def nvmlDeviceGetClockInfo(handle, kind):
     assert kind == NVML_CLOCK_SM
     return _gpu(handle, "clock")
 
 
-def nvmlDeviceGetPowerUsage(handle):
-    return _gpu(handle, "power")
-
-
+@_faulty
 def nvmlDeviceGetTemperature(handle, sensor):
     assert sensor == NVML_TEMPERATURE_GPU
     return _gpu(handle, "temperature")
 
 
+@_faulty
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle):
     return _gpu(handle, "reasons")
 
 
+@_faulty
 def nvmlDeviceGetTotalEnergyConsumption(handle):
     return _gpu(handle, "energy")
 
 
+@_faulty
 def nvmlDeviceGetComputeRunningProcesses(handle):
     return [SimpleNamespace(pid=int(pid), usedGpuMemory=used) for pid, used in _gpu(handle, "processes").items()]

@@ -1,23 +1,30 @@
 """GPUs as NVML tells them: what is not told is empty, and two runs never hold the same one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import astuple, replace
+from pathlib import Path
 
 import pytest
-from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
+from pretended_gpus import DRIVER, ERRORS, a_cut_gpu, a_gpu, pretended_machine  # noqa: F401
 
-from levelfield.measure import device, gpu
-from levelfield.measure.sampler import Sampler
+from levelfield.measure import device, gpu, sampler, summary
+from levelfield.measure.energy import Energy, source
+from levelfield.measure.sampler import GpuUse, Record, Sampler
+
+STATE = gpu.State(1 << 30, 90, 1410, 60, (), 5.0)
 
 
 def test_without_a_driver_nothing_is_invented(machine, monkeypatch):
     monkeypatch.delenv("FAKE_NVML")
     assert gpu.gpus() == []
     assert gpu.state("GPU-111") is None
+    assert gpu.processes("GPU-111") is None
     assert gpu.energy_joules("GPU-111") is None
     with device.hold_device("auto") as held:
         assert held is None
@@ -25,18 +32,135 @@ def test_without_a_driver_nothing_is_invented(machine, monkeypatch):
 
 def test_a_reading_is_in_the_units_that_it_says(machine):
     machine(a_gpu(1, reasons=0x4 | 0x40 | 0x1, processes={"77": 123, "78": None}))
-    assert gpu.gpus() == [gpu.Gpu("GPU-111", 0, "Pretended GPU", 8 << 30, "590.10")]
+    assert gpu.gpus() == [gpu.Gpu("GPU-111", 0, "Pretended GPU", 8 << 30, DRIVER)]
+    assert str(gpu.gpus()[0]) == f"Pretended GPU, 8 GiB, driver {DRIVER}"
     assert gpu.energy_joules("GPU-111") == 5
-    assert gpu.state("GPU-111") == gpu.State(
-        1 << 30, 90, 1410, 250, 60, ("software power cap", "hardware thermal slowdown"), {77: 123, 78: None}
-    )
+    assert gpu.state("GPU-111") == replace(STATE, throttle_reasons=("software power cap", "hardware thermal slowdown"))
+    assert gpu.processes("GPU-111") == {77: 123, 78: None}
 
 
 def test_what_a_gpu_does_not_support_is_none(machine):
-    known = a_gpu(1)
-    machine({key: known[key] for key in ("uuid", "name", "total", "used")})
+    machine({"uuid": "GPU-111"})
+    assert gpu.gpus() == [gpu.Gpu("GPU-111", 0, None, None, DRIVER)]
+    assert str(gpu.gpus()[0]) == f"GPU-111, memory not told, driver {DRIVER}"
     assert gpu.energy_joules("GPU-111") is None
-    assert gpu.state("GPU-111") == gpu.State(1 << 30, None, None, None, None, (), {})
+    assert gpu.processes("GPU-111") is None
+    assert set(astuple(gpu.state("GPU-111"))) == {None}
+
+
+def test_a_gpu_without_memory_of_its_own_can_be_held(machine):
+    """GB10 and Jetson (public reports: NVIDIA/cosmos#180)."""
+    known = a_gpu(1, name="NVIDIA GB10")
+    machine({name: value for name, value in known.items() if name not in ("total", "used")})
+    with device.hold_device("cuda") as held:
+        assert (held.name, held.memory_bytes) == ("NVIDIA GB10", None)
+    assert gpu.state("GPU-111").used_bytes is None and gpu.state("GPU-111").clock_mhz == 1410
+
+
+def test_a_cut_card_does_not_tell_what_is_of_all_its_slices(machine, monkeypatch):
+    machine(a_cut_gpu(1, processes={"77": 5}), a_gpu(2))
+    assert [found.memory_bytes for found in gpu.gpus()] == [None, 8 << 30]
+    assert gpu.energy_joules("GPU-111") is None and gpu.processes("GPU-111") is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+    assert gpu.visible() == [gpu.Gpu("MIG-1", None, "Pretended GPU MIG 1g.5gb", 5 << 30, DRIVER)]
+    assert gpu.state("MIG-1") == gpu.State(1 << 20, None, None, None, None, None)
+    assert gpu.processes("MIG-1") == {} and gpu.energy_joules("MIG-1") is None
+    with device.hold_device("cuda") as held:
+        assert held.uuid == os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1"
+
+
+ASKED = (
+    "nvmlInit", "nvmlSystemGetDriverVersion", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID",
+    "nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMigMode",
+    "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetClockInfo", "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetComputeRunningProcesses",
+)  # fmt: skip
+"""Every function of NVML that is used."""
+PHASES = ("before", "during", "after")
+TRUE = {
+    "peak": 3 << 30, "source": "device", "utilisation": 90, "clock": 1410, "power": 250.0, "reasons": "none", "share": 0.0,
+    "foreign": 0, "joules": 500.0, "driver": DRIVER, "name": "Pretended GPU", "memory": 8 << 30,
+}  # fmt: skip
+"""What a run of two seconds on the pretended GPU is told of, where nothing fails."""
+
+
+def test_every_function_that_is_used_is_tried():
+    sources = (Path(sampler.__file__), Path(gpu.__file__))
+    used = {word for path in sources for word in re.findall(r"\bnvml(?:Init|System|Device)\w*", path.read_text())}
+    assert used == set(ASKED)
+
+
+def a_run(machine, faults: dict, phase: str) -> dict:
+    """What two pretended seconds of training are told of, on a GPU whose NVML has `faults` in one phase."""
+    own = os.getpid()
+
+    def stage(name: str, **values) -> None:
+        machine(a_gpu(1, **values), **(faults if name == phase else {}))
+
+    stage("before")
+    held = gpu.gpus()[0] if gpu.gpus() else None
+    record = Record(own, gpu.state("GPU-111"), gpu.processes("GPU-111"))
+    clock = iter([0.0, 2.0, 2.0, 2.0])
+    stage("start")
+    energy = Energy("GPU-111", "cuda", lambda: next(clock))
+    with energy:
+        for moment in range(201):
+            busy = {"used": 4 << 30, "energy": 5_000 + 2_500 * moment, "processes": {str(own): 3 << 30}, "reasons": 0}
+            if moment in (0, 100):  # one reading stands for a second of them
+                stage("during" if moment == 100 else "start", **busy)
+                reading = gpu.state("GPU-111")
+            told = reading and replace(reading, energy_joules=reading.energy_joules and busy["energy"] / 1000)
+            record.add(told, 0.01 * moment)
+        stage("after", **busy)
+    record.add_processes(gpu.processes("GPU-111"))
+    found = summary.gpu_measurements(record.use())
+    return {
+        "peak": record.use().peak_bytes,
+        "source": found["gpu_memory_source"],
+        "utilisation": found["gpu_utilisation_percent"],
+        "clock": found["gpu_clock_mhz"],
+        "power": found["gpu_power_watts"],
+        "reasons": found["gpu_throttle_reasons"],
+        "share": found["gpu_throttled_share"],
+        "foreign": found["gpu_foreign_processes"],
+        "joules": energy.joules,
+        "driver": held and held.driver,
+        "name": held and held.name,
+        "memory": held and held.memory_bytes,
+    }
+
+
+def test_a_run_on_a_gpu_that_tells_everything(machine):
+    assert a_run(machine, {}, "before") == TRUE
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("function", ASKED)
+def test_what_an_error_leaves_untold_is_empty_and_the_rest_is_right(machine, function, phase):
+    for name, code in ERRORS.items():
+        gpu.nvml.cache_clear()
+        sys.modules.pop("pynvml", None)
+        found = a_run(machine, {"errors": {function: code}}, phase)
+        wrong = {what: value for what, value in found.items() if value is not None and value != TRUE[what]}
+        assert not wrong, name
+        if phase == "during" and function != "nvmlInit":
+            told = {what for what, value in found.items() if value is not None}
+            assert {"driver", "name", "memory"} <= told, name
+
+
+@pytest.mark.parametrize("function", ASKED)
+def test_a_call_that_hangs_costs_its_time_once(machine, monkeypatch, function):
+    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
+    machine(a_gpu(1), hangs=[function])
+    before = time.monotonic()
+    gpu.gpus()
+    gpu.energy_joules("GPU-111")
+    hung = gpu._hung.is_set()
+    gpu.visible()
+    assert source("GPU-111", "cuda") in (None if hung else "nvml", None)
+    assert time.monotonic() - before < 0.5
+    machine(a_gpu(1))
+    assert (gpu.gpus() == []) == hung, "a driver that hung once is not asked again"
 
 
 @pytest.mark.parametrize(
@@ -107,30 +231,99 @@ def test_a_case_for_the_cpu_sees_no_gpu(machine):
         assert gpu.visible() == []
 
 
-def watched(machine, readings: list[dict], **before):
+def watched(machine, readings: list[dict], **before) -> GpuUse:
     """What a sampler tells of a run during which the GPU goes through `readings`."""
     machine(a_gpu(1, **before))
-    sampler = Sampler("GPU-111")
-    sampler.reset()
+    watching = Sampler("GPU-111")
+    watching.reset()
     for reading in readings:
         machine(a_gpu(1, **reading))
         time.sleep(0.15)
-    return sampler.stop()
+    return watching.stop()
 
 
-def test_the_sampler_finds_the_peak_of_its_own_process(machine):
+def test_the_sampler_finds_the_peak_of_the_run(machine):
     own = str(os.getpid())
-    peak = {"used": 5 << 30, "processes": {own: 3 << 30, "99": 1 << 30}, "reasons": 0x40}
-    use = watched(machine, [{"processes": {own: 1 << 30}}, peak, {"processes": {own: 2 << 30}, "clock": None}])
-    assert (use.peak_bytes, use.peak_source, use.foreign_processes) == (3 << 30, "process", 1)
-    assert use.throttle_reasons == ("hardware thermal slowdown",)
-    assert (use.utilisation_percent, use.clock_mhz, use.power_watts) == (90, 1410, 250)
+    peak = {"used": 5 << 30, "processes": {own: 4 << 30}, "reasons": 0x40}
+    use = watched(machine, [{"processes": {own: 1 << 30}}, peak, {"processes": {own: 2 << 30}}])
+    assert (use.peak_bytes, use.peak_source, use.foreign_processes) == (4 << 30, "device", 0)
+    assert use.throttle_reasons == ("hardware thermal slowdown",) and 0.1 < use.throttled_share < 0.7
+    assert (use.utilisation_percent, use.clock_mhz) == (90, 1410)
     assert use.samples >= 10
+    assert use.power_watts is None, "the counter stood still"
 
 
-def test_in_a_container_the_peak_is_the_devices_less_what_was_there_before(machine):
-    use = watched(machine, [{"used": 4 << 30, "processes": {"1": 3 << 30}}, {"used": 2 << 30}], used=1 << 30)
-    assert (use.peak_bytes, use.peak_source, use.foreign_processes) == (3 << 30, "device", 0)
+def test_a_list_of_processes_is_asked_for_at_the_ends_and_rarely_between(machine, monkeypatch):
+    asked = []
+    monkeypatch.setattr(gpu, "state", lambda uuid: STATE)
+    monkeypatch.setattr(gpu, "processes", lambda uuid: asked.append(time.monotonic()) or {})
+    monkeypatch.setattr(sampler, "PROCESSES_SECONDS", 0.2)
+    ours, theirs = os.pipe()
+    with os.fdopen(ours) as commands, os.fdopen(theirs, "w") as run:
+        monkeypatch.setattr(sys, "stdin", commands)
+        watching = threading.Thread(target=sampler.main, args=("GPU-111", 1))
+        watching.start()
+        time.sleep(0.5)
+        run.write("stop\n")
+        run.flush()
+        watching.join(5)
+    assert len(asked) == 4, "before, after, and every 0.2 s of 0.5"
+
+
+OWN, OTHER = 4242, 9999
+
+
+@pytest.mark.parametrize(
+    ("before", "during", "peak", "foreign"),
+    [
+        ({}, {OWN: 3}, 3, 0),
+        ({}, {OWN: None}, 3, 0),
+        ({OTHER: 5}, {OTHER: 5, OWN: 3}, 3, 1),
+        ({OTHER: 5}, {OTHER: 6, OWN: 3}, None, 1),
+        ({}, {OTHER: 5, OWN: 3}, None, 1),
+        ({OTHER: 5}, {OWN: 3}, None, 0),
+        ({OTHER: None}, {OTHER: None, OWN: 3}, None, 1),
+        ({}, {1: 3}, 3, 0),
+        ({OTHER: 5}, {OTHER: 5, 1: 3}, 3, 1),
+        ({OWN: 5}, {OWN: 5, 1: 3}, 3, 1),
+        ({}, {}, 3, None),
+        ({OTHER: 5}, {OTHER: 5}, 3, 1),
+        (None, None, 3, None),
+        (None, {OWN: 3}, 3, 0),
+        ({}, None, 3, None),
+    ],
+    ids=[
+        "alone", "alone, bytes not told", "beside one that stands still", "beside one that grows", "one came", "one went",
+        "beside one whose bytes are not told", "in another numbering", "in another numbering, beside one",
+        "another has the run's number", "a container that hides the run", "one seen, the run hidden", "no list at all",
+        "no list before", "no list at the end",
+    ],
+)  # fmt: skip
+def test_who_else_is_on_the_gpu(before, during, peak, foreign):
+    record = Record(OWN, replace(STATE, used_bytes=10), before)
+    record.add(replace(STATE, used_bytes=13), 0.0)
+    record.add_processes(during)
+    assert (record.use().peak_bytes, record.use().foreign_processes) == (peak, foreign)
+
+
+@pytest.mark.parametrize(
+    ("counter", "watts"),
+    [
+        (lambda second: 100 * second, 100),
+        (lambda second: 100 * (second // 0.1) / 10, 100),
+        (lambda second: 7.0, None),
+        (lambda second: 100 * second if second < 1 else 5.0, None),
+        (lambda second: 100 * second if second < 1 else None, None),
+        (lambda second: 100 * min(second, 0.3), None),
+        (lambda second: None, None),
+    ],
+    ids=["smooth", "in steps of 0.1 s", "stands still", "falls", "falls silent", "moved too shortly", "not told"],
+)
+def test_power_is_the_rise_of_the_energy_counter_over_its_time(counter, watts):
+    record = Record(OWN, STATE, {})
+    for moment in range(200):
+        record.add(replace(STATE, energy_joules=counter(moment / 100)), moment / 100)
+    assert record.use().power_watts == (None if watts is None else pytest.approx(watts, rel=0.04))
 
 
 def test_a_dead_sampler_leaves_the_peak_empty(machine):
@@ -142,9 +335,23 @@ def test_a_dead_sampler_leaves_the_peak_empty(machine):
     assert sampler.stop() is None
 
 
-def test_a_sampler_that_cannot_start_leaves_the_peak_empty(machine):
+def test_a_gpu_that_nvml_does_not_find_is_told_nothing_of(machine):
     machine(a_gpu(1))
-    assert Sampler("GPU-unknown").stop() is None
+    use = Sampler("GPU-unknown").stop()
+    assert set(summary.gpu_measurements(use).values()) == {None} and use.peak_bytes is None
+
+
+def test_a_driver_that_hangs_holds_up_no_run(machine, monkeypatch):
+    monkeypatch.setattr(sampler, "START_SECONDS", 0.5)
+    monkeypatch.setattr(sampler, "ANSWER_SECONDS", 0.2)
+    machine(a_gpu(1), hangs=["nvmlDeviceGetUtilizationRates"])
+    assert Sampler("GPU-111").stop() is None
+    machine(a_gpu(1))
+    watching = Sampler("GPU-111")
+    machine(a_gpu(1), hangs=["nvmlDeviceGetMemoryInfo"])
+    time.sleep(0.1)
+    watching.reset()
+    assert watching.stop() is None
 
 
 def test_a_sampler_that_hangs_leaves_the_peak_empty(machine, monkeypatch):

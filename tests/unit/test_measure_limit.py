@@ -1,5 +1,7 @@
 """Each model's operations, against a count of every product as it is made; the limit that follows; which kernel computed it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from levelfield import registry
 from levelfield.level import reference
 from levelfield.level.trial import small_protocol, weights_without_zeros
 from levelfield.measure import calibrate, kernels, limit
+from levelfield.measure.gpu import Gpu
 from levelfield.models.base import forward_operations, training_operations
 from levelfield.models.bilstm import BiLstm
 from levelfield.study.protocol import Protocol
@@ -177,3 +180,13 @@ TORCH_ATTENTION = ["aten::_scaled_dot_product_flash_attention_for_cpu", "aten::l
 def test_a_models_kernel_is_read_off_a_profile(model, profile, told, verdict):
     assert kernels.told(profile, registry.model(model).kernels) == told
     assert kernels.verdict(profile, registry.model(model).kernels) == verdict
+
+
+def test_a_calibration_that_ends_badly_says_so(tmp_path, monkeypatch):
+    """As under a GPU's exclusive compute mode, which lets no second process in."""
+    monkeypatch.setattr(calibrate, "find_spec", lambda name: True)
+    monkeypatch.setattr(calibrate.subprocess, "run", lambda command, **_: SimpleNamespace(returncode=1))
+    with pytest.raises(RuntimeError, match=r"exit code 1.*exclusive compute mode"):
+        calibrate.of_this_machine(tmp_path, Protocol(), 1, Gpu("GPU-1", 0, None, None, None))
+    with pytest.raises(RuntimeError, match=r"exit code 1, its reason stands in the log$"):
+        calibrate.of_this_machine(tmp_path, Protocol(), 1, None)

@@ -12,7 +12,7 @@ from levelfield.records import Epoch, Latency
 
 GIB = 1 << 30
 GPU = Gpu("GPU-1", 0, "Pretended GPU", 80 * GIB, "590.10")
-USE = GpuUse(3 * GIB, "process", 900, 0.02, 88.0, 1410.0, 250.0, (), 0)
+USE = GpuUse(3 * GIB, "device", 900, 0.02, 88.0, 1410.0, 250.0, (), 0.0, 0)
 LATENCY = Latency(0.005, 0.006, 0.01, 200)
 EPOCH = Pauses(steps=782, seconds=782 * 0.004, before_seconds=0.01, longest_seconds=0.02, after_seconds=0.004, queued=0)
 
@@ -46,6 +46,38 @@ def test_without_sampler_or_gpu_the_drivers_figure_is_empty():
     assert summary.memory(Allocator(None, None), None, USE).nvml_peak_bytes is None
     assert set(summary.gpu_measurements(None).values()) == {None}
     assert summary.gpu_measurements(None).keys() == summary.gpu_measurements(USE).keys()
+
+
+def test_what_the_gpu_did_not_tell_is_empty_and_none_told_is_a_word():
+    untold = GpuUse(None, None, 900, 0.02, None, None, None, None, None, None)
+    assert set(summary.gpu_measurements(untold).values()) == {None}
+    assert summary.gpu_measurements(USE)["gpu_throttle_reasons"] == "none"
+    assert summary.gpu_measurements(USE)["gpu_foreign_processes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({}, None),
+        ({"throttle_reasons": ("software power cap",), "throttled_share": 0.0}, None),
+        ({"throttle_reasons": ("hardware slowdown",), "throttled_share": 0.005}, None),
+        (
+            {"throttle_reasons": ("hardware slowdown", "software power cap"), "throttled_share": 0.5},
+            "the GPU was held down for 50% of the time (hardware slowdown)",
+        ),
+        ({"foreign_processes": 1}, "1 other process computed on the GPU"),
+        ({"foreign_processes": 2}, "2 other processes computed on the GPU"),
+        ({"foreign_processes": None, "throttled_share": None, "throttle_reasons": None}, None),
+    ],
+)
+def test_a_throttled_or_shared_gpu_is_warned_of(changes, warning):
+    assert summary.gpu_measurements(replace(USE, **changes))["gpu_warning"] == warning
+
+
+def test_a_gpu_whose_memory_is_not_told_is_not_taken_for_filled():
+    gpu = replace(GPU, memory_bytes=None)
+    found = summary.memory(Allocator(GIB, 2 * GIB), gpu, replace(USE, peak_bytes=None))
+    assert (found.allocated_peak_bytes, found.nvml_peak_bytes) == (GIB, None)
 
 
 def test_times_that_can_be_believed():

@@ -40,6 +40,27 @@ class DeviceError(RuntimeError):
     """The device that was asked for is not there."""
 
 
+def refuse_too_old(capability: tuple[int, int], built_for: list[str], framework: str) -> None:
+    """Raises DeviceError for a GPU whose code a framework's package does not hold, since every step would end in "no kernel image".
+
+    capability: of the GPU. built_for: as frameworks tell it: `sm_80`, code for 8.0 and all 8.x above it, of which `sm_90a` and
+    `sm_100f` are for that chip or family alone; `compute_90`, from which the driver makes code for every later GPU. (CUDA
+    programming guide, "Binary compatibility" and "PTX compatibility"). An empty list tells nothing and refuses nothing.
+    """
+    for entry in built_for:
+        kind, _, number = entry.partition("_")
+        digits = number.rstrip("af")
+        built = int(digits[:-1]), int(digits[-1])
+        exact = digits != number
+        if built == capability or (not exact and built <= capability and (kind == "compute" or built[0] == capability[0])):
+            return
+    if built_for:
+        raise DeviceError(
+            f"this GPU's compute capability is {capability[0]}.{capability[1]}, and {framework} is built for "
+            f"{', '.join(built_for)}: set `device: cpu`, or install a build of {framework} for this GPU"
+        )
+
+
 class Backend(ABC):
     """One framework's implementation of the protocol."""
 
@@ -107,6 +128,7 @@ class Backend(ABC):
         self.predict(x[: validated % size or size])
         self.load(weights)
         self.synchronize()
+        self.reset_peak_memory()
 
     @property
     @abstractmethod
@@ -124,8 +146,12 @@ class Backend(ABC):
         """Peak bytes allocated and reserved on the GPU by the framework's allocator; None where there is no such count."""
         return None, None
 
+    def reset_peak_memory(self) -> None:  # noqa: B027, most have nothing to do
+        """Forgets peaks so far, so that those told are of what comes; nothing where the framework cannot (JAX)."""
+
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
-        """Names of the operations and kernels of one training step on (x, y), from a profile; empty where there is none."""
+        """Names of the operations and kernels of one training step on (x, y), from a profile; empty where there is none, and
+        on a GPU where it names no kernel of the device (a driver may keep its counters from users): it then tells nothing."""
         return []
 
 

@@ -1,8 +1,10 @@
 """JAX with Optax: pure functions of a tree of weights, one jitted training step."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,6 +30,15 @@ BACKENDS = {
 }
 
 
+GPU_PLANE = "/device:GPU"
+"""How XLA's profiles name what a GPU did (xla/tsl/profiler/utils/xplane_schema.cc)."""
+CUDA_PACKAGES = {
+    "cuda": ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12"),
+    "cudnn": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
+}
+"""What `jax[cuda13]` and `jax[cuda12]` install; JAX itself tells of neither by a public function."""
+
+
 def loss_and_correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean cross-entropy of logits (batch, outputs), binary for one output, and the number of right answers."""
     if logits.shape[1] == 1:
@@ -50,13 +61,25 @@ def adam(protocol: Protocol, departures: frozenset[str]) -> optax.GradientTransf
     return optax.chain(optax.clip_by_global_norm(CLIP_NORM), update) if "clip-norm" in departures else update
 
 
-def profiled(work: Callable[[], object]) -> list[str]:
-    """Names of the operations and GPU kernels that `work` ran."""
+def profiled(work: Callable[[], object], device: str) -> list[str]:
+    """Names of the operations and GPU kernels that `work` ran; empty where it ran on a GPU and no kernel of it is named."""
     with TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             work()
         profiles = [jax.profiler.ProfileData.from_file(str(file)) for file in Path(folder).rglob("*.xplane.pb")]
-    return sorted({event.name for p in profiles for plane in p.planes for line in plane.lines for event in line.events})
+    names = {(plane.name, event.name) for p in profiles for plane in p.planes for line in plane.lines for event in line.events}
+    told = device == "cpu" or any(plane.startswith(GPU_PLANE) for plane, _ in names)
+    return sorted({name for _, name in names}) if told else []
+
+
+def cuda_versions() -> dict[str, str]:
+    """Versions of the packages that hold CUDA and cuDNN for JAX, without the end that names CUDA's own; those that are there."""
+    found = {}
+    for name, packages in CUDA_PACKAGES.items():
+        for package in packages:
+            with contextlib.suppress(PackageNotFoundError):
+                found.setdefault(name, version(package))
+    return found
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -153,7 +176,8 @@ class Jax(Backend):
         jax.block_until_ready(self.state)
 
     def versions(self) -> dict[str, str]:
-        return {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "optax": optax.__version__}
+        found = {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "optax": optax.__version__}
+        return found | (cuda_versions() if self.device == "cuda" else {})
 
     def flags(self) -> dict[str, str]:
         return {"precision": self.protocol.precision, "matmul_precision": str(jax.config.jax_default_matmul_precision)}
@@ -162,4 +186,4 @@ class Jax(Backend):
         return peak_memory(self.device)
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
-        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))
+        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, silent
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.models.base import shapes
 from levelfield.study.departures import drops_last_batch
@@ -46,22 +46,24 @@ if ON == "tensorflow":
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    def profiled(work: Callable[[], object]) -> list[str]:
-        """Names of the operations and GPU kernels that `work` ran."""
+    def profiled(work: Callable[[], object], device: str) -> list[str]:
+        """Names of the operations and GPU kernels that `work` ran; empty where it ran on a GPU and no kernel of it is named."""
         with TemporaryDirectory() as folder:
             with tf.profiler.experimental.Profile(folder):
                 work()
             profiles = [xplane_pb2.XSpace.FromString(file.read_bytes()) for file in Path(folder).rglob("*.xplane.pb")]
-        return sorted({event.name for p in profiles for plane in p.planes for event in plane.event_metadata.values()})
+        planes = [plane for profile in profiles for plane in profile.planes]
+        told = device == "cpu" or any(plane.name.startswith("/device:GPU") and plane.event_metadata for plane in planes)
+        return sorted({event.name for plane in planes for event in plane.event_metadata.values()}) if told else []
 
 elif ON == "jax":
     import jax
 
-    from levelfield.backends.jax import be_deterministic, profiled
+    from levelfield.backends.jax import be_deterministic, cuda_versions, profiled
 elif ON == "torch":
     import torch
 
-    from levelfield.backends.torch import be_deterministic, profiled
+    from levelfield.backends.torch import be_deterministic, find_device, profiled
 
 CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
 
@@ -100,14 +102,16 @@ class ExactAdam(OwnAdam):
 class StepRecord(keras.metrics.Metric):
     """Writes each batch's own loss and right answers into buffers on the device; its result is the accuracy so far.
 
-    `fit` reports running means over the epoch, whose differences lose digits; the buffers hold the values themselves.
+    `fit` reports running means over the epoch, whose differences lose digits; the buffers hold the values themselves. Nothing is
+    int32: TensorFlow keeps that in the host's memory (tensorflow#33835), and a GPU would be waited for at every step. Right
+    answers are counted in float32, exact to 16 million a batch; `int` is Keras's own for an index, int64 on TensorFlow.
     """
 
     def __init__(self):
         super().__init__(name="accuracy")
         self.losses = self.add_variable((CAPACITY,), "zeros", name="losses")
-        self.correct = self.add_variable((CAPACITY,), "zeros", dtype="int32", name="correct")
-        self.steps = self.add_variable((), "zeros", dtype="int32", name="steps")
+        self.correct = self.add_variable((CAPACITY,), "zeros", name="correct")
+        self.steps = self.add_variable((), "zeros", dtype="int", name="steps")
         self.right = self.add_variable((), "zeros", name="right")
         self.seen = self.add_variable((), "zeros", name="seen")
 
@@ -117,16 +121,18 @@ class StepRecord(keras.metrics.Metric):
             labels, scores = ops.cast(ops.reshape(y_true, (-1,)), "float32"), ops.reshape(logits, (-1,))
             losses, answers = ops.softplus(scores) - scores * labels, ops.equal(scores > 0, labels > 0.5)
         else:
-            labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+            labels = ops.cast(ops.reshape(y_true, (-1,)), "int")
             losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            answers = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels)
-        loss, right = ops.mean(losses), ops.sum(ops.cast(answers, "int32"))
+            largest = tf.argmax if ON == "tensorflow" else ops.argmax  # Keras's own gives int32 there
+            answers = ops.equal(ops.cast(largest(logits, axis=-1), "int"), labels)
+        answers = ops.cast(answers, "float32")
+        loss, right = ops.mean(losses), ops.sum(answers)
         at = ops.reshape(self.steps, (1, 1))
         self.losses.assign(ops.scatter_update(self.losses, at, ops.reshape(loss, (1,))))
         self.correct.assign(ops.scatter_update(self.correct, at, ops.reshape(right, (1,))))
         self.steps.assign_add(1)
-        self.right.assign_add(ops.cast(right, "float32"))
-        self.seen.assign_add(ops.cast(ops.shape(labels)[0], "float32"))
+        self.right.assign_add(right)
+        self.seen.assign_add(ops.sum(ops.ones_like(answers)))
 
     def result(self):
         return self.right / ops.maximum(self.seen, 1.0)
@@ -144,13 +150,20 @@ class ReportStep(keras.callbacks.Callback):
         self.progress(batch + 1, lambda: (float(logs["loss"]), float(logs["accuracy"])))
 
 
-def has_gpu() -> bool:
-    """Whether the framework underneath finds a GPU."""
+def device_in_use(device: str) -> str:
+    """`cuda` or `cpu`. Raises DeviceError for `cuda` where the framework underneath finds no GPU, or one too old for its build."""
+    if ON == "torch":
+        return find_device(device, "Keras on torch")
     if ON == "tensorflow":
-        return bool(tf.config.list_physical_devices("GPU"))
-    if ON == "jax":
-        return any(device.platform == "gpu" for device in jax.devices())
-    return torch.cuda.is_available()
+        found = [] if device == "cpu" else tf.config.list_physical_devices("GPU")
+        for gpu in found:
+            if capability := tf.config.experimental.get_device_details(gpu).get("compute_capability"):
+                refuse_too_old(capability, tf.sysconfig.get_build_info().get("cuda_compute_capabilities", []), "TensorFlow")
+    else:
+        found = [each for each in jax.devices() if each.platform == "gpu" and device != "cpu"]
+    if device == "cuda" and not found:
+        raise DeviceError(f"device is cuda, but Keras on {ON} finds no GPU: set `device: cpu` or `auto`")
+    return "cuda" if found else "cpu"
 
 
 def set_framework(protocol: Protocol, device: str, threads: int) -> str:
@@ -174,11 +187,10 @@ def set_framework(protocol: Protocol, device: str, threads: int) -> str:
         be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
     keras.config.set_dtype_policy("mixed_bfloat16" if protocol.precision == "bfloat16" else "float32")
-    if device == "cuda" and not has_gpu():
-        raise DeviceError(f"device is cuda, but Keras on {ON} finds no GPU: set `device: cpu` or `auto`")
+    used = device_in_use(device)
     if ON != "tensorflow" and "tensorflow" in sys.modules:
         sys.modules["tensorflow"].config.set_visible_devices([], "GPU")  # Keras may load it beside; the GPU is not its
-    return "cuda" if device != "cpu" and has_gpu() else "cpu"
+    return used
 
 
 def feed(size: int, *arrays: np.ndarray) -> dict:
@@ -263,7 +275,7 @@ class Keras(Backend):
             **feed(size, x[order], y[order]), epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress, wait)]
         )
         record = self.record
-        return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].copy()
+        return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].astype(np.int32)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         return self.model.predict(**feed(self.protocol.batch_size, x), verbose=0).astype(np.float32)
@@ -310,6 +322,7 @@ class Keras(Backend):
             found |= {name: build[f"{name}_version"] for name in ("cuda", "cudnn") if build.get(f"{name}_version")}
         elif ON == "jax":
             found |= {"jax": jax.__version__, "jaxlib": jax.lib.__version__}
+            found |= cuda_versions() if self.device == "cuda" else {}
         else:
             found |= {"torch": torch.__version__}
             if torch.version.cuda:
@@ -339,5 +352,11 @@ class Keras(Backend):
             return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
+    def reset_peak_memory(self) -> None:
+        if self.device == "cuda" and ON == "tensorflow":
+            tf.config.experimental.reset_memory_stats("GPU:0")
+        elif self.device == "cuda" and ON == "torch":
+            torch.cuda.reset_peak_memory_stats()
+
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
-        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))
+        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)

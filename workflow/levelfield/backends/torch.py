@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, silent
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.host import huge_pages
 from levelfield.study.departures import drops_last_batch
@@ -36,8 +36,8 @@ BACKENDS = {
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
-def profiled(work: Callable[[], object]) -> list[str]:
-    """Names of the operations and GPU kernels that `work` ran.
+def profiled(work: Callable[[], object], device: str) -> list[str]:
+    """Names of the operations and GPU kernels that `work` ran; empty where it ran on a GPU and no kernel of it is named.
 
     The profiler's many small records would lie between the large blocks that a step frees, and keep glibc from using these
     again: 24 GB for Keras's loop over 800 time steps. Large blocks are therefore taken from the kernel, apart from the heap.
@@ -46,7 +46,19 @@ def profiled(work: Callable[[], object]) -> list[str]:
         mallopt(M_MMAP_THRESHOLD, 1 << 20)
     with torch.profiler.profile() as profile:
         work()
-    return sorted({event.key for event in profile.key_averages()})
+    events = profile.key_averages()
+    told = device == "cpu" or any(event.device_type == torch.autograd.DeviceType.CUDA for event in events)
+    return sorted({event.key for event in events}) if told else []
+
+
+def find_device(device: str, framework: str) -> str:
+    """`cuda` or `cpu`, what is used. Raises DeviceError for `cuda` without a GPU, and for one that PyTorch's build is too new for."""
+    if device == "cpu" or not torch.cuda.is_available():
+        if device == "cuda":
+            raise DeviceError(f"device is cuda, but {framework} finds no GPU: set `device: cpu` or `auto`")
+        return "cpu"
+    refuse_too_old(torch.cuda.get_device_capability(), torch.cuda.get_arch_list(), "PyTorch")
+    return "cuda"
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -68,9 +80,7 @@ class Torch(Backend):
     """compiled: the same program through `torch.compile`, which leaves calls like `nn.LSTM` as they are."""
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int, compiled: bool = False):
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("device is cuda, but PyTorch finds no GPU: set `device: cpu` or `auto`")
-        self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        self.device = find_device(device, "PyTorch")
         torch.set_num_threads(threads)
         be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
@@ -191,8 +201,12 @@ class Torch(Backend):
             return None, None
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
+    def reset_peak_memory(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
-        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))))
+        return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)
 
 
 class TorchHugePages(Torch):

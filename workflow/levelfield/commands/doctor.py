@@ -20,9 +20,8 @@ def run(args):
     cards = gpu.gpus()
     facts = {
         "processor": f"{host.cpu_model()}, {host.cpus_available()} CPUs, {host.memory_bytes() / 2**30:.0f} GiB",
-        "GPU": "; ".join(f"{card.name}, {card.memory_bytes / 2**30:.0f} GiB, driver {card.driver}" for card in cards)
-        or "none that NVML tells of: `device: auto` runs on the CPU",
-        "GPUs to be used": ", ".join(str(card.index) for card in gpu.visible()) if cards else None,
+        "GPU": "; ".join(map(str, cards)) or "none that NVML tells of; one that a framework finds all the same is used, and not watched",
+        "GPUs to be used": ", ".join(card.uuid if card.index is None else str(card.index) for card in gpu.visible()) or None,
         "energy": {"nvml": "the GPU's counter", "rapl": "the processor's counter (RAPL)", None: "no counter can be read"}[
             source(gpu.visible()[0].uuid if gpu.visible() else None)
         ],

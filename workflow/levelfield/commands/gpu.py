@@ -29,7 +29,7 @@ def run(args):
     cards = gpu.visible()
     if not cards:
         raise UserError("NVML tells of no GPU that CUDA_VISIBLE_DEVICES leaves: `levelfield doctor` tells what there is")
-    out = args.out / re.sub("[^a-z0-9]+", "-", cards[0].name.lower()).strip("-")
+    out = args.out / re.sub("[^a-z0-9]+", "-", (cards[0].name or cards[0].uuid).lower()).strip("-")
     if there := [str(out / study) for study in STUDIES if (out / study).exists()]:
         raise UserError(
             f"{' and '.join(there)}: there already; delete what is to be replaced, or name another folder with --out"

@@ -59,7 +59,9 @@ def submission(run: Run) -> dict:
         "submission_org": "Levelfield, no submission",
         "submission_division": "open",
         "submission_status": "research",
-        "submission_platform": machine.gpu if machine.device == "cuda" else f"{machine.cpu}, threads: {machine.threads}",
+        "submission_platform": machine.gpu or "GPU not told"
+        if machine.device == "cuda"
+        else f"{machine.cpu}, threads: {machine.threads}",
         **{name: getattr(run, name) for name in ("study", "case", "backend", "departures", "corpus", "commit")},
     }
 

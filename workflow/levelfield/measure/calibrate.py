@@ -40,7 +40,7 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
     """The calibration kept in `folder` for this machine, made first where there is none for the protocol or no calm one.
 
     gpu: the GPU that the run used; the measuring process sees it through CUDA_VISIBLE_DEVICES. None on a GPU without
-    PyTorch, and where the measurement failed.
+    PyTorch. Raises RuntimeError where the measurement failed.
     """
     path = folder / f"{machine_key(threads, gpu)}.json"
     found = read(path)
@@ -50,8 +50,13 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
     if gpu and find_spec("torch") is None:
         return None
     command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
-    command += ["--gpu", gpu.name, "--protocol", json.dumps(asdict(protocol))] if gpu else []
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    command += ["--gpu", gpu.name or gpu.uuid, "--protocol", json.dumps(asdict(protocol))] if gpu else []
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        exclusive = (
+            "; a GPU in exclusive compute mode lets no second process in: `nvidia-smi --query-gpu=compute_mode --format=csv`"
+        )
+        raise RuntimeError(f"ended with exit code {done.returncode}, its reason stands in the log{exclusive if gpu else ''}")
     return read(path)
 
 
@@ -127,7 +132,8 @@ def gpu_products() -> dict[str, float]:
     rates = {}
     for precision, dtype in (("float32", torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16)):
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        matrix = torch.ones((GPU_SIZE, GPU_SIZE), dtype=dtype, device="cuda")
+        # numbers as in training: ones draw less power, so that the clock stays higher than it would
+        matrix = torch.randn((GPU_SIZE, GPU_SIZE), device="cuda").to(dtype)
         rates[precision] = 2 * GPU_SIZE**3 / best_seconds(lambda m=matrix: m @ m, torch.cuda.synchronize)
     return rates
 
@@ -135,6 +141,6 @@ def gpu_products() -> dict[str, float]:
 def gpu_copy() -> float:
     import torch
 
-    source = torch.ones(COPIED, device="cuda")
+    source = torch.randn(COPIED, device="cuda")
     target = torch.empty_like(source)
     return 2 * 4 * COPIED / best_seconds(lambda: target.copy_(source), torch.cuda.synchronize)

@@ -1,47 +1,87 @@
 """Energy of a block: the GPU's own counter through NVML, or the processors' through RAPL; None where neither can be read."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 from levelfield.measure import gpu
 
 POWERCAP = Path("/sys/class/powercap")
 
+MOST_WATTS = 1000.0
+"""More than any processor package takes: a counter that is read before it can have gone round once misses no round."""
+LEAST_GPU_SECONDS = 1.0
+"""NVML's counter moves on every 10 to 100 ms (seen by users: gpuopenanalytics/pynvml#18), so a shorter block is told wrong by
+a tenth and more, and is not told."""
+
+Reading = dict[str, tuple[float, float]]
+
 
 class Energy:
-    """Counts over a block: `with Energy(uuid) as energy: …`, then `energy.joules`.
+    """Counts over a block: `with Energy(uuid, device) as energy: …`, then `energy.joules`.
 
-    uuid: the GPU that the run uses, whose counter is read; without one the processor packages' RAPL counters, which count
-    all that the machine did. joules is None where no counter can be read or one fell (a driver that was loaded anew).
+    uuid: the GPU that the run uses, whose counter is read. device: `cpu` or `cuda`, what computes: without a GPU's uuid a run on
+    a CPU is told by the processor packages' RAPL counters, which count all that the machine did, and a run on a GPU that NVML does
+    not know by none. joules is None where no counter can be read, one fell (a driver that was loaded anew), stood still
+    (no machine works for nothing), or was not read often enough to count its rounds, and for a GPU's block below a second.
     """
 
-    def __init__(self, uuid: str | None):
-        self._uuid = uuid
+    def __init__(self, uuid: str | None, device: str = "cpu", clock: Callable[[], float] = time.monotonic):
+        self._read = _reader(uuid, device)
+        self._least_seconds = LEAST_GPU_SECONDS if uuid is not None else 0.0
+        self._clock = clock
         self.joules: float | None = None
 
     def __enter__(self) -> "Energy":
-        self._start = self._read()
+        self._end, self._thread, self._used = Event(), None, 0.0
+        self._began = self._clock()
+        self._last, self._last_at = self._read(), self._began
+        if self._last and (rounds := [limit for _, limit in self._last.values() if limit]):
+            pause = min(rounds) / MOST_WATTS / 2  # half a minute for a counter of 65 kJ
+            self._thread = Thread(target=self._watch, args=(pause,), daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(self, kind, *_) -> None:
-        end = self._read()
-        if kind is None and self._start is not None and end is not None:
-            self.joules = _used(self._start, end)
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._count()
+        if kind is None and self._used and self._clock() - self._began >= self._least_seconds:
+            self.joules = self._used
 
-    def _read(self) -> dict[str, tuple[float, float]] | None:
-        if self._uuid is None:
-            return rapl()
-        joules = gpu.energy_joules(self._uuid)
-        return None if joules is None else {self._uuid: (joules, 0.0)}
+    def _watch(self, pause: float) -> None:
+        while not self._end.wait(pause):
+            self._count()
+
+    def _count(self) -> None:
+        """Adds what was used since the last reading; from the first reading on that tells nothing, nothing is told."""
+        now, at = self._read(), self._clock()
+        used = None if self._last is None or now is None else _used(self._last, now, at - self._last_at)
+        self._used = None if self._used is None or used is None else self._used + used
+        self._last, self._last_at = now, at
 
 
-def source(uuid: str | None) -> str | None:
+def _reader(uuid: str | None, device: str) -> Callable[[], Reading | None]:
+    if uuid is None:
+        return rapl if device == "cpu" else lambda: None
+
+    def counter() -> Reading | None:
+        joules = gpu.energy_joules(uuid)
+        return None if joules is None else {uuid: (joules, 0.0)}
+
+    return counter
+
+
+def source(uuid: str | None, device: str = "cpu") -> str | None:
     """What `Energy` reads here: `nvml`, `rapl` or None."""
-    if uuid is not None:
-        return "nvml" if gpu.energy_joules(uuid) is not None else None
-    return "rapl" if rapl() is not None else None
+    if _reader(uuid, device)() is None:
+        return None
+    return "rapl" if uuid is None else "nvml"
 
 
-def rapl() -> dict[str, tuple[float, float]] | None:
+def rapl() -> Reading | None:
     """Each processor package's counter and the range after which it starts anew, joules; None where they cannot be read.
 
     Linux powercap: `intel-rapl:<package>/energy_uj`, on AMD, too; often readable by root alone.
@@ -51,7 +91,7 @@ def rapl() -> dict[str, tuple[float, float]] | None:
         return {
             path.name: (_microjoules(path / "energy_uj"), _microjoules(path / "max_energy_range_uj")) for path in packages
         } or None
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
@@ -59,10 +99,13 @@ def _microjoules(path: Path) -> float:
     return int(path.read_text()) / 1e6
 
 
-def _used(start: dict[str, tuple[float, float]], end: dict[str, tuple[float, float]]) -> float | None:
-    """Joules between two readings, counters that started anew counted round once; None where one fell otherwise."""
+def _used(start: Reading, end: Reading, seconds: float) -> float | None:
+    """Joules between two readings, counters that started anew counted round once; None where one fell otherwise, is gone, stood
+    still, or may have gone round more than once in so many seconds."""
     total = 0.0
     for name, (before, limit) in start.items():
+        if name not in end or (limit and seconds * MOST_WATTS >= limit):
+            return None
         used = end[name][0] - before
         if used < 0:
             used += limit

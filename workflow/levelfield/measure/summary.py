@@ -4,7 +4,7 @@ from levelfield import host
 from levelfield.backends.base import Backend
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.pauses import LEAST_SECONDS, Pauses
-from levelfield.measure.sampler import GpuUse
+from levelfield.measure.sampler import FAULTS, GpuUse
 from levelfield.records import Epoch, Latency, Memory
 
 # An allocator that holds this share of a GPU, and twice what its tensors ever took, took it in advance (JAX: 75 %).
@@ -15,6 +15,8 @@ IDLE_SHARE = 0.01
 AGREEMENT = 3.0
 # Where pauses cannot be seen from the host, an epoch longer than its steps one by one held something else.
 HIDDEN_MARGIN = 1.25
+# A GPU that heat or power supply held down for longer than this share of the training was not the GPU that it is.
+THROTTLED_WARN = 0.01
 
 
 def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None) -> Memory:
@@ -28,24 +30,48 @@ def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None) -> Memory:
 
 
 def preallocated(gpu: Gpu, allocated: int | None, reserved: int | None, seen: int | None) -> bool:
-    """Whether the framework took a large part of the GPU's memory in advance."""
+    """Whether the framework took a large part of the GPU's memory in advance; False where NVML does not tell how much there is,
+    and then it does not tell what is used either."""
+    if gpu.memory_bytes is None:
+        return False
     held = max(reserved or 0, seen or 0)
     return held > PREALLOCATED_SHARE * gpu.memory_bytes and allocated is not None and 2 * allocated < held
 
 
 def gpu_measurements(use: GpuUse | None) -> dict[str, float | str | None]:
-    """What the sampler saw beside memory; None without it."""
+    """What the sampler saw beside memory; None without it, and each figure None that the GPU did not tell.
+
+    `gpu_throttle_reasons` is `none` where the GPU told that nothing slowed it down. `gpu_warning`: why the run's times are not
+    to be trusted, in words.
+    """
     if use is None:
-        names = ("utilisation_percent", "clock_mhz", "power_watts", "throttle_reasons", "foreign_processes", "memory_source")
+        names = (
+            "utilisation_percent", "clock_mhz", "power_watts", "throttle_reasons", "throttled_share", "foreign_processes",
+            "memory_source", "warning",
+        )  # fmt: skip
         return {f"gpu_{name}": None for name in names}
     return {
         "gpu_utilisation_percent": use.utilisation_percent,
         "gpu_clock_mhz": use.clock_mhz,
         "gpu_power_watts": use.power_watts,
-        "gpu_throttle_reasons": ", ".join(use.throttle_reasons),
+        "gpu_throttle_reasons": None if use.throttle_reasons is None else ", ".join(use.throttle_reasons) or "none",
+        "gpu_throttled_share": use.throttled_share,
         "gpu_foreign_processes": use.foreign_processes,
         "gpu_memory_source": use.peak_source,
+        "gpu_warning": gpu_warning(use),
     }
+
+
+def gpu_warning(use: GpuUse) -> str | None:
+    """Why the GPU was no level field, in words; None where nothing that it told speaks against the run's times."""
+    reasons = []
+    if use.throttled_share is not None and use.throttled_share > THROTTLED_WARN:
+        found = ", ".join(reason for reason in use.throttle_reasons or () if reason in FAULTS)
+        reasons.append(f"the GPU was held down for {use.throttled_share:.0%} of the time ({found})")
+    if use.foreign_processes:
+        count = use.foreign_processes
+        reasons.append(f"{count} other {'process' if count == 1 else 'processes'} computed on the GPU")
+    return "; ".join(reasons) or None
 
 
 def step_measurements(pauses: list[Pauses], latency: Latency | None) -> dict[str, float | None]:

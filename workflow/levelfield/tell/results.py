@@ -14,9 +14,9 @@ from levelfield.tell.outcomes import load_study
 
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
-    """What each run ran on, in words: `Tesla V100`, or `AMD EPYC, 2 threads`."""
+    """What each run ran on, in words: `Tesla V100`, `GPU not told`, or `AMD EPYC, 2 threads`."""
     threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
-    return runs["gpu"].where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+    return runs["gpu"].fillna("GPU not told").where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
 
 
 def sizes_in_words(model: Sizes) -> str:

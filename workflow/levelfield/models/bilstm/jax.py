@@ -1,6 +1,7 @@
 """The bidirectional LSTM in JAX: pure functions of a dictionary of weights.
 
-On a GPU both layers are one call of the cuDNN LSTM (`jax.experimental.rnn`), elsewhere a `lax.scan` a direction.
+On a GPU both layers are one call of the cuDNN LSTM (`jax.experimental.rnn`), elsewhere, and in bfloat16, which that call does
+not take ("add support for … dtypes other than float32", says its source), a `lax.scan` a direction.
 """
 
 from collections.abc import Callable
@@ -80,7 +81,8 @@ def build(
     """The function (weights, tokens int32 (batch, length), key) -> logits float32 (batch, outputs)."""
     dtype = jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32
     exact = None if protocol.precision == "tf32" else lax.Precision.HIGHEST
-    lstm = partial(cudnn_features, lstm=partial(rnn.lstm, precision=exact)) if device == "cuda" else scan_features
+    fused = device == "cuda" and dtype == jnp.float32
+    lstm = partial(cudnn_features, lstm=partial(rnn.lstm, precision=exact)) if fused else scan_features
 
     def logits(weights: Weights, tokens: jax.Array, key: jax.Array | None) -> jax.Array:
         cast = {name: value.astype(dtype) for name, value in weights.items()}

@@ -1,4 +1,9 @@
-"""The bidirectional LSTM in Keras: a functional model."""
+"""The bidirectional LSTM in Keras: a functional model.
+
+On JAX in bfloat16 cuDNN is left out: `jax.experimental.rnn`, which Keras calls for it, takes float32 alone.
+"""
+
+from functools import partial
 
 import keras
 from keras import layers
@@ -11,10 +16,12 @@ DEPARTURES = ("last-step-output", "extra-tanh", "naive-init", "adapted-init")
 def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
     """Tokens int32 (batch, length) -> logits (batch, outputs); its variables stand in the canonical order."""
     sizes, last_step = protocol.model, "last-step-output" in departures
+    scanned = keras.backend.backend() == "jax" and protocol.precision == "bfloat16"
+    lstm = partial(layers.LSTM, sizes.units, use_cudnn=False if scanned else "auto")
     tokens = keras.Input((protocol.length,), dtype="int32")
     features = layers.Embedding(protocol.vocabulary, sizes.embedding)(tokens)
-    features = layers.Bidirectional(layers.LSTM(sizes.units, return_sequences=True))(features)
-    features = layers.Bidirectional(layers.LSTM(sizes.units, return_sequences=last_step))(features)
+    features = layers.Bidirectional(lstm(return_sequences=True))(features)
+    features = layers.Bidirectional(lstm(return_sequences=last_step))(features)
     if last_step:
         features = features[:, -1]
     if "extra-tanh" in departures:

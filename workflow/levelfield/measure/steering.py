@@ -1,0 +1,101 @@
+"""Environment variables that would have another program run than the one that the study asks for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from levelfield.study.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A variable, what of its value and of the protocol contradict each other, and why."""
+
+    variable: str
+    contradicts: Callable[[str, Protocol], bool]
+    why: str
+
+
+def _on(value: str) -> bool:
+    return value.strip().lower() in ("1", "true", "yes", "on", "y")
+
+
+def _off(value: str) -> bool:
+    return value.strip().lower() in ("0", "false", "no", "off", "n")
+
+
+def _flag(name: str, wanted: Callable[[str], bool] = _on) -> Callable[[str], bool]:
+    """Whether XLA_FLAGS and their kin hold `--name` with such a value; a flag without one is on, and the last one counts."""
+
+    def holds(flags: str) -> bool:
+        values = [value or "true" for flag, _, value in (word.partition("=") for word in flags.split()) if flag == f"--{name}"]
+        return bool(values) and wanted(values[-1])
+
+    return holds
+
+
+def _always(test: Callable[[str], bool]) -> Callable[[str, Protocol], bool]:
+    return lambda value, protocol: test(value)
+
+
+RULES = (
+    # cuBLAS and cuDNN documentation: 0 takes TF32 away whatever the program sets; any other value has been seen to force it.
+    Rule("NVIDIA_TF32_OVERRIDE", lambda v, p: _off(v) and p.precision == "tf32", "takes TF32 away, which the study asks for"),
+    Rule("NVIDIA_TF32_OVERRIDE", lambda v, p: not _off(v) and p.precision != "tf32", "forces TF32, which the study does not ask for"),
+    # PyTorch, "CUDA semantics", TensorFloat-32
+    Rule(
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", lambda v, p: _on(v) and p.precision != "tf32",
+        "forces TF32, which the study does not ask for",
+    ),
+    Rule("TORCHDYNAMO_DISABLE", _always(_on), "leaves torch.compile out"),
+    Rule("TORCH_COMPILE_DISABLE", _always(_on), "leaves torch.compile out"),
+    Rule("PYTORCH_JIT", _always(_off), "leaves PyTorch's compiler out"),
+    Rule("PYTORCH_NO_CUDA_MEMORY_CACHING", _always(_on), "has every tensor's memory taken from the driver anew"),
+    # CUDA programming guide, "CUDA environment variables"
+    Rule("CUDA_LAUNCH_BLOCKING", _always(_on), "has the program wait for every kernel"),
+    # JAX documentation, "Configuration options"
+    Rule("JAX_ENABLE_X64", _always(_on), "computes in 64 bits"),
+    Rule("JAX_DISABLE_JIT", _always(_on), "leaves XLA out"),
+    Rule("JAX_DEBUG_NANS", _always(_on), "has every step waited for and looked through"),
+    Rule("JAX_NUMPY_DTYPE_PROMOTION", _always(lambda v: v == "strict"), "has JAX refuse mixed types"),
+    # JAX documentation, "GPU memory allocation"
+    Rule("XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v == "platform"), "has every array's memory taken from the driver anew"),
+    # xla/xla.proto
+    Rule(
+        "XLA_FLAGS", lambda v, p: p.deterministic and _flag("xla_gpu_deterministic_ops", _off)(v),
+        "takes deterministic kernels away, which the study asks for",
+    ),
+    Rule(
+        "XLA_FLAGS", lambda v, p: not p.deterministic and _flag("xla_gpu_deterministic_ops")(v),
+        "asks for deterministic kernels, which the study does not ask for",
+    ),
+    Rule("XLA_FLAGS", _always(_flag("xla_cpu_enable_fast_math")), "lets XLA reorder sums and ignore NaN"),
+    Rule("XLA_FLAGS", _always(_flag("xla_backend_optimization_level", lambda v: v != "3")), "changes how much XLA optimises"),
+    Rule(
+        "XLA_FLAGS", _always(_flag("xla_force_host_platform_device_count", lambda v: v != "1")),
+        "divides the processor into several devices",
+    ),
+    # TensorFlow: tensorflow/core/util/determinism.cc, XLA's documentation of auto-clustering, graph optimisation
+    *(
+        Rule(name, lambda v, p: not p.deterministic and _on(v), "asks for deterministic kernels, which the study does not ask for")
+        for name in ("TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC")
+    ),
+    Rule(
+        "TF_XLA_FLAGS", _always(_flag("tf_xla_auto_jit", lambda v: v not in ("0", "-1"))),
+        "has TensorFlow compile clusters by itself",
+    ),
+    Rule("TF_ENABLE_AUTO_MIXED_PRECISION", lambda v, p: _on(v) and p.precision != "bfloat16", "computes in 16 bits"),
+    Rule("TF_USE_LEGACY_KERAS", _always(_on), "puts Keras 2 in the place of Keras 3"),
+)  # fmt: skip
+
+
+def contradictions(environment: Mapping[str, str], protocol: Protocol) -> list[str]:
+    """What of the environment contradicts the protocol, a sentence each; empty where nothing does.
+
+    To be asked before the framework is imported: what a backend sets itself (its registry's environment, CUBLAS_WORKSPACE_CONFIG)
+    is none of it.
+    """
+    return [
+        f"{rule.variable}={environment[rule.variable]} {rule.why}: `unset {rule.variable}`"
+        for rule in RULES
+        if environment.get(rule.variable) and rule.contradicts(environment[rule.variable], protocol)
+    ]
