@@ -14,5 +14,5 @@ TIMING = {
 def spoilt(checks: dict[str, bool], measurements: dict) -> list[str]:
     """Each reason why a run's times are not to be trusted, in words; empty for a clean run. The arguments: as in `run.json`."""
     reasons = [text for name, text in TIMING.items() if checks.get(name) is False]
-    noise = measurements.get("noise_warning")
-    return [noise, *reasons] if noise else reasons
+    warnings = [measurements.get(name) for name in ("noise_warning", "gpu_warning")]
+    return [*filter(None, warnings), *reasons]

@@ -136,13 +136,18 @@ def train(
         measurements={
             "start_up_seconds": age - importing.seconds - warming.seconds if age else None,
             **summary.gpu_measurements(use if used else None),
-            **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None)),
+            **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None, backend.device)),
             **rest.measurements(),
         },
     )
     write_json(out / "run.json", run)  # the training is safe; an extra that fails from here on costs itself alone
     add_extras(
-        run, training, backend, protocol, (x_train, y_train), lambda: calibration_of(calibrations, protocol, threads, used)
+        run,
+        training,
+        backend,
+        protocol,
+        (x_train, y_train),
+        lambda: calibration_of(calibrations, protocol, threads, backend.device, used),
     )
     write_json(out / "run.json", run)
     return run
@@ -153,9 +158,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def calibration_of(folder: Path | None, protocol: Protocol, threads: int, gpu: Gpu | None) -> limit.Calibration | None:
-    """This machine's calibration; None where no folder for it was named."""
-    return calibrate.of_this_machine(folder, protocol, threads, gpu) if folder else None
+def calibration_of(
+    folder: Path | None, protocol: Protocol, threads: int, device: str, gpu: Gpu | None
+) -> limit.Calibration | None:
+    """This machine's calibration; None where no folder for it was named, and on a GPU that NVML does not know (a Jetson)."""
+    if folder is None or (device == "cuda" and gpu is None):
+        return None
+    return calibrate.of_this_machine(folder, protocol, threads, gpu)
 
 
 def add_extras(run: Run, training: Training, backend: Backend, protocol: Protocol, data, calibration) -> None:
@@ -196,7 +205,7 @@ def train_epochs(backend: Backend, case: Case, start: Start, train_data, validat
     for number, order in enumerate(start.order[: protocol.epochs].astype(np.int64), 1):
         steps = steps_of(order, protocol)
         with progress(f"{case.name} seed {start.seed} epoch {number}/{protocol.epochs}", steps) as report:
-            with Energy(uuid) as energy, Stopwatch(backend.synchronize) as training:
+            with Energy(uuid, backend.device) as energy, Stopwatch(backend.synchronize) as training:
                 stamps = StepClock(steps, report)
                 losses, correct = backend.train_epoch(*train_data, order, stamps)
             done.pauses.append(stamps.pauses())

@@ -19,6 +19,7 @@ from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure.device import hold_device
 from levelfield.measure.spoilt import spoilt
+from levelfield.measure.steering import contradictions
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
@@ -69,6 +70,8 @@ def run(args):
     try:
         if args.parity:
             refuse_unproven(json.loads(args.parity.read_text(encoding="utf-8")))
+        if found := contradictions(os.environ, case.protocol):
+            raise UserError("; ".join(found))
         digest_in_use(args.image)
         confine(case.device, args.threads)
         with hold_device(case.device):
