@@ -86,13 +86,13 @@ def control_groups() -> list[Path]:
         return []
     paths = {}
     for line in mine:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers or "cpu" in controllers.split(","):
             paths["cgroup" if controllers else "cgroup2"] = path
     found = []
     for line in mounts:
         before, _, after = line.partition(" - ")
-        fields, (kind, _, options) = before.split(), (after.split() + [""] * 3)[:3]
+        fields, (kind, _, options) = before.split(), [*after.split(), "", "", ""][:3]
         if kind not in paths or len(fields) < 5 or (kind == "cgroup" and "cpu" not in options.split(",")):
             continue
         root, mount = (_unescaped(field) for field in fields[3:5])
