@@ -67,6 +67,15 @@ def curves(
     return alt.layer(*layers)
 
 
+def gaps(means: pd.DataFrame, seeds: pd.DataFrame, place: list[str]) -> pd.DataFrame:
+    """The means, empty where a seed's value is: without it they would be those of fewer seeds. place: the columns of a group."""
+    values = [name for name in seeds if name in ("loss", "accuracy")]
+    broken = seeds[seeds[values].isna().any(axis=1)][place].drop_duplicates().assign(broken=True)
+    marked = means.merge(broken, on=place, how="left")["broken"].notna().to_numpy()
+    columns = [name for name in means if name.startswith(tuple(values))]
+    return means.assign(**{name: means[name].mask(marked) for name in columns})
+
+
 def nothing() -> alt.LayerChart:
     """What is drawn of a study without a finished run."""
     told = alt.Chart(pd.DataFrame({"told": ["no run has finished"]})).mark_text(fontSize=14).encode(text="told:N")
