@@ -39,14 +39,18 @@ def lock_file(name: str, kind: str) -> Path:
     return CONTAINERS / f"{name}.{kind}.lock"
 
 
+def _asked(name: str) -> str:
+    return (CONTAINERS / f"{name}.in").read_text(encoding="utf-8")
+
+
 def kinds(name: str) -> list[str]:
     """`cuda` and `cpu` where the `.in` file tells them apart, else `cpu` alone."""
-    return ["cuda", "cpu"] if re.search(r"# cuda$", (CONTAINERS / f"{name}.in").read_text(), re.MULTILINE) else ["cpu"]
+    return ["cuda", "cpu"] if re.search(r"# cuda$", _asked(name), re.MULTILINE) else ["cpu"]
 
 
 def debian_packages(name: str) -> list[str]:
     """Debian packages that an image needs beyond its base: the line `# debian: …` of its `.in` file."""
-    line = re.search(r"^# debian: (.+)$", (CONTAINERS / f"{name}.in").read_text(), re.MULTILINE)
+    line = re.search(r"^# debian: (.+)$", _asked(name), re.MULTILINE)
     return line[1].split() if line else []
 
 
@@ -86,7 +90,12 @@ def built(name: str, kind: str, base: str | None = None) -> Image:
     lock = lock_file(name, kind)
     if not lock.exists():
         raise UserError(f"{lock.name} is missing: `levelfield images lock {name}` makes it")
-    parts = [TEMPLATE.read_text(), lock.read_text(), " ".join(debian_packages(name)), base_identity(base)]
+    parts = [
+        TEMPLATE.read_text(encoding="utf-8"),
+        lock.read_text(encoding="utf-8"),
+        " ".join(debian_packages(name)),
+        base_identity(base),
+    ]
     return Image(name, kind, base, sha256(json.dumps(parts).encode()).hexdigest()[:8])
 
 
@@ -153,7 +162,7 @@ def digest_in_use(planned: Path | None) -> str | None:
         raise UserError(f"the plan's image is {planned}, but this process runs outside any: add `--sdm apptainer`")
     if Path(inside).resolve() != planned.resolve():
         raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
-    record = json.loads(planned.with_suffix(".json").read_text())
+    record = json.loads(planned.with_suffix(".json").read_text(encoding="utf-8"))
     if sif_id(planned) != record["sif_id"]:
         raise UserError(f"{planned} was replaced after its record was written: remove both, then `snakemake images`")
     return record["digest"]

@@ -89,8 +89,23 @@ class Containers:
 
 
 def bind(runtime: str, paths: list[str]) -> None:
-    """Lets containers see `paths` at their own places; of itself, Snakemake shows a job its working folder alone."""
+    """Lets containers see `paths` at their own places; of itself, Snakemake shows a job its working folder alone.
+
+    A path behind a symbolic link is there under both names: commands use the one that was typed. What a site's module binds
+    stays: Apptainer reads SINGULARITY_BIND only where its own variable is not set.
+    """
     variable = f"{runtime.upper()}_BIND"
-    known = [part for part in os.environ.get(variable, "").split(",") if part]
-    wanted = [str(Path(path).resolve()) for path in paths if Path(path).exists()]
+    site = [os.environ.get(name, "") for name in dict.fromkeys((variable, "SINGULARITY_BIND"))]
+    known = [part for parts in site for part in parts.split(",") if part]
+    wanted, here = [], Path.cwd().resolve()
+    for path in (Path(path) for path in paths if Path(path).exists()):
+        real, named = _escaped(path.resolve()), path.absolute()
+        wanted.append(real)
+        if named != path.resolve() and not named.is_relative_to(here):
+            wanted.append(f"{real}:{_escaped(named)}")
     os.environ[variable] = ",".join(dict.fromkeys(known + wanted))
+
+
+def _escaped(path: Path) -> str:
+    """A path in a list of binds, whose commas and colons part it."""
+    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
