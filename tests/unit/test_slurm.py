@@ -38,7 +38,7 @@ def test_a_busy_or_failing_controller_is_told(programs, monkeypatch):
     with pytest.raises(WorkflowError, match=r"no answer in 0.3 s; try again"):
         slurm.jobs()
     programs(squeue="echo 'slurm_load_jobs error:\nUnable to contact' >&2; exit 1")
-    with pytest.raises(WorkflowError, match="slurm_load_jobs error: Unable to contact$"):
+    with pytest.raises(WorkflowError, match=r"slurm_load_jobs error: Unable to contact$"):
         slurm.jobs()
 
 

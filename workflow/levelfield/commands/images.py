@@ -61,7 +61,10 @@ def call(command: list[str | Path], failure: str) -> None:
     # what jobs bind has no place in an image that is being built: the runtime would stop
     environment = {name: value for name, value in os.environ.items() if name not in ("APPTAINER_BIND", "SINGULARITY_BIND")}
     if code := subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
-        raise UserError(f"{failure}: `{Path(command[0]).name}` ended with exit code {code}, see above")
+        why = images.namespaces_forbidden()
+        raise UserError(
+            f"{failure}: `{Path(command[0]).name}` ended with exit code {code}, see above" + (f"; {why}" if why else "")
+        )
 
 
 def make_image(image: images.Image) -> None:
@@ -84,7 +87,9 @@ def make_image(image: images.Image) -> None:
             errors="replace",
         )
         if asked.returncode:
-            raise UserError(f"{image.stem}: no `python` runs in the image: {asked.stderr.strip()}")
+            raise UserError(
+                f"{image.stem}: no `python` runs in the image: {images.namespaces_forbidden() or asked.stderr.strip()}"
+            )
         record = describe(image, part, json.loads(asked.stdout)) | times
         part.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for made in (part.with_suffix(".json"), part):

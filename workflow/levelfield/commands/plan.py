@@ -30,7 +30,7 @@ def arguments(parser):
 def run(args):
     study = read_study(_yaml(args.config), str(args.config))
     profile = _yaml(args.profile / "config.yaml")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     folder = Path("results") / study.study
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("case", "runs to do", "finished", "parity to do", "granted, min", "took, min"):

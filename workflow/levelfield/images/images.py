@@ -8,6 +8,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +24,7 @@ FOLDER = Path("results/.images")
 """Images are shared by all studies of a checkout; relative to Snakemake's working folder, which containers see."""
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+SYSCTL = Path("/proc/sys")
 SUITE, PYTHON = "bookworm", "3.11"
 """Debian's suite of a base made by `levelfield images base`, and the Python of every base: what the locks are resolved for."""
 RUNTIME = (
@@ -138,6 +142,33 @@ def runtime() -> str:
         if shutil.which(command):
             return command
     raise UserError(RUNTIME)
+
+
+def namespaces_forbidden() -> str | None:
+    """Why this user's containers may not start here; None where nothing speaks against it.
+
+    An ordinary user's Apptainer needs user namespaces, or a setuid helper that only an administrator installs.
+    """
+    if os.geteuid() == 0 or not sys.platform.startswith("linux"):
+        return None
+    for file, wanted in (("user/max_user_namespaces", "0"), ("kernel/unprivileged_userns_clone", "0")):
+        with suppress(OSError):
+            if (SYSCTL / file).read_text(encoding="ascii").strip() == wanted:
+                return _without_namespaces(f"{file.replace('/', '.')} is {wanted}")
+    if shutil.which("unshare"):
+        tried = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "true"], capture_output=True, text=True, encoding="utf-8", errors="replace"
+        )
+        if tried.returncode:
+            return _without_namespaces(" ".join(tried.stderr.split()))
+    return None
+
+
+def _without_namespaces(found: str) -> str:
+    return (
+        f"user namespaces are forbidden here ({found}), and without them containers run for root alone, or where the package "
+        "`apptainer-suid` is installed: ask the administrator for one of both, or build the images on another machine"
+    )
 
 
 def sif_id(file: Path) -> str:

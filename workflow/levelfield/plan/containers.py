@@ -1,6 +1,7 @@
 """The containers that a study's rules run in: what the Snakefile asks. Only `--sdm apptainer` puts rules into containers."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from functools import cached_property
@@ -99,13 +100,9 @@ def bind(runtime: str, paths: list[str]) -> None:
     known = [part for parts in site for part in parts.split(",") if part]
     wanted, here = [], Path.cwd().resolve()
     for path in (Path(path) for path in paths if Path(path).exists()):
-        real, named = _escaped(path.resolve()), path.absolute()
-        wanted.append(real)
-        if named != path.resolve() and not named.is_relative_to(here):
-            wanted.append(f"{real}:{_escaped(named)}")
-    os.environ[variable] = ",".join(dict.fromkeys(known + wanted))
-
-
-def _escaped(path: Path) -> str:
-    """A path in a list of binds, whose commas and colons part it."""
-    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
+        real, named = path.resolve(), Path(os.path.abspath(path))
+        wanted += [real] if named == real or named.is_relative_to(here) else [real, named]
+    if odd := next((str(path) for path in wanted if re.search(r"[,:^]|\s$", str(path))), None):
+        # Apptainer 1.4.5 takes a list apart at each of these, and puts escaped ones together wrongly where more follows
+        raise UserError(f"a container cannot be shown {odd!r}: rename it without `,`, `:`, `^` or a blank at its end")
+    os.environ[variable] = ",".join(dict.fromkeys(known + [str(path) for path in wanted]))
