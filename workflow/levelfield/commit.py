@@ -15,7 +15,9 @@ def commit() -> str | None:
         return told
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
     except FileNotFoundError:
         return None
     return answer.stdout.strip() or None

@@ -1,7 +1,8 @@
-"""The host: its processor and memory, and the age and peak memory of this process."""
+"""The host: its processor, memory and control groups, and the age and peak memory of this process."""
 
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -16,11 +17,11 @@ def process_age_seconds() -> float | None:
     Field 22 of `/proc/self/stat`, in clock ticks since boot (proc_pid_stat(5)); the name before it may hold spaces.
     """
     try:
-        after_name = (PROC / "self" / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        after_name = (PROC / "self" / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        started = int(after_name[22 - 3]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    except (OSError, ValueError, IndexError):
         return None
-    started = int(after_name[22 - 3]) / os.sysconf("SC_CLK_TCK")
-    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def peak_resident_bytes() -> int:
@@ -30,7 +31,7 @@ def peak_resident_bytes() -> int:
     started by a large Snakemake would be charged with it.
     """
     try:
-        status = (PROC / "self" / "status").read_text()
+        status = (PROC / "self" / "status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         status = ""
     for line in status.splitlines():
@@ -43,7 +44,7 @@ def peak_resident_bytes() -> int:
 def cpu_model() -> str:
     """The processor's name as the kernel tells it, or its architecture where it tells none."""
     try:
-        lines = (PROC / "cpuinfo").read_text().splitlines()
+        lines = (PROC / "cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     for line in lines:
@@ -59,17 +60,112 @@ def huge_pages() -> str | None:
     Source: the kernel's documentation, admin-guide/mm/transhuge.
     """
     try:
-        modes = (SYS / "kernel/mm/transparent_hugepage/enabled").read_text()
+        modes = (SYS / "kernel/mm/transparent_hugepage/enabled").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     return modes.partition("[")[2].partition("]")[0]
 
 
+def cpus_allowed() -> set[int] | None:
+    """Numbers of the logical CPUs that this process's affinity allows; None where the system knows no affinity (macOS).
+
+    A container's `/proc` may number its CPUs otherwise (lxcfs).
+    """
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def control_groups() -> list[Path]:
+    """Folders of the control groups that bound this process's CPU time, innermost first, as far up as they are mounted.
+
+    Both versions: cgroup2, and version 1's `cpu` controller. Sources: cgroups(7), proc_pid_mountinfo(5).
+    """
+    try:
+        mounts = (PROC / "self" / "mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        mine = (PROC / "self" / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    paths = {}
+    for line in mine:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers or "cpu" in controllers.split(","):
+            paths["cgroup" if controllers else "cgroup2"] = path
+    found = []
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        fields, (kind, _, options) = before.split(), [*after.split(), "", "", ""][:3]
+        if kind not in paths or len(fields) < 5 or (kind == "cgroup" and "cpu" not in options.split(",")):
+            continue
+        root, mount = (_unescaped(field) for field in fields[3:5])
+        # a container that sees the host's paths has its own group mounted as the top
+        inner = os.path.relpath(paths[kind], root)
+        folder = Path(mount) if inner.startswith("..") else Path(mount, inner)
+        found += [group for group in (folder, *folder.parents) if group == Path(mount) or Path(mount) in group.parents]
+    return found
+
+
+def _unescaped(field: str) -> str:
+    """A path of mountinfo, where blanks and backslashes are octal."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
+
+
+def cpu_quota() -> float | None:
+    """CPUs' worth of time that the narrowest control group grants (`cpu.max`, `cpu.cfs_quota_us`); None without a limit."""
+    granted = []
+    for group in control_groups():
+        quota = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
+        if len(quota) == 2 and all(word.isdigit() for word in quota) and int(quota[1]):
+            granted.append(int(quota[0]) / int(quota[1]))
+    return min(granted, default=None)
+
+
+def throttled_seconds() -> float | None:
+    """CPU seconds that the control groups' quotas kept this process's groups waiting so far; None where none is told.
+
+    `throttled_usec` of `cpu.stat`, in version 1 `throttled_time` in nanoseconds: admin-guide/cgroup-v2, scheduler/sched-bwc.
+    """
+    units, told = {"throttled_usec": 1e-6, "throttled_time": 1e-9}, []
+    for group in control_groups():
+        words = _words(group / "cpu.stat")
+        told += [
+            int(n) * units[name] for name, n in zip(words[::2], words[1::2], strict=False) if name in units and n.isdigit()
+        ]
+    return sum(told) if told else None
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
+
+
 def cpus_available() -> int:
-    """Logical CPUs that this process may use: its affinity, which a scheduler may have narrowed."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Logical CPUs that this process may use: its affinity, which a scheduler may have narrowed, or the whole CPUs of its
+    control groups' quota where that is less, but at least 1: more threads than it bears would be throttled."""
+    allowed, quota = cpus_allowed(), cpu_quota()
+    count = len(allowed) if allowed else os.cpu_count() or 1
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def core_kinds() -> dict[int, str]:
+    """`performance` or `efficiency` for each CPU of a processor with both; empty of any other.
+
+    Intel's kernel drivers list both kinds; elsewhere (ARM) `cpu_capacity` tells them apart: ABI/testing/sysfs-devices-system-cpu.
+    """
+    devices = SYS / "devices"
+    kinds = {cpu: kind for folder, kind in (("cpu_core", "performance"), ("cpu_atom", "efficiency"))
+             for cpu in _listed(_words(devices / folder / "cpus"))}  # fmt: skip
+    if not kinds:
+        told = {file.parent.name[3:]: _words(file) for file in devices.glob("system/cpu/cpu[0-9]*/cpu_capacity")}
+        sizes = {int(cpu): int(words[0]) for cpu, words in told.items() if words and words[0].isdigit() and cpu.isdigit()}
+        kinds = {cpu: "performance" if size == max(sizes.values()) else "efficiency" for cpu, size in sizes.items()}
+    return kinds if len(set(kinds.values())) > 1 else {}
+
+
+def _listed(words: list[str]) -> list[int]:
+    """The numbers of a list such as `0-3,8`."""
+    ranges = [part.split("-") for word in words[:1] for part in word.split(",") if re.fullmatch(r"\d+(-\d+)?", part)]
+    return [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
 
 
 def memory_bytes() -> int:

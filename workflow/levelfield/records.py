@@ -213,7 +213,7 @@ def write_epochs(path: Path, epochs: list[Epoch]) -> None:
 
 
 def read_epochs(path: Path) -> list[Epoch]:
-    with Path(path).open(newline="") as file:
+    with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [
         Epoch(**{name: None if value == "" else int(value) if name == "epoch" else float(value) for name, value in row.items()})

@@ -98,7 +98,9 @@ def measured(bench: str) -> dict:
     code = f"import json, {module} as bench; print(json.dumps(bench.measure(*{argument!r})))"
     threads = {f"{library}_NUM_THREADS": str(cpus_available()) for library in ("OMP", "MKL", "OPENBLAS")}
     paths = {"PYTHONPATH": os.pathsep.join([str(FOLDER), str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | threads | paths)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | threads | paths, encoding="utf-8"
+    )
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
         return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1]}

@@ -23,7 +23,15 @@ def verbs(package: str) -> dict[str, str]:
     return found
 
 
+def write_what_can_be_written() -> None:
+    """A terminal or log of another encoding shows what it cannot write as `\\u2026`; nothing stops for that."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: list[str] | None = None) -> int:
+    write_what_can_be_written()
     arguments = sys.argv[1:] if arguments is None else arguments
     groups = {title: verbs(package) for title, package in GROUPS.items()}
     lines = [

@@ -46,7 +46,7 @@ def run(args):
     for study, until in STUDIES.items():
         override = Path(f"results/{study}.gpu.json")
         override.parent.mkdir(exist_ok=True)
-        override.write_text(json.dumps({"cases": names, "device": "cuda"}))
+        override.write_text(json.dumps({"cases": names, "device": "cuda"}), encoding="utf-8")
         command = [sys.executable, "-m", "snakemake", "--cores", str(cpus_available()), "--resources", "gpu=1"]
         within(until, began, [*command, "--configfile", f"config/{study}.yaml", str(override)])
         keep = [sys.executable, "-m", "levelfield", "keep", f"results/{study}", str(out / study)]

@@ -43,7 +43,7 @@ def run(args) -> None:
         for name in args.names:
             for kind in images.kinds(name):
                 text = lockfiles.resolve(name, kind)
-                images.lock_file(name, kind).write_text(text)
+                images.lock_file(name, kind).write_text(text, encoding="utf-8")
                 say(f"{images.lock_file(name, kind).name}: {len(lockfiles.pins(text))} packages")
     elif args.what == "base":
         make_base(args.folder)
@@ -61,7 +61,10 @@ def call(command: list[str | Path], failure: str) -> None:
     # what jobs bind has no place in an image that is being built: the runtime would stop
     environment = {name: value for name, value in os.environ.items() if name not in ("APPTAINER_BIND", "SINGULARITY_BIND")}
     if code := subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
-        raise UserError(f"{failure}: `{Path(command[0]).name}` ended with exit code {code}, see above")
+        why = images.namespaces_forbidden()
+        raise UserError(
+            f"{failure}: `{Path(command[0]).name}` ended with exit code {code}, see above" + (f"; {why}" if why else "")
+        )
 
 
 def make_image(image: images.Image) -> None:
@@ -77,12 +80,18 @@ def make_image(image: images.Image) -> None:
             times = build(runtime, image, part, Path(work) / "wheels")
         say(f"{image.stem}: asks what is inside")
         asked = subprocess.run(
-            [runtime, "exec", "--cleanenv", "--contain", part, "python", "-c", ASK], capture_output=True, text=True
+            [runtime, "exec", "--cleanenv", "--contain", part, "python", "-c", ASK],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         if asked.returncode:
-            raise UserError(f"{image.stem}: no `python` runs in the image: {asked.stderr.strip()}")
+            raise UserError(
+                f"{image.stem}: no `python` runs in the image: {images.namespaces_forbidden() or asked.stderr.strip()}"
+            )
         record = describe(image, part, json.loads(asked.stdout)) | times
-        part.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+        part.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for made in (part.with_suffix(".json"), part):
             made.replace(file.parent / made.name)
     say(f"{image.stem}: {file}, {record['bytes'] / 1e6:.0f} MB, {record['digest']}")
@@ -113,7 +122,7 @@ def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict:
 
 
 def pinned(image: images.Image) -> dict[str, str]:
-    return lockfiles.pins(images.lock_file(image.name, image.kind).read_text())
+    return lockfiles.pins(images.lock_file(image.name, image.kind).read_text(encoding="utf-8"))
 
 
 def take(runtime: str, source: str, part: Path) -> None:

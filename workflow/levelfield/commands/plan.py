@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -16,6 +17,8 @@ from levelfield.plan.budget import minutes
 from levelfield.study.config import read_study
 from levelfield.study.protocol import Case
 
+ANSWER_SECONDS = 30
+
 
 def arguments(parser):
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/article.yaml"), metavar="config/<study>.yaml")
@@ -27,7 +30,7 @@ def arguments(parser):
 def run(args):
     study = read_study(_yaml(args.config), str(args.config))
     profile = _yaml(args.profile / "config.yaml")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     folder = Path("results") / study.study
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("case", "runs to do", "finished", "parity to do", "granted, min", "took, min"):
@@ -35,11 +38,14 @@ def run(args):
         grid.add_column(heading, justify="left" if name else "right", no_wrap=name, min_width=max(map(len, heading.split())))
     jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
     for case in study.expanded:
-        took = _took(folder, case, study.seeds)
-        runs = len(study.seeds) - len(took)
+        finished = _took(folder, case, study.seeds)
+        took = [seconds for seconds in finished if seconds is not None]
+        runs = len(study.seeds) - len(finished)
         proofs = int(study.parity and not (folder / "parity" / f"{case.name}.json").exists())
         limit = minutes(case.protocol, *study.sequences)
-        grid.add_row(case.name, str(runs), str(len(took)), str(proofs), str(limit), f"{median(took) / 60:.1f}" if took else "")
+        grid.add_row(
+            case.name, str(runs), str(len(finished)), str(proofs), str(limit), f"{median(took) / 60:.1f}" if took else ""
+        )
         jobs += runs + proofs
         granted += (runs + proofs) * limit / 60
         expected += runs * median(took) / 3600 if took else 0
@@ -59,17 +65,25 @@ def run(args):
 
 def _yaml(file: Path) -> dict:
     try:
-        return yaml.safe_load(file.read_text())
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file} is not there: run this in the checkout, or name the file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: is no YAML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: found {type(found).__name__}, where keys with values are expected: see config/README.md")
+    return found
 
 
-def _took(folder: Path, case: Case, seeds: list[int]) -> list[float]:
-    """Seconds that the case's finished runs took, container start apart."""
-    files = [folder / "runs" / case.name / f"seed-{seed}" / "run.json" for seed in seeds]
-    return [json.loads(file.read_text())["times"]["process_seconds"] for file in files if file.exists()]
+def _took(folder: Path, case: Case, seeds: list[int]) -> list[float | None]:
+    """Seconds that each finished run of the case took, container start apart; None of a machine that cannot tell."""
+    files, found = [folder / "runs" / case.name / f"seed-{seed}" / "run.json" for seed in seeds], []
+    for file in files:
+        with suppress(OSError, ValueError, KeyError, TypeError):  # not there yet, or damaged
+            found.append(json.loads(file.read_text(encoding="utf-8"))["times"]["process_seconds"])
+    return found
 
 
 def _resources(profile: dict) -> dict:
@@ -93,18 +107,32 @@ def _queue(profile: dict) -> str:
     if not shutil.which("sinfo"):
         return f"queue: {partition or 'Slurm’s default partition'}; no Slurm on this machine to ask"
     chosen = [f"--partition={partition}"] if partition else []
-    nodes = _asked_of_slurm("sinfo", "--format=%P|%D|%T|%l|%G", *chosen)
-    partition = partition or next((line.split("|")[0].rstrip("*") for line in nodes if "*" in line.split("|")[0]), None)
-    lines = [line.split("|") for line in nodes if line.split("|")[0].rstrip("*") == partition]
-    if not lines:
-        raise UserError(f"Slurm has no partition {partition!r}; `sinfo` lists them, the profile's `slurm_partition` names one")
+    nodes = [line.split("|") for line in _asked_of_slurm("sinfo", "--format=%P|%D|%T|%l|%G", *chosen) if line.count("|") == 4]
+    partition = partition or next((name.rstrip("*") for name, *_ in nodes if "*" in name), None)
+    wanted = (partition or "").split(",")  # Slurm takes the first of several that is free
+    found = {name.rstrip("*") for name, *_ in nodes}
+    if unknown := [name for name in wanted if name not in found]:
+        raise UserError(f"Slurm has no partition {unknown[0]!r}; `sinfo` lists them, the profile's `slurm_partition` names one")
+    told = []
+    for name in wanted:
+        lines = [line for line in nodes if line[0].rstrip("*") == name]
+        states = ", ".join(f"{count} {state} ({gres})" for _, count, state, _, gres in lines)
+        told.append(f"partition {name}, limit {lines[0][3]}; nodes: {states}")
     jobs = _asked_of_slurm("squeue", "--format=%T", f"--partition={partition}")
-    states = ", ".join(f"{count} {state} ({gres})" for _, count, state, _, gres in lines)
-    return f"queue: partition {partition}, limit {lines[0][3]}; nodes: {states}; jobs: {jobs.count('RUNNING')} running, {jobs.count('PENDING')} waiting"
+    return f"queue: {'; '.join(told)}; jobs: {jobs.count('RUNNING')} running, {jobs.count('PENDING')} waiting"
 
 
 def _asked_of_slurm(*command: str) -> list[str]:
-    done = subprocess.run([command[0], "--noheader", *command[1:]], capture_output=True, text=True, timeout=30)
+    shown = " ".join(command)
+    try:
+        done = subprocess.run(
+            [command[0], "--noheader", *command[1:]],
+            capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=ANSWER_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise UserError(f"`{shown}` gave no answer in {ANSWER_SECONDS} s: try again when the controller is less busy") from None
+    except OSError as error:
+        raise UserError(f"`{shown}` cannot be run: {error.strerror}") from None
     if done.returncode:
-        raise UserError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        raise UserError(f"`{shown}` failed: {' '.join(done.stderr.split())}")
     return done.stdout.splitlines()

@@ -21,11 +21,14 @@ def run(args):
     file = args.study / "study.json"
     if not file.exists() and args.study != DEFAULT_STUDY:
         raise UserError(f"{args.study}: no study.json there; name the folder of a study that was run, as results/article")
-    study = json.loads(file.read_text()) if file.exists() else {"data": {}, "protocol": {}}
+    study = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"data": {}, "protocol": {}}
     vocabulary = study["protocol"].get("vocabulary", 20_000)
     corpus = find_corpus(args.downloads, vocabulary=vocabulary, words=True, **study["data"])
     described = args.study / "data" / "data.json"
-    if described.exists() and (made_from := json.loads(described.read_text())["source_sha256"]) != corpus.source_sha256:
+    if (
+        described.exists()
+        and (made_from := json.loads(described.read_text(encoding="utf-8"))["source_sha256"]) != corpus.source_sha256
+    ):
         raise UserError(
             f"{args.study}: made from another file (sha256 {made_from}) than what is found now: {corpus.corpus} "
             f"({corpus.source_sha256}), {corpus.why}; set data.file or LEVELFIELD_IMDB as it was then"

@@ -23,7 +23,7 @@ def write(run: Path, out: Path) -> str:
     """Writes `model.onnx`, with what it was trained on and how tokens are encoded as metadata."""
     if not (run / "weights.npz").is_file():
         raise UserError(f"{run / 'weights.npz'} is not there: committed results keep no weights, run the study for them")
-    found = json.loads((run / "run.json").read_text())
+    found = json.loads((run / "run.json").read_text(encoding="utf-8"))
     protocol = Protocol.of(found["protocol"])
     told = {name: str(found[name]) for name in ("study", "case", "seed", "corpus", "data_sha256", "start_sha256", "departures")}
     told |= {name: str(getattr(protocol, name)) for name in ("vocabulary", "length", "padding", "truncation")}

@@ -8,6 +8,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +24,7 @@ FOLDER = Path("results/.images")
 """Images are shared by all studies of a checkout; relative to Snakemake's working folder, which containers see."""
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
+SYSCTL = Path("/proc/sys")
 SUITE, PYTHON = "bookworm", "3.11"
 """Debian's suite of a base made by `levelfield images base`, and the Python of every base: what the locks are resolved for."""
 RUNTIME = (
@@ -39,14 +43,18 @@ def lock_file(name: str, kind: str) -> Path:
     return CONTAINERS / f"{name}.{kind}.lock"
 
 
+def _asked(name: str) -> str:
+    return (CONTAINERS / f"{name}.in").read_text(encoding="utf-8")
+
+
 def kinds(name: str) -> list[str]:
     """`cuda` and `cpu` where the `.in` file tells them apart, else `cpu` alone."""
-    return ["cuda", "cpu"] if re.search(r"# cuda$", (CONTAINERS / f"{name}.in").read_text(), re.MULTILINE) else ["cpu"]
+    return ["cuda", "cpu"] if re.search(r"# cuda$", _asked(name), re.MULTILINE) else ["cpu"]
 
 
 def debian_packages(name: str) -> list[str]:
     """Debian packages that an image needs beyond its base: the line `# debian: …` of its `.in` file."""
-    line = re.search(r"^# debian: (.+)$", (CONTAINERS / f"{name}.in").read_text(), re.MULTILINE)
+    line = re.search(r"^# debian: (.+)$", _asked(name), re.MULTILINE)
     return line[1].split() if line else []
 
 
@@ -86,7 +94,12 @@ def built(name: str, kind: str, base: str | None = None) -> Image:
     lock = lock_file(name, kind)
     if not lock.exists():
         raise UserError(f"{lock.name} is missing: `levelfield images lock {name}` makes it")
-    parts = [TEMPLATE.read_text(), lock.read_text(), " ".join(debian_packages(name)), base_identity(base)]
+    parts = [
+        TEMPLATE.read_text(encoding="utf-8"),
+        lock.read_text(encoding="utf-8"),
+        " ".join(debian_packages(name)),
+        base_identity(base),
+    ]
     return Image(name, kind, base, sha256(json.dumps(parts).encode()).hexdigest()[:8])
 
 
@@ -131,6 +144,33 @@ def runtime() -> str:
     raise UserError(RUNTIME)
 
 
+def namespaces_forbidden() -> str | None:
+    """Why this user's containers may not start here; None where nothing speaks against it.
+
+    An ordinary user's Apptainer needs user namespaces, or a setuid helper that only an administrator installs.
+    """
+    if os.geteuid() == 0 or not sys.platform.startswith("linux"):
+        return None
+    for file, wanted in (("user/max_user_namespaces", "0"), ("kernel/unprivileged_userns_clone", "0")):
+        with suppress(OSError):
+            if (SYSCTL / file).read_text(encoding="ascii").strip() == wanted:
+                return _without_namespaces(f"{file.replace('/', '.')} is {wanted}")
+    if shutil.which("unshare"):
+        tried = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "true"], capture_output=True, text=True, encoding="utf-8", errors="replace"
+        )
+        if tried.returncode:
+            return _without_namespaces(" ".join(tried.stderr.split()))
+    return None
+
+
+def _without_namespaces(found: str) -> str:
+    return (
+        f"user namespaces are forbidden here ({found}), and without them containers run for root alone, or where the package "
+        "`apptainer-suid` is installed: ask the administrator for one of both, or build the images on another machine"
+    )
+
+
 def sif_id(file: Path) -> str:
     """The random identity that each image file is given when it is written (bytes 48 to 64 of a SIF header)."""
     with Path(file).open("rb") as image:
@@ -153,7 +193,7 @@ def digest_in_use(planned: Path | None) -> str | None:
         raise UserError(f"the plan's image is {planned}, but this process runs outside any: add `--sdm apptainer`")
     if Path(inside).resolve() != planned.resolve():
         raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
-    record = json.loads(planned.with_suffix(".json").read_text())
+    record = json.loads(planned.with_suffix(".json").read_text(encoding="utf-8"))
     if sif_id(planned) != record["sif_id"]:
         raise UserError(f"{planned} was replaced after its record was written: remove both, then `snakemake images`")
     return record["digest"]

@@ -24,7 +24,7 @@ TARGET = ["--only-binary=:all:", "--implementation=cp", f"--python-version={imag
 def requirements(name: str, kind: str) -> list[str]:
     """The lines of an `.in` file that hold for a kind, without comments."""
     asked = []
-    for line in (images.CONTAINERS / f"{name}.in").read_text().splitlines():
+    for line in (images.CONTAINERS / f"{name}.in").read_text(encoding="utf-8").splitlines():
         requirement, _, mark = (part.strip() for part in line.partition("#"))
         if requirement and mark in ("", kind):
             asked.append(requirement)
@@ -52,7 +52,9 @@ def resolve(name: str, kind: str) -> str:
         raise UserError(
             f"this is Python {here} on {sys.platform}: locks are resolved with Python {images.PYTHON} on Linux, the images' own"
         )
-    version = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, text=True).stdout.split()
+    version = subprocess.run(
+        [sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, encoding="utf-8"
+    ).stdout.split()
     if len(version) < 2 or tuple(int(part) for part in version[1].split(".")[:2]) < (25, 3):
         found = version[1] if len(version) > 1 else "none"
         raise UserError(
@@ -70,7 +72,7 @@ def resolve(name: str, kind: str) -> str:
         "--report=-",
         "--target=/nowhere",
     ]
-    done = subprocess.run([*command, *TARGET, *wanted], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*command, *TARGET, *wanted], stdout=subprocess.PIPE, text=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"pip found no packages for {name} ({kind}) that answer {', '.join(wanted)}: see above")
     pinned = {}

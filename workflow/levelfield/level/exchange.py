@@ -84,4 +84,4 @@ def write_matrix(folder: Path, records: list[Exchanged]) -> dict:
 
 
 def read(path: Path) -> Exchanged:
-    return Exchanged(**json.loads(Path(path).read_text()))
+    return Exchanged(**json.loads(Path(path).read_text(encoding="utf-8")))

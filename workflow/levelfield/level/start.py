@@ -75,13 +75,13 @@ def save_start(path: Path, start: Start) -> None:
     """Writes `seed-<n>.npz` and beside it `seed-<n>.npz.sha256`, as `sha256sum` writes and checks it."""
     path = Path(path)
     save_arrays(path, {**start.weights, "order": start.order, "seed": np.array(start.seed)})
-    path.with_name(path.name + ".sha256").write_text(f"{file_sha256(path)}  {path.name}\n")
+    path.with_name(path.name + ".sha256").write_text(f"{file_sha256(path)}  {path.name}\n", encoding="utf-8")
 
 
 def load_start(path: Path) -> tuple[Start, str]:
     """The start and its sha256; raises UserError where the file is not the one that was written."""
     path = Path(path)
-    found, expected = file_sha256(path), path.with_name(path.name + ".sha256").read_text().split()[0]
+    found, expected = file_sha256(path), path.with_name(path.name + ".sha256").read_text(encoding="utf-8").split()[0]
     if found != expected:
         raise UserError(f"{path} is altered: sha256 {found}, written with {expected}; delete it and run snakemake again")
     arrays = load_arrays(path)

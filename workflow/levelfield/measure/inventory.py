@@ -26,6 +26,9 @@ except UserError as error:
 """
 
 
+ANSWER_SECONDS = 30
+
+
 @dataclass(frozen=True)
 class Available:
     """What a backend is on this machine."""
@@ -44,7 +47,8 @@ def available_backends() -> dict[str, Available]:
 
 
 def _probe(name: str) -> Available:
-    done = subprocess.run([sys.executable, "-c", PROBE, name], capture_output=True, text=True)
+    command = [sys.executable, "-c", PROBE, name]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if done.returncode:
         return Available(missing=(done.stderr.strip().splitlines() or ["no word"])[-1])
     return Available(**json.loads(done.stdout.splitlines()[-1]))
@@ -54,7 +58,12 @@ def tool(*command: str) -> str | None:
     """The first line that a tool says of itself; None where it is not installed or does not answer."""
     if shutil.which(command[0]) is None:
         return None
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=ANSWER_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
 
 
@@ -66,6 +75,6 @@ def reviews(url: str, own: str | None) -> str:
         return f"LEVELFIELD_IMDB: {own}" if os.path.exists(own) else f"LEVELFIELD_IMDB names {own}, which is not there"
     try:
         requests.head(url, timeout=5).raise_for_status()
-    except requests.RequestException:
+    except OSError:  # requests' own errors are such, and so is a certificate file that is not there
         return "Keras's file cannot be reached: the snippets stand in; LEVELFIELD_IMDB=<imdb.npz> gives the reviews"
     return "Keras's published file, which can be reached"

@@ -1,6 +1,7 @@
 """The containers that a study's rules run in: what the Snakefile asks. Only `--sdm apptainer` puts rules into containers."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from functools import cached_property
@@ -89,8 +90,19 @@ class Containers:
 
 
 def bind(runtime: str, paths: list[str]) -> None:
-    """Lets containers see `paths` at their own places; of itself, Snakemake shows a job its working folder alone."""
+    """Lets containers see `paths` at their own places; of itself, Snakemake shows a job its working folder alone.
+
+    A path behind a symbolic link is there under both names: commands use the one that was typed. What a site's module binds
+    stays: Apptainer reads SINGULARITY_BIND only where its own variable is not set.
+    """
     variable = f"{runtime.upper()}_BIND"
-    known = [part for part in os.environ.get(variable, "").split(",") if part]
-    wanted = [str(Path(path).resolve()) for path in paths if Path(path).exists()]
-    os.environ[variable] = ",".join(dict.fromkeys(known + wanted))
+    site = [os.environ.get(name, "") for name in dict.fromkeys((variable, "SINGULARITY_BIND"))]
+    known = [part for parts in site for part in parts.split(",") if part]
+    wanted, here = [], Path.cwd().resolve()
+    for path in (Path(path) for path in paths if Path(path).exists()):
+        real, named = path.resolve(), Path(os.path.abspath(path))
+        wanted += [real] if named == real or named.is_relative_to(here) else [real, named]
+    if odd := next((str(path) for path in wanted if re.search(r"[,:^]|\s$", str(path))), None):
+        # Apptainer 1.4.5 takes a list apart at each of these, and puts escaped ones together wrongly where more follows
+        raise UserError(f"a container cannot be shown {odd!r}: rename it without `,`, `:`, `^` or a blank at its end")
+    os.environ[variable] = ",".join(dict.fromkeys(known + [str(path) for path in wanted]))

@@ -1,17 +1,24 @@
-"""Slurm's queue: what a job is called in it, and whether jobs of an earlier start are still there."""
+"""Slurm's queue: what a job is called in it, whether jobs of an earlier start are still there, and whether a run asks for its GPU."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 PREFIX = "levelfield_"
 """The jobs' names begin with it (`slurm-jobname-prefix` of the profile); the plugin finds its jobs by the rest, its own number."""
-ANSWER_SECONDS = 30
+ANSWER_SECONDS, COMMENT_SECONDS = 30, 10
+GPU = ("gpu", "gres", "slurm_extra", "tres_per_task")
+"""Resources of Snakemake's Slurm plugin that may ask for a GPU."""
+UNREAD = "Slurm's queue cannot be read, so jobs of an earlier start cannot be ruled out"
 
 
 @dataclass(frozen=True)
@@ -30,19 +37,43 @@ class Job:
 
 
 def jobs() -> list[Job]:
-    """This project's other jobs in the queue, of all users. Raises WorkflowError where Slurm does not answer."""
+    """This project's other jobs in the queue, of all users. Raises WorkflowError where there is no Slurm, or no answer."""
+    if not shutil.which("squeue"):
+        raise WorkflowError(
+            "this machine has no `squeue`, so it submits nothing to Slurm: type this on the cluster's login node, load its module, "
+            "or leave out `--profile workflow/profiles/slurm` to run here"
+        )
     command = ["squeue", "--noheader", "--format=%j|%i|%u|%T|%Z|%k"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        told = (getattr(error, "stderr", "") or "").strip() or f"no answer in {ANSWER_SECONDS} s"
-        raise WorkflowError(f"Slurm's queue cannot be read, so jobs of an earlier start cannot be ruled out: {told}") from None
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=ANSWER_SECONDS, check=True
+        )
+    except subprocess.TimeoutExpired:
+        raise WorkflowError(f"{UNREAD}: no answer in {ANSWER_SECONDS} s; try again when the controller is less busy") from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        told = " ".join((getattr(error, "stderr", "") or "").split()) or str(error)
+        raise WorkflowError(f"{UNREAD}: {told}") from None
     found = []
     for line in done.stdout.splitlines():
-        name, number, user, state, folder, what = line.split("|", 5)
+        name, number, user, state, folder, what = (line.split("|", 5) + [""] * 5)[:6]
         if name.startswith(PREFIX) and number != os.environ.get("SLURM_JOB_ID"):
             found.append(Job(number, user, state, what, Path(folder)))
     return found
+
+
+def before_submitting(executor: str, study: str, device: str, resources: Mapping) -> None:
+    """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
+
+    study: folder of the study. device: as in its config. resources: Snakemake's, of the rule `train`. Raises WorkflowError.
+    """
+    if executor == "slurm":
+        refuse_without_gpu(device, {name: resource.raw for name, resource in resources.items()}, sys.argv)
+        refuse_to_run_twice(study)
+    else:
+        logger.warning(
+            f"The executor {executor!r} is not asked for jobs of an earlier start: see to it that none of them is left "
+            "before you start this study again."
+        )
 
 
 def refuse_to_run_twice(study: str) -> None:
@@ -73,4 +104,44 @@ def name_this_job() -> None:
         job = f"{here['SLURM_ARRAY_JOB_ID']}_{here['SLURM_ARRAY_TASK_ID']}"
     if job and asked in sys.argv and shutil.which("scontrol"):
         what = sys.argv[sys.argv.index(asked) + 1]
-        subprocess.run(["scontrol", "update", f"JobId={job}", f"Comment={what}"], capture_output=True, timeout=ANSWER_SECONDS)
+        with suppress(OSError, subprocess.TimeoutExpired):  # a busy controller: the queue tells less, and the job goes on
+            subprocess.run(
+                ["scontrol", "update", f"JobId={job}", f"Comment={what}"], capture_output=True, timeout=COMMENT_SECONDS
+            )
+
+
+def asks_for_gpu(resources: Mapping) -> bool:
+    """Whether a rule's resources ask Slurm for a GPU in one of the ways that its plugin knows."""
+    told = {name: resources.get(name) for name in GPU}
+    counted = told["gpu"] not in (None, "", 0, "0")
+    return counted or any("gpu" in str(told[name] or "") for name in ("gres", "slurm_extra", "tres_per_task"))
+
+
+def refuse_without_gpu(device: str, resources: Mapping, arguments: list[str]) -> None:
+    """Raises WorkflowError where runs that are to be timed on a GPU would be submitted without one.
+
+    resources: those of the rule `train`, as they stand in the end. A `--set-resources train:…` of the command line replaces all
+    that the profile sets for the rule, its GPU too. arguments: the command line, whose profile tells with `device: auto` what
+    was meant; `device: cpu` needs none.
+    """
+    if device == "cpu" or asks_for_gpu(resources):
+        return
+    profile = _profile(arguments)
+    meant = (profile.get("set-resources") or {}).get("train") or {}
+    if device == "cuda" or asks_for_gpu({**(profile.get("default-resources") or {}), **meant}):
+        whole = ", ".join(f"{name}: {value}" for name, value in meant.items()) or "gpu: 1"
+        raise WorkflowError(
+            "the runs would be submitted without a GPU, and nothing was submitted: "
+            + ("the study says `device: cuda`" if device == "cuda" else "the profile asks for one")
+            + ", but the resources of the rule `train` hold none. `--set-resources` on the command line replaces all that the "
+            f"profile sets for a rule: change the profile instead, or repeat all of it ({whole}); `device: cpu` in the study runs "
+            "without a GPU"
+        )
+
+
+def _profile(arguments: list[str]) -> dict:
+    """The content of the profile that the command line, or SNAKEMAKE_PROFILE, names; empty where there is none."""
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--profile=") else [word])]
+    named = words[words.index("--profile") + 1] if "--profile" in words[:-1] else os.environ.get("SNAKEMAKE_PROFILE")
+    file = Path(named) / "config.yaml" if named else None
+    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file and file.is_file() else {}

@@ -44,7 +44,7 @@ class Results:
         return cls(
             folder,
             load_study(folder),
-            json.loads((folder / "data/data.json").read_text()),
+            json.loads((folder / "data/data.json").read_text(encoding="utf-8")),
             pd.read_parquet(folder / "runs.parquet"),
             pd.read_parquet(folder / "epochs.parquet"),
         )

@@ -15,7 +15,7 @@ def arguments(parser):
 
 def run(args):
     batch_size = args.json["protocol"]["batch_size"]
-    sequences = json.loads(args.data.read_text())["train_sequences"]
+    sequences = json.loads(args.data.read_text(encoding="utf-8"))["train_sequences"]
     if batch_size > sequences:
         raise UserError(
             f"case {args.json['name']}: batch_size {batch_size} is larger than the training data ({sequences:,} sequences)"

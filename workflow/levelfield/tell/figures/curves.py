@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from levelfield.tell.figures.theme import SHOWN, Look, line_scale
+from levelfield.tell.figures.theme import LONGEST, SHOWN, Look, line_scale
 from levelfield.tell.results import Results
 
 SEED_LINES = 60
@@ -41,7 +41,8 @@ def curves(
         seeds, means = (rows.assign(line=rows["case"].map(results.lines).astype(str)) for rows in (seeds, means))
     scale, dashes = line_scale(results), line_scale(results, dashes=True)
     drawn = [line for line in scale.domain if line in {results.lines[case] for case in results.finished["case"]}]
-    legend = look.legend(values=drawn, symbolType="stroke")
+    columns = max(1, min(4, 110 // (8 + min(LONGEST, max(map(len, drawn), default=1)))))
+    legend = look.legend(values=drawn, symbolType="stroke", columns=columns)
     colour, dash = (
         alt.Color(f"{field}:N", scale=scale, legend=legend),
         alt.StrokeDash(f"{field}:N", scale=dashes, legend=legend),
@@ -65,6 +66,15 @@ def curves(
     if look.page:
         layers.append(_hover(mean, x, y, name, "step" if "step" in means else "epoch", means["seeds"].max() > 1))
     return alt.layer(*layers)
+
+
+def gaps(means: pd.DataFrame, seeds: pd.DataFrame, place: list[str]) -> pd.DataFrame:
+    """The means, empty where a seed's value is: without it they would be those of fewer seeds. place: the columns of a group."""
+    values = [name for name in seeds if name in ("loss", "accuracy")]
+    broken = seeds[seeds[values].isna().any(axis=1)][place].drop_duplicates().assign(broken=True)
+    marked = means.merge(broken, on=place, how="left")["broken"].notna().to_numpy()
+    columns = [name for name in means if name.startswith(tuple(values))]
+    return means.assign(**{name: means[name].mask(marked) for name in columns})
 
 
 def nothing() -> alt.LayerChart:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from levelfield.tell.figures.curves import POINTS, curves, nothing, seed_lines, seeds_shown
+from levelfield.tell.figures.curves import POINTS, curves, gaps, nothing, seed_lines, seeds_shown
 from levelfield.tell.figures.theme import Look
 from levelfield.tell.results import Results
 
@@ -58,17 +58,25 @@ def step_curves(results: Results) -> StepCurves:
     size = max(size, ceil(longest / max(1, POINTS // max(1, ceil(number / merged)))))
     windows = np.maximum(1, (length / size).round().astype(int))
     steps["window"] = steps.groupby(epoch, observed=True).cumcount() * windows // length
+    steps["finite"] = np.isfinite(steps["loss"]) & np.isfinite(steps["accuracy"])
     for name in ("loss", "accuracy"):
         steps[name] *= steps["sequences"]
     groups = steps.groupby([*epoch, "window"], observed=True, as_index=False)
-    seeds = groups.agg(step=("step", "mean"), loss=("loss", "sum"), accuracy=("accuracy", "sum"), n=("sequences", "sum"))
+    seeds = groups.agg(
+        step=("step", "mean"),
+        loss=("loss", "sum"),
+        accuracy=("accuracy", "sum"),
+        n=("sequences", "sum"),
+        finite=("finite", "all"),
+    )
     for name in ("loss", "accuracy"):
-        seeds[name] = (seeds[name] / seeds["n"]).round(4)
+        seeds[name] = (seeds[name] / seeds["n"]).where(seeds["finite"]).round(4)  # a gap, where a loss is not finite
     means = seeds.groupby(["case", "epoch", "window"], observed=True, as_index=False).agg(
         step=("step", "mean"), seeds=("seed", "nunique"),
         loss=("loss", "mean"), loss_low=("loss", "min"), loss_high=("loss", "max"),
         accuracy=("accuracy", "mean"), accuracy_low=("accuracy", "min"), accuracy_high=("accuracy", "max"),
     )  # fmt: skip
+    means = gaps(means, seeds, ["case", "epoch", "window"])
     agreed = starts.groupby("epoch")["step"].nunique().eq(1).all() and starts["epoch"].nunique() <= BOUNDARIES
     boundaries = sorted(float(step) for step in starts["step"].unique() if step > 1) if agreed else []
     return StepCurves(size, seeds[["case", "seed", "step", "loss", "accuracy"]], means.round(4), boundaries)

@@ -15,6 +15,8 @@ QUANTITIES = {
     "weights_step_1": "weights, step 1", "loss_step_10": "loss, step 10", "loss_step_50": "loss, step 50",
     "loss_step_1": "loss, step 1", "weights_step_10": "weights, step 10", "weights_step_50": "weights, step 50",
 }  # fmt: skip
+WORDED, MOST = 24, 60
+"""Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""
 INK = "#1b1f24"
 """Text on the cells, which are light in both themes of the page."""
 
@@ -88,7 +90,7 @@ def exchange(results: Results, look: Look) -> alt.Chart | None:
     file = results.folder / "exchange.json"
     if not file.exists():
         return None
-    found = json.loads(file.read_text())
+    found = json.loads(file.read_text(encoding="utf-8"))
     rows = pd.DataFrame(
         {
             "trained": trainer,
@@ -99,6 +101,9 @@ def exchange(results: Results, look: Look) -> alt.Chart | None:
         for trainer, row in found["accuracy"].items()
         for case, value in row.items()
     )
+    cases = rows["trained"].nunique()
+    if cases > MOST:
+        rows = rows.loc[rows.groupby("trained", sort=False)["off"].idxmax()].assign(evaluated="whoever differs most")
     # both axes are cases: the switches act on the rows alone
     base = alt.Chart(rows.rename(columns={"trained": "case"}).round(6)).transform_filter(SHOWN).encode(
         alt.X("evaluated:N", sort=results.cases, title="evaluated by", axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
@@ -117,9 +122,10 @@ def exchange(results: Results, look: Look) -> alt.Chart | None:
         alt.Tooltip("evaluated:N", title="evaluated by"),
         alt.Tooltip("accuracy:Q", title="validation accuracy", format=".5f"),
     ]
+    text = base.mark_text(color=INK).encode(text=alt.Text("accuracy:Q", format=".4f"), tooltip=told)
     chart = alt.layer(
         base.mark_rect().encode(color=alt.Color("off:Q", scale=scale, legend=legend), tooltip=told),
-        base.mark_text(color=INK).encode(text=alt.Text("accuracy:Q", format=".4f"), tooltip=told),
-    ).properties(width=look.width, height=(ROW + 4) * rows["trained"].nunique())
+        *([] if WORDED < cases <= MOST else [text]),
+    ).properties(width=look.width, height=(ROW + 4) * cases)
     explained = f"validation accuracy of the weights of seed {found['seed']}; each row must agree within {found['bound']:g}"
     return look.finish(chart, "Exchange of weights", f"{results.context}\n{explained}")

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from levelfield.tell.figures.theme import PART_COLOURS, ROW, SHOWN, Look, scale
+from levelfield.tell.figures.theme import PART_COLOURS, ROW, SHOWN, Look, room, scale
 from levelfield.tell.results import Results
 
 PARTS = {
@@ -77,8 +77,7 @@ def _cases(results: Results) -> alt.Y:
 
 def _axis(name: str, title: str, largest: float) -> alt.X:
     """An axis from 0, with room for the label of the longest bar."""
-    ends = [0, 1.15 * largest] if largest > 0 else [0, 1]
-    return alt.X(f"{name}:Q", title=title, scale=alt.Scale(domain=ends), axis=alt.Axis(tickCount=6))
+    return alt.X(f"{name}:Q", title=title, scale=alt.Scale(domain=room(largest)), axis=alt.Axis(tickCount=6))
 
 
 def _rows(results: Results) -> pd.DataFrame:

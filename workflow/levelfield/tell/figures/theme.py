@@ -4,14 +4,18 @@ Colours are those of Okabe and Ito (Color Universal Design, 2008), told apart by
 Its black is left out, since it vanishes on a dark page, and its yellow, since it vanishes on a white one; a grey is added.
 """
 
+import json
+import math
 from dataclasses import dataclass
+from textwrap import wrap
 
 import altair as alt
 import vl_convert
 
 from levelfield.tell.results import Results
 
-# Altair refuses more than 5,000 rows of a chart; what keeps files small here is thinning, where there is much (`learning.POINTS`)
+# Altair refuses more than 5,000 rows of a chart. Here a chart has a few rows a case and at most one a run, `curves.POINTS` of
+# curves, squares for `proof.MOST` cases: files stay small
 alt.data_transformers.disable_max_rows()
 
 CASE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8A8F98")
@@ -23,6 +27,10 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """The first is inside vl-convert: text is laid out alike on every machine."""
 WIDTH = 640
 """Of the plot itself: about 800 px with axis and labels, the width of a README."""
+LONGEST = 40
+"""Characters of a name in a chart: of a longer one the middle is left out, since names of one study end unlike each other."""
+LINE = 130
+"""Characters of a line beneath a title."""
 ROW = 26
 """Height of a bar's row."""
 HIDDEN = "hidden"
@@ -64,6 +72,7 @@ def config(palette: Palette) -> dict:
             "labelColor": palette.text, "titleColor": palette.faint, "labelFontSize": 12, "titleFontSize": 12,
             "titleFontWeight": 400, "orient": "top", "columns": 4, "labelLimit": 300, "symbolStrokeWidth": 2.5, "symbolSize": 140,
             "symbolOpacity": 1, "symbolBaseFillColor": palette.text, "symbolBaseStrokeColor": palette.text,
+            "symbolLimit": 1000,  # Vega's own is 30: further cases would have no entry
         },
         "header": {"labelColor": palette.text, "titleColor": palette.text, "labelFontSize": 12.5},
         "text": {"color": palette.text, "fontSize": 12},
@@ -95,7 +104,8 @@ class Look:
         if self.page:
             fit = alt.AutoSizeParams(type="fit-x", contains="padding")
             return chart.properties(autosize=fit, usermeta={"title": title, "caption": subtitle, "values": values})
-        return chart.properties(title=alt.TitleParams(title, subtitle=subtitle.split("\n")), padding=14)
+        lines = [line for part in subtitle.split("\n") for line in wrap(part, LINE)]
+        return chart.properties(title=alt.TitleParams(title, subtitle=lines), padding=14)
 
 
 def case_scale(cases: list[str], dashes: bool = False, variants: int = 1) -> alt.Scale:
@@ -127,9 +137,51 @@ def line_scale(results: Results, dashes: bool = False) -> alt.Scale:
 
 def render(chart: alt.Chart) -> tuple[str, bytes]:
     """The chart as SVG text and as PNG bytes at twice the size; equal charts give equal bytes."""
-    spec = {**chart.to_dict(), "config": config(FILE) | {"aria": False}}
+    spec = {**with_short_names(chart.to_dict()), "config": config(FILE) | {"aria": False}}
     svg = vl_convert.vegalite_to_svg(spec, vl_version=vega_lite_version())
     return svg, vl_convert.svg_to_png(svg, scale=2)
+
+
+def shortened(names: list[str]) -> dict[str, str]:
+    """Each name longer than `LONGEST` without its middle, no two alike: `keras-tensorflow+…+length=100`."""
+    found: dict[str, str] = {}
+    for name in names:
+        if len(name) > LONGEST:
+            half, number, tail = LONGEST // 2, 1, ""
+            while (short := f"{name[: half - 1]}…{name[-(half - len(tail)) :]}{tail}") in found.values():
+                number += 1
+                tail = f" ({number})"
+            found[name] = short
+    return found
+
+
+def with_short_names(spec: dict) -> dict:
+    """A Vega-Lite specification whose axes and legends of names show long ones shortened."""
+    rows = (row for data in spec.get("datasets", {}).values() for row in data)
+    names = shortened(sorted({value for row in rows for value in row.values() if isinstance(value, str)}))
+    return _relabelled(spec, f"({json.dumps(names)})[datum.label] || datum.label") if names else spec
+
+
+def _relabelled(part, expression: str):
+    if isinstance(part, list):
+        return [_relabelled(one, expression) for one in part]
+    if not isinstance(part, dict):
+        return part
+    made = {name: value if name == "datasets" else _relabelled(value, expression) for name, value in part.items()}
+    for channel, guide in (
+        ("x", "axis"),
+        ("y", "axis"),
+        *((channel, "legend") for channel in ("color", "strokeDash", "shape")),
+    ):
+        encoded = (made.get("encoding") or {}).get(channel)
+        if isinstance(encoded, dict) and encoded.get("type") == "nominal" and encoded.get(guide, {}) is not None:
+            encoded[guide] = {"labelExpr": expression} | encoded.get(guide, {})
+    return made
+
+
+def room(largest: float) -> list[float]:
+    """The ends of an axis from 0 with room for a label beyond its largest value; 0 to 1 where there is none that is finite."""
+    return [0, 1.15 * largest] if math.isfinite(largest) and largest > 0 else [0, 1]
 
 
 def vega_lite_version() -> str:

@@ -3,9 +3,10 @@
 from math import ceil
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from levelfield.tell.figures.curves import POINTS, curves, nothing, seed_lines, seeds_shown
+from levelfield.tell.figures.curves import POINTS, curves, gaps, nothing, seed_lines, seeds_shown
 from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, scale
 from levelfield.tell.results import Results
 
@@ -44,6 +45,7 @@ def panels(results: Results, look: Look, name: str) -> list[alt.LayerChart]:
     """Validation `accuracy` or `loss`: a panel a model; with one epoch a single one, a row a case."""
     column = f"validation_{name}"
     seeds = thinned(results)[["case", "seed", "epoch", column]].rename(columns={column: name}).round(5)
+    seeds = seeds.replace({name: [np.inf, -np.inf]}, np.nan)
     if seeds.empty:
         return [nothing()]
     if seeds["epoch"].max() == 1:
@@ -64,6 +66,7 @@ def _by_epoch(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> a
     means = seeds.groupby(["case", "epoch"], as_index=False).agg(
         **{name: (name, "mean"), f"{name}_low": (name, "min"), f"{name}_high": (name, "max"), "seeds": (name, "size")}
     )
+    means = gaps(means, seeds, ["case", "epoch"])
     # the thinner lines of later cases are drawn over those of earlier ones
     means = means.sort_values(
         ["case", "epoch"], key=lambda column: column.map(results.cases.index) if column.name == "case" else column
@@ -90,6 +93,7 @@ def _cases(results: Results, labels: bool = True) -> alt.Y:
 
 def _rows(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> alt.LayerChart:
     means = seeds.groupby("case", as_index=False, sort=False).agg(**{name: (name, "mean"), "seeds": (name, "size")}).round(5)
+    means = gaps(means, seeds, ["case"])
     y, x, colour = _cases(results), _axis(alt.X, name), alt.Color("case:N", scale=scale(results), legend=None)
     told = [
         alt.Tooltip("case:N"),

@@ -55,8 +55,8 @@ def page(results: Results) -> str:
         models=provenance.models(results),
         published=published.of(results.study.expanded),
         differences=differences(results),
-        style=(HERE / "page.css").read_text(),
-        script=(HERE / "page.js").read_text(),
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
         vega=vega_bundle(),
     )
 
