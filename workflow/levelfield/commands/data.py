@@ -58,12 +58,11 @@ def _outputs(study: Study) -> dict[str, int]:
 
 def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict:
     """Gets the corpus, checks that the models fit it, and writes it to `out`."""
-    work = out.parent if out.parent.exists() else None
-    with tempfile.TemporaryDirectory(prefix=".reading-", dir=work) as folder:
-        corpus = find_corpus(downloads, settings, vocabulary=shape.vocabulary, work=Path(folder))
-        for model, count in outputs.items():
-            refuse_unfit(corpus, [count], model)
-        return prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, settings, downloads))
+    out.mkdir(parents=True, exist_ok=True)
+    corpus = find_corpus(downloads, settings, vocabulary=shape.vocabulary, work=out)
+    for model, count in outputs.items():
+        refuse_unfit(corpus, [count], model)
+    return prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, settings, downloads))
 
 
 def _origin(corpus: Corpus, settings: Data, downloads: Path) -> Origin:
