@@ -137,7 +137,7 @@ def read_archive(path: Path, encoded: bool = False, classes: int = 2) -> tuple[R
         # Threads unpack the next member while this one is unpickled: zlib lets go of the interpreter.
         with _bounded_memory(), zipfile.ZipFile(path) as archive, ThreadPoolExecutor() as pool:
             _check_headers(archive)
-            contents = pool.map(archive.read, MEMBERS)
+            contents = pool.map(lambda name: _unpacked(archive, name), MEMBERS)
             found = []
             for part in ("train", "test"):
                 rows = _rows(next(contents), f"x_{part}")
@@ -154,6 +154,12 @@ def read_archive(path: Path, encoded: bool = False, classes: int = 2) -> tuple[R
             "their start and offset set already, and no ranks: write `data: {source: encoded, file: …}`, or take Keras's own file"
         )
     return found[0], found[1]
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member's bytes, as many as its header tells. `ZipFile.read` unpacks all that there is before it looks at that number."""
+    with archive.open(name) as file:
+        return file.read(max(1, archive.getinfo(name).file_size))
 
 
 def _part(rows: list, labels: np.ndarray, part: str, lowest: int, classes: int) -> Reviews:

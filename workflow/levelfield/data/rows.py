@@ -57,7 +57,7 @@ class Rows:
         if labels_alone and (self.path.is_file() or saved_by_datasets(self.path)):
             _refuse_without(self.path, columns(self.path, [self.text, self.label]), [self.text, self.label])
         first = 1
-        for texts, labels in self._read(labels_alone):
+        for texts, labels in self.read(labels_alone):
             if not labels_alone:
                 texts = self._tokens(texts, first) if self.ids else self._strings(texts, first)
             yield Block(first, texts, self._labels(labels, first))
@@ -65,7 +65,8 @@ class Rows:
         if first == 1:
             raise UserError(f"{self.path}: holds no rows")
 
-    def _read(self, labels_alone: bool) -> Iterator[tuple[pa.Array, pa.Array]]:
+    def read(self, labels_alone: bool) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """Content and labels as they stand in the file."""
         kind, wanted = self.path.suffix.lower(), [self.label] if labels_alone else [self.text, self.label]
         try:
             if self.path.is_dir():
