@@ -69,6 +69,35 @@ def test_both_numpys_names_are_admitted(tmp_path, protocol, module):
     assert rows_of(train) == ROWS
 
 
+@pytest.mark.parametrize(
+    ("rows", "meant"),
+    [
+        (objects([np.array(row) for row in ROWS]), ROWS),
+        (objects([np.array(row, np.int32) for row in ROWS]), ROWS),
+        (objects([np.array(row, ">u4") for row in ROWS]), ROWS),
+        (objects([np.array(row, object) for row in ROWS]), ROWS),
+        (objects([tuple(row) for row in ROWS]), ROWS),
+        (objects([[np.int64(rank) for rank in row] for row in ROWS]), ROWS),
+        (np.array([[1, 2], [4, 3], [7, 30_000]]), [[1, 2], [4, 3], [7, 30_000]]),
+        (np.array([[1, 2], [4, 3], [7, 30_000]], object), [[1, 2], [4, 3], [7, 30_000]]),
+    ],
+    ids=["arrays", "int32", "big-endian", "arrays of objects", "tuples", "numpy's numbers", "a table", "a table of objects"],
+)
+def test_rows_of_every_shape_that_people_save(tmp_path, rows, meant):
+    path = tmp_path / "imdb.npz"
+    np.savez(path, x_train=rows, y_train=np.array(LABELS), x_test=objects(ROWS[:2]), y_test=np.array(LABELS[:2]))
+    assert rows_of(read_archive(path)[0]) == meant
+
+
+def test_what_load_data_gives_is_no_archive_of_ranks(tmp_path):
+    """Saved again as `imdb.npz` its start and offset would be set twice."""
+    loaded = npy(objects([[1, *(rank + 3 for rank in row)] for row in ROWS]))
+    content = {"x_train": loaded, "x_test": loaded, "y_test": npy(np.array(LABELS))}
+    with pytest.raises(UserError, match=r"every row begins with 1.*`load_data`.*write `data: \{source: encoded"):
+        read_archive(written(tmp_path / "imdb.npz", **content))
+    assert rows_of(read_archive(tmp_path / "imdb.npz", encoded=True)[0])[0] == [1, 4, 5, 30_003]
+
+
 class Runs:
     """Unpickled as usual, it would make a file."""
 
@@ -114,7 +143,9 @@ def test_an_array_may_not_claim_more_rows_than_its_list_has(tmp_path):
         ({"x_train": npy(objects([[1], [2.5], [3]]))}, "float"),
         ({"x_train": npy(objects([[1], ["two"], [3]]))}, "str"),
         ({"x_train": npy(objects([[1], [[2]], [3]]))}, "list"),
-        ({"x_train": npy(objects([[1], (2,), [3]]))}, "must be list"),
+        ({"x_train": npy(objects([[1], 2, [3]]))}, "row 1, counted from 0: arg must be list"),
+        ({"x_train": npy(objects([[1], np.array([2.5]), [3]]))}, "expected objects or whole numbers"),
+        ({"x_train": npy(np.array([[1.5], [2.5], [3.5]]))}, "x_train holds float64"),
         ({"x_train": npy(objects([[1], [-2], [3]]))}, "negative"),
         ({"x_train": npy(objects([[1], [0], [3]]))}, "found the rank 0"),
         ({"x_train": npy(objects([[1], [2**40], [3]]))}, "greater than maximum"),

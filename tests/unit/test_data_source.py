@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from levelfield.commands.cli import main
-from levelfield.data.download import DownloadError, RefusedError, checksum
+from levelfield.data import corpus as corpora
+from levelfield.data.download import DownloadError, RefusedError
+from levelfield.data.origin import checksum
 from levelfield.data.prepare import Shape, prepare, review
-from levelfield.data.sources import find, snippets
-from levelfield.data.sources.find import find_corpus
+from levelfield.data.sources import imdb as published
+from levelfield.data.sources import snippets
 from levelfield.errors import UserError
+from levelfield.study.config import Data
 
 SHAPE = Shape(vocabulary=50, length=4, padding="pre", truncation="pre")
 
@@ -24,7 +27,11 @@ def no_network(monkeypatch):
         raise DownloadError(f"{url}: the host cannot be reached")
 
     monkeypatch.delenv("LEVELFIELD_IMDB", raising=False)
-    monkeypatch.setattr(find, "fetch", nobody)
+    monkeypatch.setattr(published, "fetch", nobody)
+
+
+def find_corpus(downloads, vocabulary, **data):
+    return corpora.find_corpus(downloads, Data(**data), vocabulary=vocabulary)
 
 
 def imdb(path, train=6, validation=4):
@@ -68,7 +75,7 @@ def test_an_own_file_comes_first(tmp_path, monkeypatch):
     own, other = imdb(tmp_path / "own.npz"), imdb(tmp_path / "other.npz", train=3)
     monkeypatch.setenv("LEVELFIELD_IMDB", str(other))
     corpus = find_corpus(tmp_path, file=own, vocabulary=50)
-    assert (len(corpus.train), corpus.why, corpus.corpus) == (6, "data.file names it", "IMDB reviews (own file)")
+    assert (len(corpus.train), corpus.why, corpus.corpus) == (6, "data.file names it", "own file own.npz")
     assert corpus.source_sha256 == hashlib.sha256(own.read_bytes()).hexdigest()
     corpus = find_corpus(tmp_path, vocabulary=50)
     assert (len(corpus.train), corpus.why) == (3, "LEVELFIELD_IMDB names it")
@@ -76,7 +83,7 @@ def test_an_own_file_comes_first(tmp_path, monkeypatch):
 
 def test_an_own_file_must_have_the_checksum_given_and_stays_where_it_is(tmp_path):
     own = imdb(tmp_path / "own.npz")
-    assert find_corpus(tmp_path, file=own, sha256=checksum(own), vocabulary=50).title == "IMDB"
+    assert find_corpus(tmp_path, file=own, sha256=checksum(own), vocabulary=50).title == "own file own.npz"
     with pytest.raises(UserError, match=r"refused: found the sha256 .*, expected 000"):
         find_corpus(tmp_path, file=own, sha256="0" * 64, vocabulary=50)
     assert own.exists()
@@ -94,7 +101,7 @@ def test_a_checksum_of_nothing_is_an_error(tmp_path):
 
 def test_the_copy_at_hand_is_taken_before_the_network(tmp_path, monkeypatch):
     path = imdb(tmp_path / "imdb.npz")
-    monkeypatch.setattr(find, "IMDB_SHA256", checksum(path))
+    monkeypatch.setattr(published, "IMDB_SHA256", checksum(path))
     corpus = find_corpus(tmp_path, vocabulary=50)
     assert (corpus.corpus, corpus.why) == ("IMDB reviews (Keras's imdb.npz)", "the copy already downloaded")
 
@@ -107,10 +114,10 @@ def test_an_altered_copy_at_hand_is_put_aside_and_not_used(tmp_path, with_snippe
 
 def test_the_published_file_is_fetched(tmp_path, monkeypatch):
     def fetched(url, target, expected):
-        assert (url.rsplit("/", 1)[1], expected) == ("imdb.npz", find.IMDB_SHA256)
+        assert (url.rsplit("/", 1)[1], expected) == ("imdb.npz", published.IMDB_SHA256)
         return imdb(target)
 
-    monkeypatch.setattr(find, "fetch", fetched)
+    monkeypatch.setattr(published, "fetch", fetched)
     assert find_corpus(tmp_path, vocabulary=50).why.startswith("downloaded from https://")
 
 
@@ -141,7 +148,7 @@ def test_snippets_that_cannot_be_had_either(tmp_path, monkeypatch):
     def no_pip(*_, **__):
         raise RefusedError("pip download: no")
 
-    monkeypatch.setattr(find, "fetch_snippets", no_pip)
+    monkeypatch.setattr(snippets, "fetch_snippets", no_pip)
     with pytest.raises(UserError, match=r"neither the IMDB reviews nor the VADER snippets can be had: .*data.synthetic: true"):
         find_corpus(tmp_path, vocabulary=50)
 
@@ -193,7 +200,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     settings = {"file": "own.npz", "train": 4}
     sizes = ["--vocabulary", "50", "--length", "4"]
     assert main(["data", "--settings", json.dumps(settings), *sizes, "--downloads", "d", "--out", "results/s/data"]) == 0
-    assert "IMDB reviews (own file): 4 + 4 sequences of 4 tokens" in capsys.readouterr().out
+    assert "own file own.npz: 4 + 4 sequences of 4 tokens" in capsys.readouterr().out
     (tmp_path / "results/s/study.json").write_text(json.dumps({"data": settings, "protocol": {"vocabulary": 50}}))
     assert main(["review", "0", "--study", "results/s"]) == 0
     assert "no word index is at hand" in capsys.readouterr().out

@@ -1,8 +1,9 @@
-"""What there is: models, backends and builders, this package's own and those that installed packages register.
+"""What there is: models, backends, builders and sources of data, this package's own and those that installed packages register.
 
-Three groups of entry points add to what the folders hold: `levelfield.models` (name = package), `levelfield.backends`
-(name = module:Class) and `levelfield.builders` (model/framework = module). What a backend or builder declares stands as a
-literal at the top of its file and is read without running it, so that no framework is imported. Standard library alone.
+Four groups of entry points add to what the folders hold: `levelfield.models` (name = package), `levelfield.backends`
+(name = module:Class), `levelfield.builders` (model/framework = module) and `levelfield.sources` (name = module). What a
+backend, builder or source declares stands as a literal at the top of its file and is read without running it, so that
+neither a framework nor numpy is imported. Standard library alone.
 """
 
 import ast
@@ -52,6 +53,32 @@ def declared(module: str, name: str):
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
             return ast.literal_eval(node.value)
     return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a source of data declares."""
+
+    module: str
+    """Has `read(data, asked)`, which gives a `levelfield.data.corpus.Corpus`."""
+    takes: tuple[str, ...] = ()
+    """Keys of the config's `data` that it takes beside those of every source."""
+    needs: tuple[str, ...] = ()
+    """Those of them that must be set."""
+    variable: str | None = None
+    """The environment variable that names its file where `data.file` is unset."""
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """Each source of data by name: the files of `data/sources/`, and the modules that other packages registered."""
+    modules = {point.name: point.value for point in entry_points(group="levelfield.sources")}
+    own = sorted((HERE / "data/sources").glob("[a-z]*.py"))
+    modules |= {file.stem: f"levelfield.data.sources.{file.stem}" for file in own}
+    return {
+        name: Source(module, declared(module, "TAKES") or (), declared(module, "NEEDS") or (), declared(module, "VARIABLE"))
+        for name, module in modules.items()
+    }
 
 
 @cache

@@ -3,7 +3,6 @@
 
 rule data:
     input:
-        plan.data_files,
         containers.analysis_inputs,
     output:
         arrays=multiext(
@@ -20,6 +19,7 @@ rule data:
         containers.analysis
     params:
         settings=plan.data_json,
+        source=plan.data_tracked,
         vocabulary=plan.study.protocol.vocabulary,
         length=plan.study.length,
         padding=plan.study.protocol.padding,

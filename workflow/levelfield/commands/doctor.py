@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from levelfield import host
-from levelfield.data.sources.find import OWN_FILE, PUBLISHED
+from levelfield.data.sources.imdb import PUBLISHED, VARIABLE
 from levelfield.images import images
 from levelfield.measure import gpu, inventory
 from levelfield.measure.energy import source
@@ -47,7 +47,7 @@ def run(args):
         ],
         "containers": containers(),
         "Slurm": inventory.tool("sinfo", "--version") or "none: leave out `--profile workflow/profiles/slurm`",
-        "reviews": inventory.reviews(f"{PUBLISHED}/imdb.npz", os.environ.get(OWN_FILE)),
+        "reviews": inventory.reviews(f"{PUBLISHED}/imdb.npz", os.environ.get(VARIABLE)),
     }  # fmt: skip
     for what, found in facts.items():
         if found is not None:

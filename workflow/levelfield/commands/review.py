@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+from levelfield.data.corpus import find_corpus
 from levelfield.data.encode import decode
 from levelfield.data.prepare import review
-from levelfield.data.sources.find import find_corpus
 from levelfield.errors import UserError
+from levelfield.study.config import Data
 
 DEFAULT_STUDY = Path("results/article")
 
@@ -23,7 +24,7 @@ def run(args):
         raise UserError(f"{args.study}: no study.json there; name the folder of a study that was run, as results/article")
     study = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"data": {}, "protocol": {}}
     vocabulary = study["protocol"].get("vocabulary", 20_000)
-    corpus = find_corpus(args.downloads, vocabulary=vocabulary, words=True, **study["data"])
+    corpus = find_corpus(args.downloads, Data.model_validate(study["data"]), vocabulary=vocabulary, words=True)
     described = args.study / "data" / "data.json"
     if (
         described.exists()
@@ -34,9 +35,7 @@ def run(args):
             f"({corpus.source_sha256}), {corpus.why}; set data.file or LEVELFIELD_IMDB as it was then"
         )
     ids, label = review(corpus, args.number, vocabulary)
-    print(
-        f"{corpus.title}: training review {args.number}, label {label} ({'positive' if label else 'negative'}), {len(ids)} tokens"
-    )
+    print(f"{corpus.title}: training review {args.number}, label {label} ({corpus.labels[label]}), {len(ids)} tokens")
     print("ids: " + ", ".join(map(str, ids)))
     if corpus.words is None:
         print("text: not to be had, since no word index is at hand (for an own file: imdb_word_index.json beside it)")

@@ -1,6 +1,6 @@
 """Fetches one file over https: progress, retries, resumption, and its final name only when the checksum is right."""
 
-import hashlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,10 +9,17 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import NewConnectionError
 
+from levelfield.data.origin import checksum
+from levelfield.errors import UserError
+
 TIMEOUTS = (5, 30)
 """Seconds to connect, seconds without a byte."""
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""The variables that requests takes a file of certificates from, the first first."""
 ATTEMPTS, ATTEMPTS_TO_REACH = 4, 2
 """Of a transfer that breaks; of a host that can't be reached: there the caller has another source."""
+SLOWEST, PATIENCE = 1024, 60
+"""Bytes a second that are given up as too few, and the seconds after which that is asked."""
 LARGEST = 256 * 2**20
 """Bytes; nothing that is fetched here is near it."""
 
@@ -23,11 +30,6 @@ class DownloadError(Exception):
 
 class RefusedError(DownloadError):
     """The file came whole and is not the one expected; it was kept aside."""
-
-
-def checksum(path: Path, algorithm: str = "sha256") -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def refuse_unless(path: Path, expected: str, algorithm: str = "sha256", told_as: str | None = None) -> None:
@@ -56,22 +58,47 @@ def at_hand(path: Path, expected: str, algorithm: str = "sha256") -> bool:
 
 
 def fetch(url: str, target: Path, expected: str, algorithm: str = "sha256") -> Path:
-    """Fetches `url` as `target`. What came of a broken transfer stays as `<name>.part`, and is gone on with next time."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Fetches `url` as `target`. What came of a broken transfer stays as `<name>.part`, and is gone on with next time; where the
+    whole is not right then, it is fetched once from the beginning."""
+    if missing := missing_certificates():
+        raise DownloadError(f"{url}: not asked for, since {missing}")
     part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        went_on = part.exists()
+        _fetch_part(url, part, target.name)
+        if went_on and checksum(part, algorithm) != expected:
+            part.unlink()
+            _fetch_part(url, part, target.name)
+        refuse_unless(part, expected, algorithm, told_as=target.name)
+        part.replace(target)
+    except OSError as error:  # requests' own were told above
+        raise UserError(f"{error.filename or part}: cannot be written: {error.strerror or error}") from None
+    return target
+
+
+def _fetch_part(url: str, part: Path, name: str) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _transfer(url, part, target.name)
-            break
+            return _transfer(url, part, name)
         except requests.RequestException as error:
             attempts = ATTEMPTS_TO_REACH if _unreachable(error) else ATTEMPTS
             refused = error.response is not None and error.response.status_code < 500
-            if refused or isinstance(error, requests.ConnectTimeout) or attempt >= attempts:
+            hopeless = isinstance(error, (requests.ConnectTimeout, ValueError))  # the latter: an address that is none
+            if refused or hopeless or attempt >= attempts:
                 raise DownloadError(f"{url}: {_told(error)}") from error
             time.sleep(2 ** (attempt - 1))
-    refuse_unless(part, expected, algorithm, told_as=target.name)
-    part.replace(target)
-    return target
+
+
+def missing_certificates() -> str | None:
+    """What is wrong with the variables that name a file of certificates; None where nothing is. requests would raise OSError."""
+    for variable in CERTIFICATES:
+        path = os.environ.get(variable)
+        if path and not Path(path).exists():
+            return f"{variable} names {path}, which is not there: unset it, or name the file of certificates"
+        if path:
+            return None
+    return None
 
 
 def _transfer(url: str, part: Path, name: str) -> None:
@@ -87,16 +114,24 @@ def _transfer(url: str, part: Path, name: str) -> None:
         if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise requests.RequestException("the server sent another range than asked for")
         have = have if goes_on else 0
-        total = have + int(response.headers.get("Content-Length", 0)) or None
+        announced = response.headers.get("Content-Length", "")
+        total = have + int(announced) if announced.isdecimal() else None
+        began, before = time.monotonic(), have
         with (
             part.open("ab" if goes_on else "wb") as file,
             tqdm(desc=name, total=total, initial=have, unit="B", unit_scale=True, disable=None) as bar,
         ):
-            for chunk in response.iter_content(2**16):
+            for chunk in response.iter_content(2**13):
                 have += len(chunk)
                 if have > LARGEST:
+                    part.unlink()
                     raise DownloadError(f"{url}: sends more than {LARGEST:,} bytes")
                 file.write(chunk)
+                took = time.monotonic() - began
+                if took > PATIENCE and (have - before) / took < SLOWEST:
+                    raise DownloadError(
+                        f"{url}: sends {(have - before) / took:.0f} bytes a second; what came is kept as {part}"
+                    )
                 bar.update(len(chunk))
 
 

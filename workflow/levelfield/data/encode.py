@@ -8,6 +8,7 @@ keras/src/utils/sequence_utils.py, Keras 3.15).
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,37 +26,45 @@ class Reviews:
     """Reviews one after the other in one array: row i is `ranks[ends[i - 1]:ends[i]]`."""
 
     ranks: np.ndarray
-    """uint32 (words of all reviews,): ranks from 1, the most frequent word."""
+    """uint32 (words of all reviews,): ranks from 1, the most frequent word; or token ids, where somebody else encoded."""
     ends: np.ndarray
     """int64 (reviews,): where each review ends in `ranks`."""
     labels: np.ndarray
-    """int64 (reviews,): 0 negative, 1 positive."""
+    """int64 (reviews,): class numbers; 0 negative, 1 positive where there are two of that kind."""
 
     def __len__(self) -> int:
         return len(self.ends)
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray:
         return np.concatenate([[0], self.ends[:-1]])
 
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """int64 (reviews,): words of each."""
+        return self.ends - self.starts
+
     @classmethod
-    def from_lists(cls, rows: Iterable[list[int]], labels: np.ndarray) -> "Reviews":
+    def from_lists(cls, rows: Iterable[list[int]], labels: np.ndarray, lowest: int = 1, classes: int = 2) -> "Reviews":
         """Takes lists of ranks. Raises TypeError or OverflowError for what is no list of unsigned 32-bit integers, ValueError for
-        no words, ranks below 1, labels other than 0 and 1 or another number of labels."""
+        no words, ranks below `lowest`, labels other than the class numbers or another number of labels."""
         ranks, ends = array("I"), []  # Four times as fast as "i", which goes through a format string.
-        for row in rows:
-            ranks.fromlist(row)
+        for number, row in enumerate(rows):
+            try:
+                ranks.fromlist(row)
+            except (TypeError, OverflowError) as error:
+                raise type(error)(f"row {number}, counted from 0: {error}") from None
             ends.append(len(ranks))
         if not ranks:
             raise ValueError("found no words in it")
         flat = np.frombuffer(ranks, np.uintc)
-        if flat.min() < 1:
-            raise ValueError(f"found the rank {flat.min()}, expected ranks from 1")
+        if flat.min() < lowest:
+            raise ValueError(f"found the rank {flat.min()}, expected ranks from {lowest}")
         labels = np.asarray(labels)
         if len(labels) != len(ends):
             raise ValueError(f"found {len(labels)} labels for {len(ends)} reviews")
-        if not np.isin(labels, (0, 1)).all():
-            raise ValueError("found labels other than 0 and 1")
+        if not np.isin(labels, np.arange(classes)).all():
+            raise ValueError(f"found labels other than {'0 and 1' if classes == 2 else f'0 to {classes - 1}'}")
         return cls(flat, np.array(ends, np.int64), labels.astype(np.int64))
 
 
@@ -69,16 +78,17 @@ def shuffled_orders(train: int, validation: int) -> tuple[np.ndarray, np.ndarray
 
 
 def encode(
-    reviews: Reviews, rows: np.ndarray, vocabulary: int, length: int, padding: str, truncation: str
+    reviews: Reviews, rows: np.ndarray, vocabulary: int, length: int, padding: str, truncation: str, as_they_are: bool = False
 ) -> tuple[np.ndarray, int]:
     """Encodes and pads `rows` of the reviews, in that order.
 
     Each row becomes START and its words' ids, UNKNOWN for ids not below `vocabulary`; longer rows are cut to `length` and
-    shorter ones filled with PAD, each on the side that `truncation` and `padding` (`pre`, `post`) name.
+    shorter ones filled with PAD, each on the side that `truncation` and `padding` (`pre`, `post`) name. as_they_are: the ranks
+    are token ids already, to be cut and padded alone.
     Returns int32 (rows, length) and the number of tokens in it that are no padding.
     """
-    ids = np.where(reviews.ranks < vocabulary - RESERVED, reviews.ranks + RESERVED, UNKNOWN).astype(np.int32)
-    starts, sizes = reviews.starts[rows], (reviews.ends - reviews.starts)[rows] + 1
+    ranks, ahead = np.asarray(reviews.ranks), 0 if as_they_are else 1
+    starts, sizes = reviews.starts[rows] - ahead, reviews.sizes[rows] + ahead
     kept = np.minimum(sizes, length)
     columns, encoded = np.arange(length), np.empty((len(rows), length), np.int32)
     # What to add to a column to get the token of the review that stands there, counted from 0, which is START.
@@ -86,10 +96,31 @@ def encode(
     for first in range(0, len(rows), ROWS_AT_ONCE):
         part = slice(first, first + ROWS_AT_ONCE)
         token, keep = columns + shift[part, None], kept[part, None]
-        np.take(ids, token + (starts[part, None] - 1), mode="clip", out=encoded[part])
-        encoded[part][token == 0] = START
+        taken = np.take(ranks, token + starts[part, None], mode="clip")
+        encoded[part] = taken if as_they_are else np.where(taken < vocabulary - RESERVED, taken + RESERVED, UNKNOWN)
+        if not as_they_are:
+            encoded[part][token == 0] = START
         encoded[part][columns < length - keep if padding == "pre" else columns >= keep] = PAD
     return encoded, int(kept.sum())
+
+
+def fingerprints(reviews: Reviews, rows: np.ndarray) -> np.ndarray:
+    """uint64 (rows,): equal for rows of equal words, different (but for a chance of one in 10^19 a pair) for all others."""
+    found = np.zeros(len(rows), np.uint64)
+    ranks, odd, other = np.asarray(reviews.ranks), np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[first : first + ROWS_AT_ONCE]
+        sizes = reviews.sizes[part]
+        places = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        words = ranks[np.repeat(reviews.starts[part], sizes) + places].astype(np.uint64)
+        mixed = (words + np.uint64(1)) * odd ^ (places.astype(np.uint64) + np.uint64(1)) * other
+        mixed = (mixed ^ mixed >> np.uint64(29)) * odd
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= other
+        full = sizes > 0
+        if full.any():
+            found[first : first + len(part)][full] = np.add.reduceat(mixed, (np.cumsum(sizes) - sizes)[full])
+    return found
 
 
 def decode(ids: Iterable[int], word_index: dict[str, int]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from levelfield.commit import commit
+from levelfield.data.origin import origin_of, own_file, recorded, refuse_another, tracked
 from levelfield.errors import UserError
 from levelfield.models.base import weights_of
 from levelfield.plan.budget import minutes
@@ -27,11 +28,21 @@ CATEGORIES = {
 }
 
 
+class Untracked:
+    """A param that Snakemake does not compare with that of the last time: where things lie, not what they are."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Plan:
     """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
 
-    def __init__(self, study: Study, steps: str = "here"):
-        self.study, self.steps = study, steps
+    def __init__(self, study: Study, steps: str = "here", replace: str | None = None):
+        self.study, self.steps, self.replace = study, steps, replace
         self.folder = f"results/{study.study}"
         self.downloads = "results/.downloads"
         self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
@@ -44,14 +55,22 @@ class Plan:
         From here on `python` in a rule is the one that runs Snakemake, be its environment activated or not.
         """
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        steps = config.pop("steps", "here")
+        steps, replacing = config.pop("steps", "here"), config.pop("replace", None)
         try:
             if steps not in ("here", "jobs"):
                 raise UserError(
                     f"steps: found {steps!r}: `here` runs the light steps where Snakemake runs, `jobs` on the cluster"
                 )
+            if replacing not in (None, "data"):
+                raise UserError(
+                    f"replace: found {replacing!r}: `data` replaces a study's data, and with it its starts and runs"
+                )
             own = [str(file) for file in files if Path(file).name != "config.yaml"]
-            return cls(read_study(config, own[0] if own else "--config"), steps)
+            plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing)
+            if not replacing:
+                refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
+            _ = plan.data_tracked  # a file that is not there is said now
+            return plan
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
@@ -67,18 +86,32 @@ class Plan:
 
     @property
     def data_files(self) -> list[str]:
-        """The own file that the reviews come from, if there is one: then it is an input."""
-        file = self.study.data.file or os.environ.get("LEVELFIELD_IMDB")
-        return [] if self.study.data.synthetic or not file else [str(file)]
+        """The own files and folders that the data is made from. They are no inputs of a rule: their content decides, by its
+        checksum, and not their place or age."""
+        data = self.study.data
+        own = [own_file(data)[0], data.validation_file, data.tokenizer]
+        return [] if data.kind == "synthetic" else [str(path) for path in own if path]
 
     @property
     def visible(self) -> list[str]:
         """Paths beyond the working folder that jobs use: containers must see them. `results` may be a link to another disk."""
         return [str(PACKAGE.parent), *self.data_files, "results", tempfile.gettempdir()]
 
+    @cached_property
+    def data_tracked(self) -> str:
+        """What the data depends on. Where it is the same, nothing is made anew."""
+        return tracked(self.study.data, origin_of(self.study.data, Path(self.downloads)))
+
     @property
-    def data_json(self) -> str:
-        return self.study.data.model_dump_json(exclude_none=True)
+    def data_json(self) -> "Untracked":
+        """The config's `data` with its paths, as the command needs it. A study that was made from what stands in for IMDB stays
+        with it."""
+        told = json.loads(self.study.data.model_dump_json(exclude_none=True))
+        made = None if self.replace else recorded(Path(self.folder))
+        if made and made.kind == "snippets" and self.study.data.kind == "imdb":
+            told = {key: told[key] for key in ("train", "validation") if key in told} | {"source": "snippets"}
+        told |= {"outputs": {case.protocol.model.name: case.protocol.model.outputs for case in self.study.expanded}}
+        return Untracked(json.dumps(told))
 
     @cached_property
     def _starts(self) -> dict[str, Protocol]:

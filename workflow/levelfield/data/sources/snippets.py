@@ -1,10 +1,11 @@
-"""The stand-in where IMDB cannot be had: the rated movie-review snippets of the VADER study.
+"""The VADER study's snippets, also the stand-in where IMDB cannot be had: the rated movie-review snippets of the VADER study.
 
 10,605 sentences, each rated by 20 people from -4 to 4. They come out of the source distribution of `vaderSentiment`,
 which pip takes from the package index; pip itself checks the pinned checksum before it looks inside.
 """
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -16,8 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.data.download import DownloadError, at_hand, refuse_unless
+from levelfield.data.corpus import Asked, Corpus
+from levelfield.data.download import CERTIFICATES, DownloadError, at_hand, refuse_unless
 from levelfield.data.encode import Reviews
+from levelfield.data.origin import checksum
+from levelfield.errors import UserError
+from levelfield.study.config import Data
 
 PACKAGE, VERSION = "vaderSentiment", "3.3.2"
 SDIST = f"{PACKAGE}-{VERSION}.tar.gz"
@@ -28,9 +33,34 @@ MEMBERS = (
 )
 SPLIT_SEED = 20_210_320
 PIP_SECONDS = 180
+HUTTO = (
+    "C. J. Hutto, E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
+    "ICWSM 2014, 216-225."
+)
 
 SEPARATORS = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~\t\n\s]+")
 """What Keras's Tokenizer takes out by default; apostrophes stay."""
+
+
+def read(data: Data, asked: Asked) -> Corpus:
+    """The snippets; UserError where they cannot be had."""
+    try:
+        return corpus(asked.downloads)
+    except DownloadError as error:
+        raise UserError(
+            f"the VADER snippets cannot be had: {error}. Two ways out: put {SDIST} at {asked.downloads / SDIST}; or take another "
+            "data.source"
+        ) from None
+
+
+def corpus(downloads: Path) -> Corpus:
+    """The snippets as a corpus; raises DownloadError."""
+    sdist = fetch_snippets(downloads)
+    train, validation, index = read_snippets(sdist)
+    return Corpus(
+        "VADER movie-review snippets", "VADER snippets, not IMDB", "data.source asks for them", checksum(sdist), HUTTO,
+        train, validation, all_there_is=True, words=index, kind="snippets",
+    )  # fmt: skip
 
 
 def fetch_snippets(downloads: Path) -> Path:
@@ -45,10 +75,18 @@ def fetch_snippets(downloads: Path) -> Path:
         # Only this package from source: what pip needs to read its metadata may come as wheels.
         options = ["--quiet", "--no-deps", "--no-binary", PACKAGE, "--require-hashes", "--retries", "2", "--timeout", "30"]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, "--requirement", str(wanted)]
+        # the checksum is pinned: certificates that are not there are no reason to do without
+        absent = {name for name in (*CERTIFICATES, "PIP_CERT") if not Path(os.environ.get(name) or "/").exists()}
+        environment = {name: value for name, value in os.environ.items() if name not in absent}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, env=environment)
         except subprocess.TimeoutExpired:
             raise DownloadError(f"pip download {PACKAGE}=={VERSION}: nothing came within {PIP_SECONDS} s") from None
+        if done.returncode and "No module named pip" in done.stderr:
+            raise DownloadError(
+                f"{SDIST} is fetched by pip, and this environment has none: install it (`python -m ensurepip`, `uv pip install "
+                f"pip`), or put the file at {target}"
+            )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
             raise DownloadError(f"pip download {PACKAGE}=={VERSION}: {' '.join(lines)}")

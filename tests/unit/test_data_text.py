@@ -1,0 +1,368 @@
+"""Own data: text in every form that it is kept in, words as Keras's `TextVectorization` makes them, and what is told before training."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from levelfield.commands.cli import main
+from levelfield.data import rows as reading
+from levelfield.data.corpus import find_corpus
+from levelfield.data.encode import decode
+from levelfield.data.prepare import Shape, prepare, refuse_unfit, review
+from levelfield.data.rows import Rows
+from levelfield.data.words import words
+from levelfield.errors import UserError
+from levelfield.study.config import Data, read_study
+
+SHAPE = Shape(vocabulary=50, length=6, padding="pre", truncation="pre")
+LABELS = ("bad", "good", "so so")
+TEXTS = [f"Film {n % 7}, it's {LABELS[n % 3].upper()}!" for n in range(60)]
+
+
+def table() -> pa.Table:
+    return pa.table({"id": list(range(60)), "review": TEXTS, "stars": [LABELS[n % 3] for n in range(60)]})
+
+
+def csv(path, delimiter=","):
+    pa.csv.write_csv(table(), path, pa.csv.WriteOptions(delimiter=delimiter))
+    return path
+
+
+def tsv(path):
+    return csv(path, "\t")
+
+
+def jsonl(path):
+    path.write_text("".join(json.dumps(row) + "\n" for row in table().to_pylist()), encoding="utf-8")
+    return path
+
+
+def parquet(path):
+    pa.parquet.write_table(table().set_column(2, "stars", table()["stars"].combine_chunks().dictionary_encode()), path)
+    return path
+
+
+def folder(path):
+    for n, text in enumerate(TEXTS):
+        file = path / LABELS[n % 3] / f"{n:03}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return path
+
+
+def saved(path, names=("bad", "good", "so so")):
+    """As `datasets` saves: Arrow streams, a state that names them, labels as numbers of a ClassLabel."""
+    path.mkdir(parents=True)
+    content = pa.table({"review": TEXTS, "stars": pa.array([n % 3 for n in range(60)], pa.int64())})
+    for number, part in enumerate((content.slice(0, 40), content.slice(40))):
+        with (
+            pa.OSFile(str(path / f"data-0000{number}-of-00002.arrow"), "wb") as file,
+            pa.ipc.new_stream(file, part.schema) as out,
+        ):
+            out.write_table(part)
+    files = [{"filename": f"data-0000{number}-of-00002.arrow"} for number in (0, 1)]
+    (path / "state.json").write_text(json.dumps({"_data_files": files, "_indices_data_files": None}))
+    (path / "dataset_info.json").write_text(json.dumps({"features": {"stars": {"names": names, "_type": "ClassLabel"}}}))
+    return path
+
+
+KINDS = {
+    "reviews.csv": csv,
+    "reviews.tsv": tsv,
+    "reviews.jsonl": jsonl,
+    "reviews.parquet": parquet,
+    "folder": folder,
+    "saved": saved,
+}
+
+
+def found(path, work=None, vocabulary=50, **settings):
+    return find_corpus(path.parent / "downloads", Data(source="text", file=path, **settings), vocabulary=vocabulary, work=work)
+
+
+def texts_of(corpus, part) -> list[tuple[str, str]]:
+    """Each row's words and label, sorted."""
+    told = []
+    for start, end, label in zip(part.starts, part.ends, part.labels, strict=True):
+        told.append((decode(np.asarray(part.ranks[start:end]) + 3, corpus.words), corpus.labels[label]))
+    return sorted(told)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
+    named = {} if name == "folder" else {"text": "review", "label": "stars"}
+    corpus = found(KINDS[name](tmp_path / name), **named)
+    assert corpus.labels == LABELS and (len(corpus.train), len(corpus.validation)) == (48, 12)
+    everything = texts_of(corpus, corpus.train) + texts_of(corpus, corpus.validation)
+    meant = [(f"film {n % 7} its {LABELS[n % 3]}", LABELS[n % 3]) for n in range(60)]
+    assert sorted(everything) == sorted(meant)
+    assert np.bincount(corpus.validation.labels).tolist() == [4, 4, 4], "a share of each label"
+    assert (corpus.title, corpus.citation) == (f"own file {name}", None)
+
+
+def test_the_split_is_drawn_by_the_seed_and_by_no_file_order(tmp_path):
+    path = csv(tmp_path / "reviews.csv")
+    named = {"text": "review", "label": "stars", "validation_share": 0.25}
+    first, again, other = (found(path, split_seed=seed, **named) for seed in (0, 0, 1))
+    assert len(first.validation) == 15
+    assert np.array_equal(first.validation.ranks, again.validation.ranks)
+    assert not np.array_equal(first.validation.ranks, other.validation.ranks)
+
+
+def test_the_vocabulary_is_that_of_the_training_part_alone(tmp_path):
+    train, later = tmp_path / "train.csv", tmp_path / "later.csv"
+    train.write_text("text,label\nb b a,x\na b c,y\n")
+    later.write_text("text,label\nb d d d d,x\nd a,y\n")
+    corpus = found(train, validation_file=later)
+    assert corpus.words == {"b": 1, "a": 2, "c": 3}
+    data = prepare(corpus, SHAPE, None, None, tmp_path / "out")
+    assert sorted(np.load(tmp_path / "out/x_val.npy").tolist()) == [[0, 0, 0, 1, 2, 5], [1, 4, 2, 2, 2, 2]]
+    assert data["validation_unknown_share"] == pytest.approx(5 / 9)
+
+
+def test_own_validation_parts_inside_a_folder(tmp_path):
+    folder(tmp_path / "movies/train")
+    folder(tmp_path / "movies/test")
+    (tmp_path / "movies/train/unsup").mkdir()
+    (tmp_path / "movies/train/unsup/1.txt").write_text("nobody said")
+    corpus = found(tmp_path / "movies", labels=LABELS)
+    assert (len(corpus.train), len(corpus.validation), corpus.told["rows_left_out"]) == (60, 60, 1)
+    saved(tmp_path / "dict/train")
+    saved(tmp_path / "dict/validation")
+    (tmp_path / "dict/dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
+    corpus = found(tmp_path / "dict", text="review", label="stars")
+    assert (len(corpus.train), len(corpus.validation)) == (60, 60)
+
+
+def test_what_is_told_before_training(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "one two three four five six seven,x\n" * 6 + "only,y\n" * 4 + ",y\n")
+    data = prepare(found(path, title="Mine", citation="Me"), SHAPE, None, None, tmp_path / "out")
+    assert (data["title"], data["corpus"], data["citation"]) == ("Mine", "Mine", "Me")
+    assert data["train_classes"] == {"x": 5, "y": 4} and data["validation_classes"] == {"x": 1, "y": 1}
+    assert data["train_words"]["most"] == 7 and data["train_truncated_share"] == pytest.approx(5 / 9)
+    assert data["train_empty"] + data["validation_empty"] == 1
+    assert data["validation_also_in_train"] in (1, 2) and data["train_duplicates"] >= 6
+    assert data["train_positive_share"] == pytest.approx(4 / 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("r.csv", b"text,label\na,x\nb\n", "r.csv: CSV parse error: line 3: Expected 2 columns, got 1"),
+        ("r.csv", b"text,label\na,x\nb,\n", "r.csv: row 2, column label: no label"),
+        ("r.csv", b"text,label\na,x\n\xff,y\n", "r.csv: row 2, column text: no UTF-8"),
+        ("r.csv", b"text,stars\na,x\n", "r.csv: no column 'label'; it has 'text', 'stars'"),
+        ("r.csv", b"text,text,label\na,b,x\n", "r.csv: twice column 'text'"),
+        ("r.csv", b"text,label\na,x\nb,x\n", "every row has the label 'x'"),
+        ("r.csv", b"text,label\n", "r.csv: holds no rows"),
+        ("r.csv", b"", "r.csv: "),
+        ("r.csv", b"text,label\n,x\n,y\n", "column text: found no words"),
+        ("r.tsv", "text\tlabel\nä\tx\n".encode("utf-16"), "r.tsv: "),
+        ("r.jsonl", b'{"text": "a", "label": 1}\n{"text": "b", "label": 2\n', "r.jsonl: row 2: "),
+        ("r.jsonl", b'{"text": "a", "label": 1}\n{"text": 7, "label": 2}\n', "row 2, column text: found a int"),
+        ("r.jsonl", b'{"text": "a", "label": 1}\n{"text": "b"}\n', "row 2, column label: no label"),
+        ("r.jsonl", b'{"text": "a", "label": 1}\n{"label": 2}\n', "row 2, column text: no text"),
+        ("r.parquet", b"PAR1 no", "r.parquet: "),
+        ("r.xlsx", b"PK", "unknown kind of file '.xlsx'; allowed: .csv, .tsv"),
+    ],
+)
+def test_errors_name_file_row_and_column(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        found(tmp_path / name)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_columns_than_text(tmp_path):
+    for name, column in {"ids": [[1, 2], [3]], "half": [1.5, 2.5]}.items():
+        pa.parquet.write_table(pa.table({"text": column, "label": ["x", "y"]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"found list.*expected text; token ids already made: write `source: encoded`"):
+        found(tmp_path / "ids.parquet")
+    with pytest.raises(UserError, match=r"column text: found double, expected text"):
+        found(tmp_path / "half.parquet")
+
+
+def test_thousand_labels_and_no_more(tmp_path):
+    for count in (1000, 1001):
+        lines = (f"word {n},label {n % count}\n" for n in range(2 * count))
+        (tmp_path / f"{count}.csv").write_text("text,label\n" + "".join(lines))
+    corpus = found(tmp_path / "1000.csv", validation_share=0.5)
+    assert len(corpus.labels) == 1000 and corpus.labels[:3] == ("label 0", "label 1", "label 10"), "as text sorted"
+    with pytest.raises(UserError, match=r"has 1,001 labels.*is data.label right\?"):
+        found(tmp_path / "1001.csv")
+
+
+def test_the_models_outputs_fit_the_labels(tmp_path):
+    corpus = found(csv(tmp_path / "reviews.csv"), text="review", label="stars")
+    refuse_unfit(corpus, [3])
+    with pytest.raises(UserError, match=r"found 1, but .* has 3 labels \(bad, good, so so\): write `.*name: cnn, outputs: 3"):
+        refuse_unfit(corpus, [1], "cnn")
+
+
+def test_text_of_many_blocks(tmp_path, monkeypatch):
+    """Rows that blocks cut between, quoted line ends included, come as they would in one."""
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 256)
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "".join(f'"line {n}\nend, ""{n % 5}""",l{n % 2}\n' for n in range(500)))
+    corpus = found(path, work=tmp_path, vocabulary=2000)
+    everything = texts_of(corpus, corpus.train) + texts_of(corpus, corpus.validation)
+    assert len(everything) == 500
+    assert {len(text.split()) for text, _ in everything} == {4}
+    assert [file.name for file in tmp_path.glob(".reading*")] == []
+
+
+def unicode_texts(count: int) -> list[str]:
+    """Texts of every kind of letter, space and sign, drawn."""
+    rng = np.random.default_rng(0)
+    spaces = [" ", "  ", "\t", "\n", "\r\n", "\v", "\f", "\x1c", "\x1f", "\x85", "\u00a0", "\u2003", "\u3000", "\u200b"]
+    ranges = [(0x20, 0x7F)] * 6 + [(0xA0, 0x250), (0x370, 0x530), (0x5D0, 0x700), (0x3040, 0x30FF), (0x4E00, 0x4F00)]
+    ranges += [
+        (0x1F600, 0x1F64F),
+        (0x2010, 0x2040),
+        (0x300, 0x36F),
+        (1, 0x20),
+        (0x130, 0x132),
+        (0x1E9E, 0x1E9F),
+        (0xFF01, 0xFF60),
+    ]
+    texts = ["", " ", "...", "It's", "İstanbul ẞ ÄÖÜ Σας", "a\u00a0b", "don\u2019t stop\u2014now"]
+    while len(texts) < count:
+        parts = []
+        for _ in range(rng.integers(0, 12)):
+            low, high = ranges[rng.integers(len(ranges))]
+            parts += ["".join(map(chr, rng.integers(low, high, rng.integers(1, 8)))), spaces[rng.integers(len(spaces))]]
+        texts.append("".join(parts))
+    return texts
+
+
+def test_words_are_those_of_text_vectorization(monkeypatch):
+    """10,000 texts, Unicode included."""
+    monkeypatch.setitem(os.environ, "KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "jax"))
+    keras = pytest.importorskip("keras", reason="Keras is not installed: NOT compared with Keras")
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed: NOT compared with Keras")
+    texts = unicode_texts(10_000)
+    flat, sizes = words(pa.array(texts, pa.large_string()))
+    layer = keras.layers.TextVectorization()
+    assert (layer._standardize, layer._split) == ("lower_and_strip_punctuation", "whitespace")
+    theirs = layer._preprocess(texts)
+    assert sizes.tolist() == theirs.row_lengths().numpy().tolist()
+    assert [word.encode() for word in flat.to_pylist()] == theirs.flat_values.numpy().tolist()
+    known = sorted(set(flat.to_pylist()))
+    ids = np.asarray(keras.layers.TextVectorization(vocabulary=known)(texts[:500]))
+    ours = [[known[number - 2] for number in row if number] for row in ids]
+    ends = np.cumsum(sizes)
+    assert ours == [flat.to_pylist()[end - size : end] for end, size in zip(ends[:500], sizes[:500], strict=True)]
+
+
+def test_words_of_a_slice():
+    whole = pa.array(["A b", "", "c!", "  D  e"], pa.large_string())
+    assert [part.tolist() if hasattr(part, "tolist") else part for part in words(whole.slice(1, 3))[1:]] == [[0, 1, 2]]
+    assert words(whole.slice(1, 3))[0].to_pylist() == ["c", "d", "e"]
+    assert words(whole.slice(0, 0))[0].to_pylist() == []
+
+
+def test_a_tokenizer_of_ones_own(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed: NOT tested")
+    model = tokenizers.models.WordLevel({"[UNK]": 0, "film": 1, "it": 2}, unk_token="[UNK]")
+    made = tokenizers.Tokenizer(model)
+    made.normalizer, made.pre_tokenizer = tokenizers.normalizers.Lowercase(), tokenizers.pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\nFilm it,x\nit film,y\nIt,x\nfilm,y\n")
+    corpus = found(path, tokenizer=tmp_path / "tokenizer.json", validation_share=0.5)
+    assert corpus.encoded and corpus.words is None and set(np.asarray(corpus.train.ranks).tolist()) <= {0, 1, 2}
+    with pytest.raises(UserError, match=r"has 3 token ids, the protocol 2: write `protocol: \{vocabulary: 3\}`"):
+        found(path, tokenizer=tmp_path / "tokenizer.json", vocabulary=2)
+
+
+def test_a_tokenizer_without_its_package_or_file(tmp_path, monkeypatch):
+    path = csv(tmp_path / "reviews.csv")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
+    with pytest.raises(UserError, match="pip install tokenizers"):
+        found(path, text="review", label="stars", tokenizer=tmp_path / "tokenizer.json")
+    with pytest.raises(UserError, match=r"none.json: no such file; data.tokenizer names it"):
+        found(path, text="review", label="stars", tokenizer=tmp_path / "none.json")
+
+
+def encoded(path, vocabulary=50, **settings):
+    return find_corpus(path.parent / "downloads", Data(source="encoded", file=path, **settings), vocabulary=vocabulary)
+
+
+def test_load_data_saved_again_gives_what_the_archive_gives(tmp_path):
+    rng, ranks, loaded = np.random.default_rng(0), {}, {}
+    for part, count in (("train", 30), ("test", 20)):
+        rows, labels = [rng.integers(1, 80, rng.integers(1, 12)).tolist() for _ in range(count)], np.arange(count) % 2
+        for told, kept in ((ranks, rows), (loaded, [[1, *(rank + 3 for rank in row)] for row in rows])):
+            told[f"x_{part}"], told[f"y_{part}"] = np.empty(count, object), labels
+            told[f"x_{part}"][:] = kept
+    np.savez(tmp_path / "ranks.npz", **ranks)
+    np.savez(tmp_path / "loaded.npz", **loaded)
+    first = prepare(find_corpus(tmp_path, Data(file=tmp_path / "ranks.npz"), vocabulary=50), SHAPE, None, None, tmp_path / "a")
+    second = prepare(encoded(tmp_path / "loaded.npz"), SHAPE, None, None, tmp_path / "b")
+    assert first["sha256"] == second["sha256"]
+
+
+def test_a_table_of_token_ids(tmp_path):
+    rows = [[5, 6], [7], [], [8, 9, 0, 0], [0, 0, 4], [3, 0, 3]] * 2
+    pa.parquet.write_table(pa.table({"ids": rows, "label": [n % 2 for n in range(12)]}), tmp_path / "ids.parquet")
+    corpus = encoded(tmp_path / "ids.parquet", validation_share=0.5)
+    ids = [
+        row.tolist() for part in (corpus.train, corpus.validation) for row in np.split(np.asarray(part.ranks), part.ends[:-1])
+    ]
+    assert sorted(ids) == sorted([[5, 6], [7], [], [8, 9], [4], [3, 0, 3]] * 2), "padding at the ends is taken off"
+    data = prepare(corpus, SHAPE, None, None, tmp_path / "out")
+    assert data["train_unknown_share"] is None
+    assert review(corpus, 0, 50)[0].tolist() in ids
+    with pytest.raises(
+        UserError, match=r"the largest token id is 9, the protocol's vocabulary 9: write `protocol: \{vocabulary: 10\}`"
+    ):
+        encoded(tmp_path / "ids.parquet", vocabulary=9)
+    pa.parquet.write_table(pa.table({"ids": [[1], [2, -1]], "label": ["x", "y"]}), tmp_path / "minus.parquet")
+    with pytest.raises(UserError, match=r"minus.parquet: row 2, column ids: found the token id -1"):
+        encoded(tmp_path / "minus.parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({"source": "texts"}, "unknown source; allowed: encoded, imdb, snippets, synthetic, text"),
+        ({"source": "text"}, "file: the source text needs it"),
+        ({"file": "a.csv", "label": "stars"}, "label: the source imdb does not take it; it takes file, sha256"),
+        ({"source": "encoded", "file": "a.npz", "tokenizer": "t.json"}, "tokenizer: the source encoded does not take it"),
+        ({"source": "text", "synthetic": True}, "exclude each other"),
+        ({"source": "text", "file": "a.csv", "validation_file": "b.csv", "validation_share": 0.1}, "exclude each other"),
+        ({"source": "snippets", "file": "a.csv"}, "file: the source snippets does not take it"),
+    ],
+)
+def test_keys_that_a_source_does_not_take_are_refused(data, told):
+    with pytest.raises(UserError, match=r"s\.yaml: data") as caught:
+        read_study({"study": "s", "cases": ["torch"], "data": data}, "s.yaml")
+    assert told in str(caught.value)
+
+
+def test_rows_of_a_table_are_counted_from_one(tmp_path):
+    first = next(Rows(csv(tmp_path / "reviews.csv"), "review", "stars").blocks())
+    assert (first.first, first.content[0].as_py(), first.labels[0].as_py()) == (1, TEXTS[0], "bad")
+
+
+def test_the_command_tells_a_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path / "reviews.csv")
+    config = {"study": "mine", "cases": ["torch"], "protocol": {"model": {"name": "cnn", "outputs": 3}}}
+    config |= {"data": {"source": "text", "file": "reviews.csv", "text": "review", "label": "stars", "title": "Films"}}
+    (tmp_path / "mine.yaml").write_text(json.dumps(config))
+    assert main(["data", "mine.yaml"]) == 0
+    told = capsys.readouterr().out
+    assert "Films: 48 + 12 sequences" in told and "so so" in told and "validation also in training" in told
+    config["protocol"]["model"] = "cnn"
+    (tmp_path / "mine.yaml").write_text(json.dumps(config))
+    assert main(["data", "mine.yaml"]) == 2
+    assert "outputs: 3" in capsys.readouterr().err
+    assert main(["data", "none.yaml"]) == 2 and main(["data"]) == 2

@@ -1,0 +1,101 @@
+"""Tell a study's data before training: classes, lengths, padding, unknown words, duplicates. Trains nothing."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from levelfield.data.corpus import Corpus, find_corpus
+from levelfield.data.origin import Origin, origin_of
+from levelfield.data.prepare import Shape, prepare, refuse_unfit
+from levelfield.errors import UserError
+from levelfield.study.config import Data, Study, read_study
+
+
+def arguments(parser):
+    parser.add_argument("config", type=Path, nargs="?", metavar="config/<study>.yaml", help="the study whose data is told")
+    rule = parser.add_argument_group("what the rule `data` calls, to write the data as plain arrays")
+    rule.add_argument("--settings", type=json.loads, default={}, metavar="JSON", help="the config's `data`, as JSON")
+    rule.add_argument("--vocabulary", type=int, default=20_000)
+    rule.add_argument("--length", type=int, default=200)
+    rule.add_argument("--padding", choices=("pre", "post"), default="pre")
+    rule.add_argument("--truncation", choices=("pre", "post"), default="pre")
+    rule.add_argument(
+        "--downloads", type=Path, default=Path("results/.downloads"), metavar="DIR", help="for what is downloaded"
+    )
+    rule.add_argument("--out", type=Path, metavar="DIR")
+
+
+def run(args):
+    if (args.config is None) == (args.out is None):
+        raise UserError("name a config, as `levelfield data config/quick.yaml`")
+    if args.config is not None:
+        study = _study(args.config)
+        shape = Shape(study.protocol.vocabulary, study.length, study.protocol.padding, study.protocol.truncation)
+        with tempfile.TemporaryDirectory(prefix="levelfield-") as folder:
+            data = _made(study.data, shape, _outputs(study), args.downloads, Path(folder))
+    else:
+        settings, shape = dict(args.settings), Shape(args.vocabulary, args.length, args.padding, args.truncation)
+        outputs = settings.pop("outputs", {})
+        data = _made(Data.model_validate(settings), shape, outputs, args.downloads, args.out)
+    print(told(data))
+
+
+def _study(config: Path) -> Study:
+    try:
+        return read_study(yaml.safe_load(config.read_text(encoding="utf-8")), str(config))
+    except OSError as error:
+        raise UserError(f"{config}: cannot be read: {error.strerror}: name a file of config/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{config}: is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _outputs(study: Study) -> dict[str, int]:
+    """The outputs of each model of the study."""
+    return {case.protocol.model.name: case.protocol.model.outputs for case in study.expanded}
+
+
+def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict:
+    """Gets the corpus, checks that the models fit it, and writes it to `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    corpus = find_corpus(downloads, settings, vocabulary=shape.vocabulary, work=out)
+    for model, count in outputs.items():
+        refuse_unfit(corpus, [count], model)
+    return prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, settings, downloads))
+
+
+def _origin(corpus: Corpus, settings: Data, downloads: Path) -> Origin:
+    """The source as it turned out: of `imdb` it may be what stands in for it."""
+    named = origin_of(settings, downloads)
+    return Origin(corpus.kind, corpus.source_sha256 or named.sha256, named.name, named.named_by, named.settings)
+
+
+def told(data: dict) -> str:
+    """`data.json` in lines for a person."""
+    lines = [
+        f"{data['corpus']}: {data['train_sequences']:,} + {data['validation_sequences']:,} sequences of {data['length']} tokens",
+        f"why: {data['why']}",
+    ]
+    if data["citation"]:
+        lines.append(f"source: {data['citation']}")
+    labels = data["labels"]
+    lines.append(f"{'':12} {'training':>12} {'validation':>12}")
+    for label in labels[:20]:
+        lines.append(_row(label[:30], *(f"{data[f'{part}_classes'][label]:,}" for part in ("train", "validation"))))
+    if len(labels) > 20:
+        lines.append(f"… and {len(labels) - 20} labels more")
+    for key in ("least", "median", "mean", "p90", "most"):
+        lines.append(_row(f"words, {key}", *(f"{data[f'{part}_words'][key]:,.0f}" for part in ("train", "validation"))))
+    for key, name in (("padding_share", "padding"), ("truncated_share", "truncated"), ("unknown_share", "unknown")):
+        shares = (data[f"{part}_{key}"] for part in ("train", "validation"))
+        lines.append(_row(name, *("" if share is None else f"{share:.1%}" for share in shares)))
+    lines.append(_row("empty", *(f"{data[f'{part}_empty']:,}" for part in ("train", "validation"))))
+    lines.append(
+        f"duplicates: {data['train_duplicates']:,} within training, {data['validation_also_in_train']:,} of validation also in training"
+    )
+    return "\n".join(lines)
+
+
+def _row(name: str, train: str, validation: str) -> str:
+    return f"{name:12} {train:>12} {validation:>12}"

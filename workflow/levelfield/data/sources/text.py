@@ -1,0 +1,81 @@
+"""Labelled text of one's own: a table, a folder for each label, or a saved data set; words by the training part alone."""
+
+import numpy as np
+from tqdm import tqdm
+
+from levelfield.data import split
+from levelfield.data.corpus import Asked, Corpus
+from levelfield.data.origin import origin_of
+from levelfield.data.rows import Rows, parts
+from levelfield.data.words import Growing, Tokenizer, Vocabulary, words
+from levelfield.errors import UserError
+from levelfield.study.config import Data
+
+TAKES = (
+    "file", "sha256", "text", "label", "labels", "validation_file", "validation_share", "split_seed", "tokenizer", "title",
+    "citation",
+)  # fmt: skip
+NEEDS = ("file",)
+
+
+def read(data: Data, asked: Asked) -> Corpus:
+    """Reads the file twice, the labels and then the text, in blocks: memory holds the distinct words and a few numbers a row."""
+    origin = origin_of(data, asked.downloads)
+    training, own = parts(data.file, data.text or "text", data.label or "label", data.validation_file)
+    labels, codes = split.classes(training, own, data.labels)
+    tokenizer = Tokenizer(data.tokenizer) if data.tokenizer else None
+    if tokenizer and tokenizer.size > asked.vocabulary:
+        raise UserError(
+            f"{data.tokenizer}: has {tokenizer.size:,} token ids, the protocol {asked.vocabulary:,}: write "
+            f"`protocol: {{vocabulary: {tokenizer.size}}}`"
+        )
+    held, vocabulary = (Growing(asked.work), Growing(asked.work)), Vocabulary()
+    if own:
+        why = f"data.file names it; validation by {own.path.name}"
+        chosen = [np.zeros(len(codes[0]), bool), np.ones(len(codes[1]), bool)]
+    else:
+        why = f"data.file names it; {split.told(data.file, data.validation_share, data.split_seed)}"
+        seed = split.SEED if data.split_seed is None else data.split_seed
+        chosen = [split.split(codes[0], len(labels), data.validation_share or split.SHARE, seed)]
+    for rows, mine, validation in zip((training, own) if own else (training,), codes, chosen, strict=True):
+        _read(rows, mine, validation, held, vocabulary, tokenizer)
+    table, index = (None, None) if tokenizer else vocabulary.ranked()
+    title = data.title or f"own file {data.file.name}"
+    if not held[0].count:
+        raise UserError(f"{training.path}: column {training.text}: found no words in it")
+    told = {
+        "rows_left_out": int(sum((part < 0).sum() for part in codes)),
+        "distinct_words": None if tokenizer else len(index),
+        "tokenizer": data.tokenizer.name if tokenizer else "words",
+    }
+    return Corpus(
+        title, title, why, origin.sha256, data.citation, held[0].reviews(table), held[1].reviews(table), words=index,
+        kind="text", labels=labels, encoded=tokenizer is not None, told=told,
+    )  # fmt: skip
+
+
+def _read(
+    rows: Rows,
+    codes: np.ndarray,
+    validation: np.ndarray,
+    held: tuple[Growing, Growing],
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer | None,
+) -> None:
+    """Reads a part's text into the rows held for training and for validation."""
+    with tqdm(desc=f"text of {rows.path.name}", total=len(codes), unit=" rows", disable=None, leave=False, delay=2) as bar:
+        for block in rows.blocks():
+            here = slice(block.first - 1, block.first - 1 + len(block.content))
+            code, kept = codes[here], codes[here] >= 0
+            if len(code) < len(block.content):
+                raise UserError(f"{rows.path}: grew while it was read: try again")
+            bar.update(len(block.content))
+            content, code, later = split.taken(block.content, kept), code[kept], validation[here][kept]
+            if tokenizer:
+                numbers, sizes = tokenizer.words(content)
+            else:
+                found, sizes = words(content)
+                numbers = vocabulary.add(found, np.repeat(~later, sizes))
+            of_validation = np.repeat(later, sizes)
+            held[0].add(numbers[~of_validation], sizes[~later], code[~later])
+            held[1].add(numbers[of_validation], sizes[later], code[later])

@@ -1,0 +1,136 @@
+"""Text into words, as Keras's `TextVectorization` does by default, and words into ranks by the training part alone.
+
+Lower case, punctuation off, split on white space: all three of ASCII alone, as TensorFlow's operations behind that layer
+(`tf.strings.lower`, `regex_replace`, `split`; keras/src/layers/preprocessing/text_vectorization.py, Keras 3.15).
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from levelfield.data.encode import Reviews
+from levelfield.errors import UserError
+
+PUNCTUATION = b"!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'"
+WHITE_SPACE = b" \t\n\v\f\r"
+_LOWER = np.arange(256, dtype=np.uint8)
+_LOWER[ord("A") : ord("Z") + 1] += 32
+_DROPPED = np.isin(_LOWER, list(PUNCTUATION))
+_SPACE = np.isin(_LOWER, list(WHITE_SPACE))
+UNSEEN = 2**32 - 1
+"""Rank of a word that the training part does not have: above any vocabulary."""
+ROWS_AT_ONCE = 2**22
+
+
+def words(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The words of texts (large_string), one after the other, and how many each text has, int64 (texts,)."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    content = texts.buffers()[2]
+    letters = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]] if content else np.empty(0, np.uint8)
+    kept = ~_DROPPED[letters]
+    # where each text begins among the bytes that are kept
+    before = np.concatenate([[0], np.cumsum(kept)])
+    begins = before[offsets - offsets[0]]
+    letters = _LOWER[letters[kept]]
+    space = _SPACE[letters]
+    starts_text = np.zeros(len(letters) + 1, bool)
+    starts_text[begins[:-1]] = True
+    starts_word = ~space
+    starts_word[1:] &= space[:-1] | starts_text[1:-1]
+    places = np.flatnonzero(starts_word)
+    sizes = np.diff(np.searchsorted(places, begins))
+    inside = np.concatenate([[0], np.cumsum(~space)])
+    found = np.append(inside[places], inside[-1])
+    letters = np.ascontiguousarray(letters[~space])
+    return pa.LargeStringArray.from_buffers(len(places), pa.py_buffer(found.astype(np.int64)), pa.py_buffer(letters)), sizes
+
+
+class Growing:
+    """Rows of numbers that grow beyond memory: they lie in a file without a name, which is gone with the process."""
+
+    def __init__(self, folder: Path | None):
+        self.file = tempfile.TemporaryFile(dir=folder, prefix=".reading-")  # noqa: SIM115
+        self.sizes: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
+        self.count = 0
+
+    def add(self, numbers: np.ndarray, sizes: np.ndarray, labels: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(numbers, np.uint32).data)
+        self.sizes.append(sizes)
+        self.labels.append(labels)
+        self.count += len(numbers)
+
+    def reviews(self, table: np.ndarray | None = None) -> Reviews:
+        """The rows, each number replaced by that of `table`."""
+        self.file.flush()
+        ends = np.cumsum(np.concatenate(self.sizes)) if self.sizes else np.empty(0, np.int64)
+        labels = np.concatenate(self.labels) if self.labels else np.empty(0, np.int64)
+        if not self.count:
+            return Reviews(np.zeros(1, np.uint32), ends, labels)
+        numbers = np.memmap(self.file, np.uint32, "r+", shape=(self.count,))
+        if table is not None:
+            for first in range(0, self.count, ROWS_AT_ONCE):
+                part = slice(first, first + ROWS_AT_ONCE)
+                numbers[part] = table[numbers[part]]
+        return Reviews(numbers, ends, labels)
+
+
+class Vocabulary:
+    """Words as they come, by number, and how often the training part has each."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.counts = np.zeros(0, np.int64)
+
+    def add(self, found: pa.Array, in_training: np.ndarray) -> np.ndarray:
+        """The words' numbers, uint32 (words,). in_training: bool (words,)."""
+        encoded = found.dictionary_encode()
+        indices = np.asarray(encoded.indices)
+        known = self.numbers
+        table = np.fromiter((known.setdefault(word, len(known)) for word in encoded.dictionary.to_pylist()), np.uint32)
+        if len(known) > len(self.counts):
+            self.counts = np.concatenate([self.counts, np.zeros(max(len(known), len(self.counts)), np.int64)])
+        self.counts[table] += np.bincount(indices[in_training], minlength=len(table))
+        return table[indices]
+
+    def ranked(self) -> tuple[np.ndarray, dict[str, int]]:
+        """Each number's rank, uint32, by how often the training part has the word, ties alphabetically; and each word's."""
+        counts = self.counts.tolist()
+        seen = [(-counts[number], word, number) for word, number in self.numbers.items() if counts[number]]
+        seen.sort()
+        ranks = np.full(len(self.numbers), UNSEEN, np.uint32)
+        ranks[[number for _, _, number in seen]] = np.arange(1, len(seen) + 1)
+        return ranks, {word: rank for rank, (_, word, _) in enumerate(seen, 1)}
+
+
+class Tokenizer:
+    """A `tokenizer.json` of Hugging Face's `tokenizers`, whose own ids are kept."""
+
+    def __init__(self, path: Path):
+        try:
+            import tokenizers
+        except ImportError:
+            raise UserError(
+                "data.tokenizer: the package `tokenizers` is not installed: type `pip install tokenizers` (it is in none of the "
+                "containers: leave out `--sdm apptainer`)"
+            ) from None
+        try:
+            self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the package raises Exception itself
+            raise UserError(f"{path}: no tokenizer.json: {' '.join(str(error).split())}") from None
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.size = self.tokenizer.get_vocab_size()
+
+    def words(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        found = [encoding.ids for encoding in self.tokenizer.encode_batch(texts.to_pylist())]
+        sizes = np.array([len(ids) for ids in found], np.int64)
+        return np.array([number for ids in found for number in ids], np.uint32), sizes
+
+
+def lengths(lists: pa.Array) -> np.ndarray:
+    """int64: how many entries each list has."""
+    return np.asarray(pc.list_value_length(lists)).astype(np.int64)
