@@ -21,7 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def pins(name: str, kind: str) -> dict[str, str]:
     return {
-        canonicalize_name(package): version for package, version in lockfiles.pins(images.lock_file(name, kind).read_text()).items()
+        canonicalize_name(package): version
+        for package, version in lockfiles.pins(images.lock_file(name, kind).read_text()).items()
     }
 
 

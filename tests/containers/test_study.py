@@ -173,9 +173,7 @@ def test_torch_compile_finds_its_compiler(environment, built):
 
 
 def train(image: Path, planned: Path) -> list[str]:
-    code = (
-        f"from pathlib import Path; from levelfield.images.images import digest_in_use; print(digest_in_use(Path({str(planned)!r})))"
-    )
+    code = f"from pathlib import Path; from levelfield.images.images import digest_in_use; print(digest_in_use(Path({str(planned)!r})))"
     return ["env", f"PYTHONPATH={ROOT / 'workflow'}", "python", "-c", code]
 
 

@@ -35,7 +35,9 @@ def run(tmp_path):
 @pytest.fixture
 def training(run) -> Training:
     epochs: list[Epoch] = read_epochs(run[1] / "epochs.csv")
-    done = Training(epochs=epochs, pauses=[Pauses(10, 1.0, 0.1, 0.1, 0.1, 0) for _ in epochs], waited_seconds=[0.0 for _ in epochs])
+    done = Training(
+        epochs=epochs, pauses=[Pauses(10, 1.0, 0.1, 0.1, 0.1, 0) for _ in epochs], waited_seconds=[0.0 for _ in epochs]
+    )
     return done
 
 

@@ -30,7 +30,9 @@ class Expected:
     """The checksums of data and starts that a study's runs must have: the files' where they are there, else most runs'."""
 
     def __init__(self, folder: Path, study: Study):
-        self.kinds = {case.name: (case.protocol.model.name, tuple(weights_of(case.protocol).items())) for case in study.expanded}
+        self.kinds = {
+            case.name: (case.protocol.model.name, tuple(weights_of(case.protocol).items())) for case in study.expanded
+        }
         kinds = list(dict.fromkeys(self.kinds.values()))
         self.kinds = {name: kinds.index(kind) for name, kind in self.kinds.items()}
         data, starts = Counter(), defaultdict(Counter)
@@ -49,10 +51,17 @@ class Expected:
 
     def refuses(self, run: Run, case: Case) -> str | None:
         """Why a finished run is none of this study's, if so."""
-        wanted = {"data": (run.data_sha256, self.data), "start": (run.start_sha256, self.starts[run.seed, self.kinds[case.name]])}
+        wanted = {
+            "data": (run.data_sha256, self.data),
+            "start": (run.start_sha256, self.starts[run.seed, self.kinds[case.name]]),
+        }
         for what, (found, allowed) in wanted.items():
             if found not in allowed:
-                others = f"expected {' or '.join(sorted(one[:12] for one in allowed))}" if allowed else "others of its seed have another"
+                others = (
+                    f"expected {' or '.join(sorted(one[:12] for one in allowed))}"
+                    if allowed
+                    else "others of its seed have another"
+                )
                 return f"run.json: trained on another {what}: sha256 {found[:12]}, {others}; delete the run's folder and run `snakemake`"
         return None
 
@@ -82,7 +91,9 @@ def allowed_apart(case: Case, device: str) -> float | None:
     return None if bounds is None else 2 * bounds.loss_step_10
 
 
-def first_losses(study: Study, losses: dict[tuple[str, int], tuple[np.ndarray, str]]) -> dict[tuple[str, int], tuple[float, str | None]]:
+def first_losses(
+    study: Study, losses: dict[tuple[str, int], tuple[np.ndarray, str]]
+) -> dict[tuple[str, int], tuple[float, str | None]]:
     """Of each matched run that has another to be held against: largest distance of its first losses, and what is wrong, if so.
 
     losses: (case, seed) to the losses of the first steps and the device. A case that disagrees with more than half of the others
@@ -198,5 +209,9 @@ def mixtures(runs) -> list[str]:
     for what, found in (named | dict(sorted(versions.items())) | {"host": hosts}).items():
         if len(found) > 1:
             told = ", ".join(f"{value} ({count})" for value, count in sorted(found.items()))
-            said.append(f"Runs of several {what}s: {told}." if what in ("commit", "host") else f"Runs of several versions of {what}: {told}.")
+            said.append(
+                f"Runs of several {what}s: {told}."
+                if what in ("commit", "host")
+                else f"Runs of several versions of {what}: {told}."
+            )
     return said

@@ -44,7 +44,7 @@ def comparisons(results: Results) -> Table | None:
     notes = [
         "Paired by seed. Speed: clean pairs alone, in which neither run was spoilt by the machine or by what its own checks found; "
         "accuracy: all pairs, since a busy machine changes no figure of learning. In brackets intervals (t, ratios on logarithms) that "
-        f"hold together, for all {sizes} comparisons of a family, in 95 of 100 studies: of cases of one protocol on one machine, matched "
+        f"hold together in 95 of 100 studies, for all comparisons of a family ({sizes}): of cases of one protocol on one machine, matched "
         "or with departures. Shown is what an interval leaves out; equivalent within "
         f"{100 * margin:g} points, what lies in there whole.",
         *enough(results),

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from levelfield import registry
 from levelfield.study.protocol import Case
 from levelfield.tell.estimates import NOTHING, Estimate, difference, equivalent, ratio
 from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smallest_difference, smallest_ratio
@@ -63,7 +64,7 @@ class Compared:
             return ""
         told = f"{found.value:.2f} times"
         if not found.enough:
-            return f"{told}: {unclaimed(self)}"
+            return f"{told}, no claim: {unclaimed(self)}"
         told = f"{told}{' as fast' if self.faster else ''} [{found.low:.2f}, {found.high:.2f}]"
         if self.faster:
             return told
@@ -73,12 +74,12 @@ class Compared:
 
 
 def unclaimed(one: Compared) -> str:
-    """Why no interval is given of two cases' speed."""
+    """Why no interval is given of two cases' speed: `1 of 3 pairs is clean`."""
     if one.barred:
-        return f"no claim, {one.barred}"
+        return one.barred
     if one.clean == one.pairs:
         return "not enough seeds to say"
-    return f"no claim, {one.clean or 'none'} of {one.pairs} pairs {'are' if one.clean > 1 else 'is'} clean"
+    return f"{one.clean or 'none'} of {one.pairs} pairs {'are' if one.clean > 1 else 'is'} clean"
 
 
 def comparable(first: Case, second: Case) -> bool:
@@ -89,8 +90,9 @@ def comparable(first: Case, second: Case) -> bool:
 
 
 def program(case: Case) -> tuple:
-    """What a case is beside its name: two that are the same program count once in a family."""
-    return case.backend, case.departures, case.protocol
+    """What a case computes, whatever it is called and tells: two that are the same program count once in a family."""
+    kinds = {name: found[0].kind for name, found in registry.departures().items()}
+    return case.backend, tuple(name for name in case.departures if kinds[name] != "reporting"), case.protocol
 
 
 @lru_cache(maxsize=4)
@@ -147,7 +149,7 @@ def _barred(found: Pairs):
 def _turned(one: Compared) -> Compared:
     """The same two the other way round."""
     accuracy, bounds = one.accuracy, (one.accuracy.value, one.accuracy.high, one.accuracy.low)
-    value, low, high = (None if bound is None else -bound for bound in bounds)
+    value, low, high = (None if bound is None else 0 - bound for bound in bounds)  # 0 stays 0, not −0
     return replace(
         one, case=one.against, against=one.case, found=Pairs(one.found.second, one.found.first, one.found.warning),
         speed=one.speed.inverse, speed_of_all=one.speed_of_all.inverse, accuracy=replace(accuracy, value=value, low=low, high=high),
@@ -158,7 +160,9 @@ def setting(results: Results, case: Case) -> str:
     """What a case's protocol has of its own beside the study's: `batch size 64`; empty where it is the study's."""
     mine, usual = vars(case.protocol), vars(results.study.protocol)
     own = {name: value for name, value in mine.items() if value != usual[name]}
-    told = [f"{name.replace('_', ' ')} {results.models[case.name] if name == 'model' else value}" for name, value in own.items()]
+    told = [
+        f"{name.replace('_', ' ')} {results.models[case.name] if name == 'model' else value}" for name, value in own.items()
+    ]
     return ", ".join(told)
 
 
@@ -200,7 +204,9 @@ def enough(results: Results) -> list[str]:
         if any(parts):
             said.append(f"{'With ' + ', '.join(where) + ': ' if where else ''}{'; '.join(filter(None, parts))}.")
     if said:
-        said[0] = f"What this study could show, in 4 of 5 such studies (80 % power), at the median spread of its pairs: {said[0]}"
+        said[0] = (
+            f"What this study could show, in 4 of 5 such studies (80 % power), at the median spread of its pairs: {said[0]}"
+        )
     return said
 
 
@@ -221,9 +227,7 @@ def _accuracy_power(mine: list[Compared], family: int, margin: float) -> str:
     pairs = min(one.accuracy.pairs for one in mine if one.accuracy.enough)
     shown = 100 * smallest_difference(spreads.median(), pairs, family)
     needed = pairs_for_equivalence(spreads.median(), margin, family)
-    return (
-        f"a difference of accuracy of {shown:.2f} points from {pairs} pairs; equivalence within {100 * margin:g} points takes {_seeds(needed)}"
-    )
+    return f"a difference of accuracy of {shown:.2f} points from {pairs} pairs; equivalence within {100 * margin:g} points takes {_seeds(needed)}"
 
 
 def _seeds(number: int | None) -> str:
