@@ -236,8 +236,8 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None
 
 def _started(study: Study, case: Case, seed: int, data: dict, speed: float) -> str:
     """One run after the other, each in a slot that is longer than the longest of them."""
-    longest = max(one.protocol.epochs * data["train_sequences"] / 32 * max(1, one.protocol.batch_size / 32) for one in study.expanded)
-    slot = 30 + 0.6 * speed * longest
+    longest = max(one.protocol.epochs for one in study.expanded) * data["train_sequences"] / 32
+    slot = 30 + 1.5 * speed * longest * max(STEP_SECONDS.get(one.backend, 0.2) for one in study.expanded)
     begun = datetime(2026, 1, 5, 10, tzinfo=UTC) + timedelta(seconds=round(slot * study.runs.index((case.name, seed))))
     return begun.isoformat()
 
