@@ -177,7 +177,12 @@ def _batches(case: Case, sequences: int) -> np.ndarray:
 
 
 def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float) -> None:
-    asked, protocol, rng, shared = speed, case.protocol, np.random.default_rng(_key(case.name, seed)), np.random.default_rng(seed)
+    asked, protocol, rng, shared = (
+        speed,
+        case.protocol,
+        np.random.default_rng(_key(case.name, seed)),
+        np.random.default_rng(seed),
+    )
     shift = sum(SHIFT.get(name, 0) for name in case.departures)
     sizes = _batches(case, data["train_sequences"])
     steps = sizes.shape[1]

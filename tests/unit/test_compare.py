@@ -85,7 +85,9 @@ def test_one_seed_is_too_few_to_tell_and_two_tell_of_three_times_the_time(capsys
 def test_runs_that_are_not_clean_tell_nothing(capsys, studies, tmp_path):
     folder = make_study(tmp_path / "noisy", seeds=range(4), steps=5, speed=3)
     for file in folder.glob("runs/*/*/run.json"):
-        file.write_text(file.read_text().replace('"noise_warning": null', '"noise_warning": "the hypervisor took 9% of the CPUs"'))
+        file.write_text(
+            file.read_text().replace('"noise_warning": null', '"noise_warning": "the hypervisor took 9% of the CPUs"')
+        )
     collect(folder)
     code, told = compared(capsys, studies, "before", folder)
     assert code == 3 and "4 of 4 and 0 of 4" in told

@@ -93,7 +93,9 @@ def test_of_several_models_the_fastest_with_each_is_named(tmp_path):
         rf"transformer jax, 1\.4\d times {interval}; cnn keras-tensorflow, 1\.7\d times {interval}\.",
         fastest,
     )
-    assert rest == "In brackets simultaneous 95 % intervals from 6 clean pairs of seeds; models are not compared with each other."
+    assert (
+        rest == "In brackets simultaneous 95 % intervals from 6 clean pairs of seeds; models are not compared with each other."
+    )
     assert others[0].startswith("With each model all learn equally well")
 
 
@@ -128,7 +130,10 @@ def test_without_a_clean_pair_there_is_no_claim_and_its_reason_is_told(tmp_path)
     results = changed(tmp_path / "s", {("torch", seed): NOISY for seed in range(6)})
     tables = make_tables(results)
     told = verdict(results, tables)
-    assert re.match(r"Nothing is claimed of the speed of torch against keras-tensorflow, 1\.\d\d times \(none of 6 pairs is clean\)\.", told[0])
+    assert re.match(
+        r"Nothing is claimed of the speed of torch against keras-tensorflow, 1\.\d\d times \(none of 6 pairs is clean\)\.",
+        told[0],
+    )
     assert "Claims about speed rest on clean runs, 6 of 12" in " ".join(told)
     board = tables["leaderboard"]
     assert board.shown["rank"].tolist() == ["1–2", "1–2"] and board.shown["clean"].tolist() == ["6 of 6", "0 of 6"]
@@ -230,7 +235,10 @@ def test_what_more_seeds_would_tell_is_a_number(tmp_path):
     "options",
     [
         {"cases": ["torch"], "seeds": [0]},
-        {"failures": {(case, seed): "failed" for case in ("keras-tensorflow", "torch") for seed in range(3)}, "seeds": range(3)},
+        {
+            "failures": {(case, seed): "failed" for case in ("keras-tensorflow", "torch") for seed in range(3)},
+            "seeds": range(3),
+        },
         {"cases": EVERY_KIND, "seeds": [0]},
     ],
     ids=["one run", "none finished", "one seed of every kind"],

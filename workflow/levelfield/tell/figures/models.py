@@ -47,7 +47,9 @@ def by_model(results: Results) -> pd.DataFrame:
     )  # fmt: skip
     words = {"failed": "failed", "failed_parity": "failed parity", "missing": "missing"}
     found["note"] = [
-        (row.unclaimed if isinstance(row.unclaimed, str) else "") if row.finished else next(word for name, word in words.items() if getattr(row, name))
+        (row.unclaimed if isinstance(row.unclaimed, str) else "")
+        if row.finished
+        else next(word for name, word in words.items() if getattr(row, name))
         for row in rows.itertuples()
     ]
     place = rows["model"].map(list(dict.fromkeys(results.models.values())).index)
