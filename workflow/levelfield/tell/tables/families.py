@@ -4,6 +4,7 @@ One family: the matched cases of one protocol on one machine; those with departu
 alone, in which neither run was spoilt. What is learnt no busy machine changes: accuracies are compared over all pairs.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -17,6 +18,7 @@ from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smalle
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 
+COLUMNS = ["case", "machine", "seed", "clean", "barred", "epoch_seconds", "validation_accuracy", "seconds_to_target"]
 SMALL = 1.05
 """A ratio that is worth knowing: how many pairs it would take is told where fewer were clean."""
 
@@ -98,28 +100,41 @@ def program(case: Case) -> tuple:
 @lru_cache(maxsize=4)
 def compared(results: Results) -> tuple[Compared, ...]:
     """Every two cases that may be compared as equals, family by family; twins apart, which `floors` has."""
-    runs, families = finished(results), {}
+    runs, families = _by_case(results), {}
     cases = [case for case in results.study.expanded if case.name not in results.twins]
+    programs = {case.name: program(case) for case in cases}
     for first, second in combinations(cases, 2):
         if comparable(first, second):
             for machine, found in _pairs(runs, first.name, second.name):
-                if len(found.first):
-                    key = (first.protocol, first.matched, machine)
-                    families.setdefault(key, []).append((first, second, found))
+                families.setdefault((first.protocol, first.matched, machine), []).append((first, second, found))
     floor, made = floors(results), []
     for (protocol, _, machine), mine in families.items():
-        size = len({frozenset({program(first), program(second)}) for first, second, _ in mine})
+        size = len({frozenset({programs[first.name], programs[second.name]}) for first, second, _ in mine})
         for first, second, found in mine:
             one = _compare(results, first, second, machine, found, size)
             made.append(replace(one, floor=floor.get((protocol, machine), 1.0)))
     return tuple(made)
 
 
-def _pairs(runs: pd.DataFrame, first: str, second: str):
-    """(machine, pairs) of two cases for each machine that both ran on; one, with its warning, where there is none."""
-    mine = runs[runs["case"].isin((first, second))]
-    found = [(machine, pairs(on, first, second)) for machine, on in mine.groupby("machine", sort=False)]
-    return [one for one in found if len(one[1].first)] or [("", pairs(mine, first, second))]
+def _by_case(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
+    """Each case's finished runs by machine and seed."""
+    runs, found = finished(results)[COLUMNS], {}
+    for (case, machine), mine in runs.groupby(["case", "machine"], sort=False):
+        found.setdefault(case, {})[machine] = mine.set_index("seed")
+    return found
+
+
+def _pairs(runs: dict[str, dict[str, pd.DataFrame]], first: str, second: str) -> Iterator[tuple[str, Pairs]]:
+    """(machine, pairs) of two cases for each machine on which both ran a seed; one, with its warning, where there is none."""
+    mine, theirs = runs.get(first, {}), runs.get(second, {})
+    shared = [(machine, mine[machine].index.intersection(theirs[machine].index)) for machine in mine if machine in theirs]
+    shared = [(machine, seeds) for machine, seeds in shared if len(seeds)]
+    for machine, seeds in shared:
+        yield machine, Pairs(mine[machine].loc[seeds], theirs[machine].loc[seeds], "")
+    if mine and theirs and not shared:
+        found = pairs(pd.concat([*mine.values(), *theirs.values()]).reset_index(), first, second)
+        if len(found.first):
+            yield "", found
 
 
 def _compare(results: Results, first: Case, second: Case, machine: str, found: Pairs, family: int) -> Compared:
@@ -169,12 +184,11 @@ def setting(results: Results, case: Case) -> str:
 @lru_cache(maxsize=4)
 def twins(results: Results) -> tuple[Compared, ...]:
     """Each case that was run twice under two names against itself, the slower name second; no family."""
-    runs, cases = finished(results), {case.name: case for case in results.study.expanded}
+    runs, cases = _by_case(results), {case.name: case for case in results.study.expanded}
     return tuple(
         _compare(results, cases[first], cases[twin], machine, found, 1)
         for twin, first in results.twins.items()
         for machine, found in _pairs(runs, first, twin)
-        if len(found.first)
     )
 
 
