@@ -1,9 +1,12 @@
 """The leaderboard: each case's time against the fastest's, its rank, what it learnt, and what speaks against its figures."""
 
+import json
+
 import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
+from levelfield.level.parity import Parity
 from levelfield.measure.spoilt import TIMING
 from levelfield.tell.coherence import mixtures
 from levelfield.tell.estimates import Estimate, ratio, time_to_target
@@ -182,7 +185,12 @@ def _outcomes(results: Results) -> pd.DataFrame:
     for case, runs in results.runs.groupby("case", sort=False):
         counts = {status.replace("-", "_"): int((runs["status"] == status).sum()) for status in STATUS}
         errors, unclean = runs["error"].dropna(), runs["unclean"].dropna()
-        row = {"case": case, "departures": runs["departures"].iloc[0], "parity": _parity(results, case), "planned": len(runs)}
+        row = {
+            "case": case,
+            "departures": runs["departures"].iloc[0],
+            "parity": _parity(results, case, runs),
+            "planned": len(runs),
+        }
         row |= counts | {"error": errors.iloc[0] if len(errors) else None, "missed_checks": _missed_checks(runs)}
         rows.append(row | {"unclean": f"{len(unclean)} unclean: {unclean.iloc[0]}" if len(unclean) else ""})
     return pd.DataFrame(rows)
@@ -194,7 +202,8 @@ def _missed_checks(runs: pd.DataFrame) -> str:
     return ", ".join(f"{name} ({missed.count(name)})" for name in dict.fromkeys(missed))
 
 
-def _parity(results: Results, case: str) -> str:
+def _parity(results: Results, case: str, runs: pd.DataFrame) -> str:
+    """What was proven of a case; nothing of a timed one with other versions, or on another device, than the proven one's."""
     try:
         parity = read_parity(results.folder, case)
     except BrokenRecord:
@@ -203,7 +212,23 @@ def _parity(results: Results, case: str) -> str:
         return "not measured"
     if not parity.matched:
         return "departs"
+    others = _otherwise(parity, runs[runs["status"] == "finished"]) if parity.passed else []
+    if others:
+        return f"unproven: {'; '.join(others)}"
     return {True: "passed", False: "missed", None: "unproven"}[parity.passed]
+
+
+def _otherwise(parity: Parity, runs: pd.DataFrame) -> list[str]:
+    """In what the runs are not what parity was measured of."""
+    found = [f"on {parity.device}, timed on {device}" for device in runs["device"].unique() if device != parity.device]
+    timed: dict[str, set] = {}
+    for text in runs["versions"].dropna():
+        for package, version in json.loads(text).items():
+            timed.setdefault(package, set()).add(version)
+    for package in sorted(parity.versions.keys() & timed.keys()):
+        others = sorted(timed[package] - {parity.versions[package]})
+        found += [f"of {package} {parity.versions[package]}, timed {', '.join(others)}"] if others else []
+    return found
 
 
 def _target(runs: pd.DataFrame, case: str, machine: str) -> tuple[int, float | None]:
