@@ -9,6 +9,7 @@ from made_study import make_study
 
 from levelfield.errors import UserError
 from levelfield.records import load_arrays, read_epochs, save_arrays
+from levelfield.study.protocol import digest
 from levelfield.tell.collect import collect, running_means
 
 ARTICLE = [
@@ -165,13 +166,14 @@ def test_records_of_an_earlier_version_are_read_as_todays(tmp_path):
     """Until 0.1 the one model's sizes stood in the protocol itself, and two measurements were the LSTM's by name."""
     folder = make_study(tmp_path / "s", ["torch"], seeds=[0], steps=5)
     collect(folder)
-    today = pd.read_parquet(folder / "runs.parquet")
+    today = pd.read_parquet(folder / "runs.parquet").drop(columns="protocol_sha256")
     for file in (folder / "study.json", folder / "runs/torch/seed-0/run.json"):
         record = json.loads(file.read_text())
         sizes = record["protocol"].pop("model")
         record["protocol"] |= {"embedding": sizes["embedding"], "units": sizes["units"]}
         if "measurements" in record:
             record["measurements"]["lstm_kernel"] = record["measurements"].pop("kernel")
+            record["protocol_sha256"] = digest(record["protocol"])
         file.write_text(json.dumps(record))
     collect(folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "runs.parquet")[list(today)], today)

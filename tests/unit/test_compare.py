@@ -1,4 +1,4 @@
-"""Two studies are compared case by case; a slower or lost case is exit code 1, and unequal conditions are refused."""
+"""Two studies are compared case by case; a slower or lost case is exit code 1, too few runs 3, and unequal conditions are refused."""
 
 import pytest
 from made_study import make_study
@@ -12,12 +12,13 @@ def studies(tmp_path_factory):
     root = tmp_path_factory.mktemp("compare")
     made = {
         "before": {},
-        "slower": {"speed": 1.1},
+        "slower": {"speed": 1.3},
         "faster": {"speed": 0.8},
         "snippets": {"corpus": "VADER movie-review snippets"},
         "longer": {"epochs": 3},
-        "few": {"seeds": [0, 1], "speed": 2},
-        "broken": {"speed": 1.1, "failures": {("torch", seed): "failed" for seed in range(4)}},
+        "single": {"seeds": [0], "speed": 3},
+        "few": {"seeds": [0, 1], "speed": 3},
+        "broken": {"speed": 1.3, "failures": {("torch", seed): "failed" for seed in range(4)}},
         "barred": {"failures": {"torch": "failed-parity"}},
         "interrupted": {"failures": {("torch", 3): "missing"}},
         "nothing": {"failures": {"torch": "failed-parity", "keras-tensorflow": "failed-parity"}},
@@ -42,12 +43,17 @@ def compared(capsys, studies, *arguments) -> tuple[int, str]:
 
 def test_a_slower_case_is_exit_code_1(capsys, studies):
     code, told = compared(capsys, studies, "before", "slower")
-    assert code == 1 and "1.10 [1.10, 1.10]" in told and "slower" in told
+    assert code == 1 and "1.30 [1.2" in told and "slower by more than 5 %" in told
 
 
 def test_a_threshold_above_the_change_lets_it_pass(capsys, studies):
-    code, told = compared(capsys, studies, "before", "slower", "--threshold", "0.2")
-    assert code == 0 and "slower, within 20 %" in told
+    code, told = compared(capsys, studies, "before", "slower", "--threshold", "0.6")
+    assert code == 0 and "not slower by 60 %" in told
+
+
+def test_what_lies_on_both_sides_of_the_threshold_cannot_be_told(capsys, studies):
+    code, told = compared(capsys, studies, "before", "slower", "--threshold", "0.3")
+    assert code == 3 and "cannot tell" in told and "Not enough to say of keras-tensorflow, torch" in told
 
 
 def test_a_faster_case_is_fine(capsys, studies):
@@ -55,10 +61,14 @@ def test_a_faster_case_is_fine(capsys, studies):
     assert code == 0 and "faster" in told
 
 
+def test_the_same_again_is_fine(capsys, studies):
+    assert compared(capsys, studies, "before", "before", "--threshold", "0.1")[0] == 0
+
+
 def test_other_data_is_refused_with_its_name(capsys, studies):
     code, told = compared(capsys, studies, "before", "snippets")
     assert code == 2 and "data: IMDB, 136 + 136 sequences" in told and "VADER snippets, not IMDB" in told and "--anyway" in told
-    assert compared(capsys, studies, "before", "snippets", "--anyway")[0] == 0
+    assert compared(capsys, studies, "before", "snippets", "--anyway", "--threshold", "0.1")[0] == 0
 
 
 def test_another_protocol_is_refused_with_its_name(capsys, studies):
@@ -66,9 +76,21 @@ def test_another_protocol_is_refused_with_its_name(capsys, studies):
     assert code == 2 and "protocol.epochs: 2 and 3 (keras-tensorflow, torch)" in told
 
 
-def test_too_few_seeds_claim_nothing(capsys, studies):
-    code, told = compared(capsys, studies, "before", "few")
-    assert code == 0 and "not enough seeds" in told
+def test_one_seed_is_too_few_to_tell_and_two_tell_of_three_times_the_time(capsys, studies):
+    code, told = compared(capsys, studies, "before", "single")
+    assert code == 3 and "cannot tell: too few clean runs" in told
+    assert compared(capsys, studies, "before", "few")[0] == 1
+
+
+def test_runs_that_are_not_clean_tell_nothing(capsys, studies, tmp_path):
+    folder = make_study(tmp_path / "noisy", seeds=range(4), steps=5, speed=3)
+    for file in folder.glob("runs/*/*/run.json"):
+        file.write_text(
+            file.read_text().replace('"noise_warning": null', '"noise_warning": "the hypervisor took 9% of the CPUs"')
+        )
+    collect(folder)
+    code, told = compared(capsys, studies, "before", folder)
+    assert code == 3 and "4 of 4 and 0 of 4" in told
 
 
 def test_a_case_that_fails_now_is_the_first_of_the_regressions(capsys, studies):
@@ -102,5 +124,5 @@ def test_a_case_that_finishes_only_now_is_no_regression(capsys, studies):
 
 
 def test_a_case_that_is_no_longer_planned_is_no_regression(capsys, studies):
-    code, told = compared(capsys, studies, "before", "without")
+    code, told = compared(capsys, studies, "before", "without", "--threshold", "0.2")
     assert code == 0 and "torch: finished runs in" in told

@@ -1,19 +1,19 @@
-"""Intervals cover what they say, corrections correct, and too few seeds are called that."""
+"""Intervals cover what they say, one by one and as a family; what they leave out is shown; too few seeds are called that."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from levelfield.tell import power
 from levelfield.tell.estimates import (
     Estimate,
     accuracy_verdict,
     difference,
     drift,
-    equivalence,
-    holm,
+    equivalent,
     ratio,
-    speed_verdict,
     time_to_target,
+    unpaired_ratio,
 )
 
 STUDIES = 1_500
@@ -42,12 +42,41 @@ def test_intervals_of_differences_cover_the_true_difference_in_95_percent_of_stu
 def test_equivalence_is_claimed_wrongly_in_at_most_5_percent_of_studies_at_the_margin():
     rng = np.random.default_rng(7)
     found = rng.normal(0.005, 0.002, (STUDIES, 6))
-    assert np.mean([equivalence(values, np.zeros(6), 0.005) < 0.05 for values in found]) <= 0.06
+    assert np.mean([equivalent(difference(values, np.zeros(6)), 0.005) for values in found]) <= 0.05
 
 
 def test_equivalence_is_shown_where_the_spread_is_small():
-    assert equivalence([0.851, 0.8505, 0.852, 0.8515], [0.850, 0.8507, 0.851, 0.8513], 0.005) < 0.01
-    assert equivalence([0.86, 0.84, 0.85], [0.85, 0.85, 0.84], 0.005) > 0.05
+    assert equivalent(difference([0.851, 0.8505, 0.852, 0.8515], [0.850, 0.8507, 0.851, 0.8513]), 0.005)
+    assert not equivalent(difference([0.86, 0.84, 0.85], [0.85, 0.85, 0.84]), 0.005)
+
+
+def test_the_interval_is_scipys_and_widens_with_the_family():
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(1, 0.1, 7), rng.normal(1, 0.1, 7)
+    test = stats.ttest_rel(first, second)
+    alone, among = difference(first, second), difference(first, second, 10)
+    assert (alone.low, alone.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert (among.low, among.high) == pytest.approx(tuple(test.confidence_interval(0.995)))
+    assert alone.p == among.p == pytest.approx(test.pvalue) and among.p_corrected == pytest.approx(min(1, 10 * test.pvalue))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.1])
+def test_words_and_brackets_agree(shift):
+    """What the corrected p-value calls shown, the interval leaves out, and the other way round."""
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        found = difference(rng.normal(shift, 0.05, 6), np.zeros(6), 6)
+        assert found.leaves_out(0) == (found.p_corrected < 0.05)
+
+
+def test_two_samples_are_compared_as_welch_does():
+    rng = np.random.default_rng(4)
+    before, after = np.exp(rng.normal(0, 0.05, 5)), np.exp(rng.normal(0.1, 0.02, 8))
+    found, test = unpaired_ratio(after, before), stats.ttest_ind(np.log(after), np.log(before), equal_var=False)
+    assert (found.low, found.high) == pytest.approx(tuple(np.exp(test.confidence_interval(0.90))))
+    assert found.p == pytest.approx(test.pvalue)
+    assert unpaired_ratio([1.0], [2.0, 2.0]).low is None and unpaired_ratio([], [1.0]).value is None
+    assert unpaired_ratio([3.0, 3.1], [1.0, 1.1]).low > 2
 
 
 def test_pairing_takes_the_drift_out():
@@ -61,31 +90,51 @@ def test_a_pair_with_a_missing_run_is_left_out():
     assert difference([1, np.nan, 3, 5], [1, 2, 2, np.nan]).pairs == 2
 
 
+def test_a_pair_with_a_figure_that_is_not_finite_is_left_out():
+    assert difference([1, np.inf, 3, 5], [1, 2, 2, np.nan]).pairs == 2
+
+
 def test_fewer_than_three_pairs_are_not_enough():
-    assert ratio([110, 220], [100, 200]) == Estimate(pytest.approx(1.1), None, None, None, 2)
-    assert speed_verdict(ratio([110, 220], [100, 200]), None) == "1.10 times: not enough seeds to say"
-    assert equivalence([1, 2], [1, 2], 0.1) is None
+    found = ratio([110, 220], [100, 200])
+    assert found == Estimate(pytest.approx(1.1), None, None, None, 2) and not found.leaves_out(1)
+    assert not equivalent(difference([1, 2], [1, 2]), 0.1)
     assert difference([], []).value is None
 
 
 def test_identical_figures_are_no_difference_and_equivalent():
     same = difference([0.85, 0.86, 0.84], [0.85, 0.86, 0.84])
-    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
-    assert equivalence([0.85, 0.86, 0.84], [0.85, 0.86, 0.84], 0.005) == 0
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, None, 0.02]) == [0.5, None, 0.04]
+    assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1) and equivalent(same, 0.005)
 
 
 def test_verdicts():
-    faster = Estimate(1.18, 1.15, 1.21, 0.001, 3)
-    assert speed_verdict(faster, 0.001) == "1.18 times as fast [1.15, 1.21]"
-    assert speed_verdict(faster, 0.06) == "not sure among so many pairs: 1.18 times [1.15, 1.21]"
     small = Estimate(0.001, -0.001, 0.003, 0.2, 3)
-    assert accuracy_verdict(small, 0.2, 0.01, 0.005) == "equivalent within 0.5 points: +0.10 points [-0.10, +0.30]"
-    assert accuracy_verdict(small, 0.2, 0.5, 0.005) == "no difference shown: +0.10 points [-0.10, +0.30]"
+    assert accuracy_verdict(small, 0.005) == "equivalent within 0.5 points: +0.10 points [-0.10, +0.30]"
+    assert accuracy_verdict(small, 0.002) == "no difference shown: +0.10 points [-0.10, +0.30]"
+    clear = Estimate(0.003, 0.001, 0.0045, 0.01, 9)
+    assert accuracy_verdict(clear, 0.005) == "+0.30 points [+0.10, +0.45], yet equivalent within 0.5 points"
+
+
+@pytest.mark.parametrize(("pairs", "family"), [(3, 1), (6, 1), (6, 15)])
+def test_the_smallest_difference_is_shown_in_80_percent_of_studies(pairs, family):
+    rng, deviation = np.random.default_rng(pairs), 0.03
+    shift = power.smallest_difference(deviation, pairs, family)
+    found = rng.normal(shift, deviation, (STUDIES, pairs))
+    shown = np.mean([difference(values, np.zeros(pairs), family).leaves_out(0) for values in found])
+    assert shown == pytest.approx(0.8, abs=0.04)
+    assert power.smallest_ratio(deviation, pairs, family) == pytest.approx(np.exp(shift))
+
+
+def test_so_many_seeds_show_equivalence_in_80_percent_of_studies():
+    seeds, rng = power.pairs_for_equivalence(0.0141, 0.005), np.random.default_rng(1)
+    assert seeds == 86  # two one-sided tests at 5 % each would take 68; the interval of 95 % is asked to lie within
+    shown = np.mean([equivalent(difference(values, 0 * values), 0.005) for values in rng.normal(0, 0.0141, (STUDIES, seeds))])
+    assert shown == pytest.approx(0.8, abs=0.04)
+    assert power.pairs_for_equivalence(0.0, 0.005) == 3 and power.pairs_for_equivalence(10.0, 0.005) is None
+
+
+def test_how_many_seeds_a_ratio_takes_and_what_these_show_agree():
+    seeds = power.pairs_for_ratio(0.05, 1.05, 3)
+    assert power.smallest_ratio(0.05, seeds, 3) <= 1.05 < power.smallest_ratio(0.05, seeds - 1, 3)
 
 
 def test_runs_that_never_reached_the_target_count_as_longest():

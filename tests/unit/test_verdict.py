@@ -2,13 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
+import pytest
 from made_study import EVERY_KIND, TRANSFORMERS, make_study
 
+from levelfield.records import load_arrays, read_epochs, save_arrays, write_epochs
 from levelfield.tell.collect import collect
+from levelfield.tell.estimates import Estimate
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
+from levelfield.tell.tables.families import compared
 
 ARTICLE = [
     {"backend": "torch", "name": "torch-article", "departures": ["clip-norm"]},
@@ -60,24 +67,35 @@ def test_where_a_loss_did_not_fall_nothing_is_claimed_about_learning(tmp_path):
     assert "in 1 of 8 runs the loss did not fall" in told and "equally well" not in told and "times as fast" in told
 
 
-def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named(tmp_path):
-    sizes, seeds, *_ = said(tmp_path / "s", cases=["jax", "torch"], vary={"length": [100, 200]}, seeds=[0, 1])
+def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named_where_an_interval_shows_it(tmp_path):
+    sizes, *_ = said(tmp_path / "s", cases=["jax", "torch"], vary={"length": [100, 200]})
     assert sizes == "Fastest by tokens a sequence: torch at 100 and 200."
-    assert seeds.startswith("Means over 2 seeds;")
+    equal = ["torch", {"backend": "torch", "name": "other"}]
+    assert said(tmp_path / "tie", cases=equal, vary={"length": [100, 200]})[0].count("(no difference shown)") == 2
+    few, *_ = said(tmp_path / "few", cases=["jax", "torch"], vary={"length": [100, 200]}, seeds=[0, 1])
+    assert few == "Fastest by tokens a sequence: nothing is claimed at 100 and 200, from too few clean pairs."
+
+
+def test_each_protocol_of_a_study_is_told(tmp_path):
+    first, second, *_ = said(tmp_path / "s", cases=["jax", "torch"], vary={"precision": ["float32", "bfloat16"]})
+    assert re.match(r"torch\+precision=float32 trained 1\.\d\d times as fast as jax\+precision=float32 \[", first)
+    assert re.match(r"With precision bfloat16: torch\+precision=bfloat16 trained 1\.\d\d times as fast", second)
 
 
 MODELS = {"model": ["bilstm", "transformer", "cnn"]}
 
 
 def test_of_several_models_the_fastest_with_each_is_named(tmp_path):
-    fastest, rest, *others = said(tmp_path / "s", cases=["keras-tensorflow", "torch", "jax"], vary=MODELS)
+    fastest, rest, *others = said(tmp_path / "s", cases=["keras-tensorflow", "torch", "jax"], vary=MODELS, seeds=range(6))
     interval = r"\[\d\.\d\d, \d\.\d\d\]"
     assert re.fullmatch(
         rf"Fastest by model: bilstm torch, 1\.1\d times as fast as the next {interval}; "
         rf"transformer jax, 1\.4\d times {interval}; cnn keras-tensorflow, 1\.7\d times {interval}\.",
         fastest,
     )
-    assert rest == "In brackets 95 % intervals from 4 pairs of seeds; models are not compared with each other."
+    assert (
+        rest == "In brackets simultaneous 95 % intervals from 6 clean pairs of seeds; models are not compared with each other."
+    )
     assert others[0].startswith("With each model all learn equally well")
 
 
@@ -85,7 +103,7 @@ def test_a_tie_and_too_few_pairs_are_said(tmp_path):
     fastest, *_ = said(tmp_path / "tie", cases=["torch", {"backend": "torch", "name": "twin"}], vary=MODELS)
     assert re.search(r"bilstm (torch or twin|twin or torch), no difference shown: 1\.0\d times \[[01]\.\d\d, 1\.0\d\]", fastest)
     fastest, rest, *_ = said(tmp_path / "few", cases=["jax", "torch"], vary=MODELS, seeds=[0, 1])
-    assert fastest.count("(too few pairs)") == 3 and rest == "Models are not compared with each other."
+    assert fastest.count("(not enough seeds to say)") == 3 and rest == "Models are not compared with each other."
 
 
 def test_a_model_with_one_finished_case_has_no_fastest(tmp_path):
@@ -94,9 +112,166 @@ def test_a_model_with_one_finished_case_has_no_fastest(tmp_path):
     assert "cnn" not in told[0] and told[-1] == "Of 24 runs, 4 failed."
 
 
+NOISY = {"measurements": {"noise_warning": "the hypervisor took 9% of the CPUs"}}
+
+
+def changed(folder, changes: dict, **options) -> Results:
+    """A study in which runs (case, seed) have other checks or measurements than they were made with."""
+    folder = make_study(folder, **{"seeds": range(6), "steps": 20} | options)
+    for (case, seed), parts in changes.items():
+        file = folder / f"runs/{case}/seed-{seed}/run.json"
+        run = json.loads(file.read_text())
+        file.write_text(json.dumps(run | {name: run[name] | values for name, values in parts.items()}))
+    collect(folder)
+    return Results.read(folder)
+
+
+def test_without_a_clean_pair_there_is_no_claim_and_its_reason_is_told(tmp_path):
+    results = changed(tmp_path / "s", {("torch", seed): NOISY for seed in range(6)})
+    tables = make_tables(results)
+    told = verdict(results, tables)
+    assert re.match(
+        r"Nothing is claimed of the speed of torch against keras-tensorflow, 1\.\d\d times \(none of 6 pairs is clean\)\.",
+        told[0],
+    )
+    assert "Claims about speed rest on clean runs, 6 of 12" in " ".join(told)
+    board = tables["leaderboard"]
+    assert board.shown["rank"].tolist() == ["1–2", "1–2"] and board.shown["clean"].tolist() == ["6 of 6", "0 of 6"]
+    row = tables["comparisons"].data.iloc[0]
+    assert (row["pairs"], row["clean_pairs"]) == (6, 0) and pd.isna(row["speed_low"]) and row["speed_of_all_low"] > 1
+
+
+def test_a_disturbed_study_claims_what_the_clean_one_does_and_tells_all_runs_beside_it(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(8), steps=20)
+    for seed in (2, 5):  # a busy loop beside them: twice the time, and the noise is seen
+        run = folder / f"runs/torch/seed-{seed}"
+        epochs = read_epochs(run / "epochs.csv")
+        write_epochs(run / "epochs.csv", [replace(one, train_seconds=2 * one.train_seconds) for one in epochs])
+        told = json.loads((run / "run.json").read_text())
+        told["measurements"]["noise_warning"] = "other work took 50% of the CPUs"
+        (run / "run.json").write_text(json.dumps(told))
+    collect(folder)
+    results = Results.read(folder)
+    row = make_tables(results)["comparisons"].data.iloc[0]
+    assert row["clean_pairs"] == 6 and row["speed_verdict"].startswith("1.1") and row["speed_low"] > 1
+    assert row["speed_of_all"] < 1 and row["speed_of_all_low"] < 1
+    told = verdict(results, make_tables(results))[0]
+    assert re.match(r"torch trained 1\.1\d times as fast as keras-tensorflow \[.*\] \(over all runs 0\.9\d\)", told)
+
+
+def test_a_run_whose_loss_is_not_finite_never_wins(tmp_path):
+    diverged = {("torch", seed): {"checks": {"losses_finite": False}} for seed in range(6)}
+    results = changed(tmp_path / "s", diverged)
+    board = make_tables(results)["leaderboard"]
+    assert board.data["fastest"].tolist() == ["keras-tensorflow"] * 2 and "6 diverged" in board.shown["remarks"].iloc[1]
+    told = " ".join(verdict(results, make_tables(results)))
+    assert "In 6 of 12 runs a loss was not finite" in told and "as fast as" not in told
+
+
+def test_a_case_whose_first_losses_are_not_the_others_is_barred_from_claims(tmp_path):
+    folder = make_study(tmp_path / "s", cases=["torch", "jax", "keras-tensorflow"], seeds=range(6), steps=20)
+    file = folder / "runs/jax/seed-3/steps.npz"
+    steps = load_arrays(file)
+    steps["loss"][4] += 1e-4
+    save_arrays(file, steps)
+    collect(folder)
+    results = Results.read(folder)
+    runs = results.runs.set_index(["case", "seed"])
+    assert runs["incoherent"].notna().sum() == 1
+    assert re.fullmatch(r"loss differs from torch by 1\.0e-04 in step 5, allowed 2e-06", runs.loc[("jax", 3), "incoherent"])
+    tables = make_tables(results)
+    told = " ".join(verdict(results, tables))
+    assert "Nothing is claimed of jax: from the same start its loss differs from torch" in told
+    assert "torch trained 1.1" in told and "as fast as jax" not in told
+    assert "barred from claims" in tables["leaderboard"].shown.set_index("case").loc["jax", "remarks"]
+
+
+def test_of_two_that_disagree_neither_is_trusted(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=20)
+    file = folder / "runs/torch/seed-0/steps.npz"
+    steps = load_arrays(file)
+    steps["loss"][0] = np.nan
+    save_arrays(file, steps)
+    collect(folder)
+    results = Results.read(folder)
+    assert results.runs["incoherent"].notna().sum() == 2
+    assert "as fast as" not in " ".join(verdict(results, make_tables(results)))
+
+
+class Twin:
+    """A study of which the first case is run twice, as `twin: true` asks."""
+
+    twin = True
+
+    def __init__(self, study):
+        self.study = study
+
+    def __getattr__(self, name):
+        return getattr(self.study, name)
+
+
+def test_a_twin_shows_the_noise_floor_and_a_smaller_ratio_is_no_claim(tmp_path):
+    cases = ["torch", {"backend": "torch", "name": "torch-twin"}, "torch-compile", "jax"]
+    made(tmp_path / "s", cases=cases, seeds=range(12), steps=20)
+    plain = Results.read(tmp_path / "s")
+    results = replace(plain, study=Twin(plain.study))
+    assert results.twins == {"torch-twin": "torch"} and plain.twins == {}
+    tables = make_tables(results)
+    data, told = tables["comparisons"].data, " ".join(verdict(results, tables))
+    assert set(data["family"]) == {3} and not (data[["case", "against"]] == "torch-twin").any().any()
+    assert "Noise floor: torch" in told and "torch-twin" not in tables["leaderboard"].data["fastest"].tolist()
+    assert tables["leaderboard"].data.set_index("case").loc["torch-twin", "rank"] == ""
+    small = replace(compared(results)[0], speed=Estimate(1.01, 1.005, 1.015, 0.001, 12), floor=1.02)
+    assert not small.faster and small.verdict == "within the noise floor of 1.02: 1.01 times [1.00, 1.01]"
+
+
+def test_what_more_seeds_would_tell_is_a_number(tmp_path):
+    told = " ".join(said(tmp_path / "s", cases=["torch", "torch-compile"], seeds=range(3)))
+    assert re.search(r"80 % power.*: a ratio of times of 1\.\d\d from 3 clean pairs", told)
+    assert re.search(r"equivalence within 0\.5 points takes \d+ seeds\.", told) and "more seeds would tell" not in told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cases": ["torch"], "seeds": [0]},
+        {
+            "failures": {(case, seed): "failed" for case in ("keras-tensorflow", "torch") for seed in range(3)},
+            "seeds": range(3),
+        },
+        {"cases": EVERY_KIND, "seeds": [0]},
+    ],
+    ids=["one run", "none finished", "one seed of every kind"],
+)
+def test_one_run_or_none_is_told(tmp_path, options):
+    assert said(tmp_path / "s", **options)
+
+
+def test_figures_that_are_not_finite_are_told(tmp_path):
+    folder = make_study(tmp_path / "s", cases=EVERY_KIND, seeds=range(3), steps=5)
+    run = folder / "runs/torch/seed-1"
+    epochs = read_epochs(run / "epochs.csv")
+    lost = {"train_loss": float("nan"), "validation_loss": float("inf"), "validation_accuracy": float("nan")}
+    write_epochs(run / "epochs.csv", [replace(one, **lost) for one in epochs])
+    collect(folder)
+    results = Results.read(folder)
+    tables = make_tables(results)
+    assert verdict(results, tables) and all(table.markdown and table.latex for table in tables.values())
+    row = tables["comparisons"].data.query("case == 'torch' and matched").iloc[0]
+    assert row["pairs"] == 3 and pd.isna(row["accuracy_low"])
+
+
+def test_what_is_said_to_be_equal_is(tmp_path):
+    assert "For each seed all cases start from the same" in measured_on(made(tmp_path / "a"))
+    assert "For each seed" not in measured_on(made(tmp_path / "b", cases=["torch"]))
+    own = {"backend": "torch", "departures": ["naive-init"]}
+    assert "matched cases of one protocol" in measured_on(made(tmp_path / "c", cases=["torch", "jax", own]))
+    assert "For each seed" not in measured_on(made(tmp_path / "d", cases=["torch", own]))
+
+
 def test_what_was_published_is_said_beside_what_repeating_and_matching_it_gave(tmp_path):
     results = made(tmp_path / "s", cases=TRANSFORMERS, steps=782, protocol={"model": "transformer"}, seeds=[0, 1, 2])
-    *_, told = verdict(results, make_tables(results))
+    (told,) = (one for one in verdict(results, make_tables(results)) if one.startswith("Published"))
     assert re.fullmatch(
         r"Published validation accuracies: Keras 0\.8745 after epoch 2 and JAX 0\.8508 after epoch 10; the same programs here: "
         r"Keras 0\.\d{4} after epoch 2 and JAX 0\.\d{4} after epoch 10; one program in both frameworks: "

@@ -1,4 +1,4 @@
-"""Compare two studies, before and after: exit code 1 if a case no longer finishes or became slower."""
+"""Compare two studies, before and after. Exit code 0: no case is slower; 1: one is, or no longer finishes; 3: too few runs to tell."""
 
 from pathlib import Path
 
@@ -9,14 +9,17 @@ from rich.text import Text
 
 from levelfield.errors import UserError
 from levelfield.tell.changes import Change, compare
-from levelfield.tell.estimates import NOT_ENOUGH, Estimate
+from levelfield.tell.estimates import Estimate
+
+FINE, SLOWER, CANNOT_TELL = 0, 1, 3
+"""Exit codes; 2 is an error's."""
 
 
 def arguments(parser):
     parser.add_argument("before", type=Path, metavar="results/<before>")
     parser.add_argument("after", type=Path, metavar="results/<after>")
     parser.add_argument(
-        "--threshold", type=float, default=0.05, help="slower by more than this share counts, if its interval does (0.05: 5 %%)"
+        "--threshold", type=float, default=0.05, help="smallest growth of a time that counts (0.05: 5 %%, the default)"
     )
     parser.add_argument("--anyway", action="store_true", help="compare also what differs in protocol or data")
 
@@ -26,18 +29,26 @@ def run(args):
         raise UserError(f"--threshold {args.threshold}: give a share of 0 or more, such as 0.05 for 5 %")
     found, console = compare(args.before, args.after, args.anyway), Console(highlight=False)
     grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("case", "time, before = 1", "accuracy, points", "seeds", "verdict"):
+    for heading in ("case", "time, before = 1", "accuracy, points", "clean runs", "verdict"):
         grid.add_column(heading)
     slower = [change.case for change in found.changes if change.slower(args.threshold)]
     for change in found.changes:
         time, accuracy = _interval(change.time, ".2f"), _interval(change.accuracy, "+.2f", 100)
-        cells = [change.case, time, accuracy, str(change.time.pairs), _verdict(change, args.threshold)]
+        runs = " and ".join(f"{clean} of {number}" for clean, number in zip(change.clean, change.runs, strict=True))
+        cells = [change.case, time, accuracy, runs, _verdict(change, args.threshold)]
         grid.add_row(*map(Text, cells), style="red" if change.case in slower else None)
-    console.print(Text(f"{args.after} against {args.before}, paired by seed, with 95 % intervals"))
+    console.print(Text(f"{args.after} against {args.before}"))
     for case, what in found.lost.items():
         console.print(Text(f"{case} no longer finishes: {what}", style="red"))
     if found.changes:
         console.print(grid)
+        console.print(
+            Text(
+                "Times: clean runs of each study, unpaired; each end of an interval holds, for all cases together, in 95 of 100 "
+                "comparisons. Accuracies: paired by seed, 95 % intervals. Two studies are two sessions: their machine may have "
+                "changed with the program."
+            )
+        )
     for change in found.changes:
         if change.versions:
             console.print(Text(f"{change.case}: {change.versions}"))
@@ -47,7 +58,13 @@ def run(args):
             )
     for case, folder in found.alone.items():
         console.print(Text(f"{case}: finished runs in {folder} alone, not compared"))
-    return 1 if found.lost or slower else 0
+    if found.lost or slower:
+        return SLOWER
+    unknown = [change.case for change in found.changes if not change.fine(args.threshold)]
+    if unknown:
+        console.print(Text(f"Not enough to say of {', '.join(unknown)}: more seeds would tell, or a larger --threshold"))
+        return CANNOT_TELL
+    return FINE
 
 
 def _interval(found: Estimate, form: str, scale: float = 1) -> str:
@@ -59,9 +76,9 @@ def _interval(found: Estimate, form: str, scale: float = 1) -> str:
 
 def _verdict(change: Change, threshold: float) -> str:
     if not change.time.enough:
-        return NOT_ENOUGH
+        return "cannot tell: too few clean runs"
     if change.slower(threshold):
-        return "slower"
-    if change.time.low > 1:
-        return f"slower, within {100 * threshold:g} %"
-    return "faster" if change.time.high < 1 else "no difference shown"
+        return f"slower by more than {100 * threshold:g} %"
+    if not change.fine(threshold):
+        return "cannot tell"
+    return "faster" if change.time.high < 1 else f"not slower by {100 * threshold:g} %"

@@ -1,4 +1,8 @@
-"""Compares two studies, before and after, case by case and paired by seed: what a new version or another machine changed."""
+"""Compares two studies, before and after, case by case: what a new version or another machine changed.
+
+Nothing pairs the times of two studies: they ran at different hours, so that a seed is no block of theirs. Their clean runs are two
+samples (Welch's interval on the logarithms). What was learnt is paired by seed, which fixes weights and batches.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from levelfield.errors import UserError
-from levelfield.tell.estimates import Estimate, difference, ratio
+from levelfield.tell.estimates import Estimate, difference, unpaired_ratio
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import finished
 
@@ -21,14 +25,22 @@ class Change:
 
     case: str
     time: Estimate
+    """Of clean runs. Each end of its interval holds, for all cases together, in 95 of 100 comparisons."""
     accuracy: Estimate
+    clean: tuple[int, int]
+    """Clean runs before and after."""
+    runs: tuple[int, int]
     machines: tuple[str, str]
     versions: str
     """Packages whose version changed, `torch 2.12.0 → 2.13.0`."""
 
     def slower(self, threshold: float) -> bool:
-        """Whether the time grew by more than `threshold` (0.05: 5 %), and its whole 95 % interval lies above 1."""
-        return self.time.enough and self.time.value > 1 + threshold and self.time.low > 1
+        """Whether the time is shown to have grown by more than `threshold` (0.05: 5 %): its whole interval lies above that."""
+        return self.time.enough and self.time.low > 1 + threshold
+
+    def fine(self, threshold: float) -> bool:
+        """Whether it is shown not to have: the whole interval lies below. What is neither cannot be told from these runs."""
+        return self.time.enough and self.time.high < 1 + threshold
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,8 @@ def compare(before: Path, after: Path, anyway: bool = False) -> Comparison:
         raise UserError(
             f"{before} and {after} have no finished case in common: {', '.join(cases[0])} and {', '.join(cases[1])}"
         )
-    changes = [_change(case, *(part[part["case"] == case].set_index("seed") for part in runs)) for case in common]
+    parts = [[part[part["case"] == case].set_index("seed") for part in runs] for case in common]
+    changes = [_change(case, before, after, len(common)) for case, (before, after) in zip(common, parts, strict=True)]
     told = {*common, *lost}
     alone = {case: str(folder) for folder, mine in ((before, cases[0]), (after, cases[1])) for case in mine if case not in told}
     return Comparison(lost, sorted(changes, key=lambda change: -(change.time.value or 0)), alone)
@@ -106,15 +119,16 @@ def _described(data: dict) -> str:
     return f"{data['title']}, {sequences} (sha256 {data['sha256'][:12]})"
 
 
-def _change(case: str, before: pd.DataFrame, after: pd.DataFrame) -> Change:
+def _change(case: str, before: pd.DataFrame, after: pd.DataFrame, family: int) -> Change:
     seeds = before.index.intersection(after.index)
-    before, after = before.loc[seeds], after.loc[seeds]
-    machines = tuple(", ".join(sorted(set(part["machine"]))) for part in (before, after))
+    clean = [part[part["clean"]] for part in (before, after)]
     return Change(
         case,
-        ratio(after["epoch_seconds"], before["epoch_seconds"]),
-        difference(after["validation_accuracy"], before["validation_accuracy"]),
-        machines,
+        unpaired_ratio(clean[1]["epoch_seconds"], clean[0]["epoch_seconds"], family),
+        difference(after.loc[seeds, "validation_accuracy"], before.loc[seeds, "validation_accuracy"], family),
+        tuple(len(part) for part in clean),
+        (len(before), len(after)),
+        tuple(", ".join(sorted(set(part["machine"]))) for part in (before, after)),
         _versions(before, after),
     )
 

@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from levelfield.measure.spoilt import spoilt
 from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Times
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case, Protocol, Sizes
+from levelfield.tell.coherence import FIRST_STEPS, annotate
 from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes
 
 ROW_GROUP = 1_000_000
@@ -32,7 +34,7 @@ def collect(folder: Path) -> dict[str, int]:
     """Writes the three tables of the study in `folder`; returns how many runs have which status."""
     folder = Path(folder)
     study = load_study(folder)
-    runs, epochs, statuses = [], [], []
+    runs, epochs, statuses, losses = [], [], [], {}
     with _whole(folder / "steps.parquet") as part, StepWriter(part, [case.name for case in study.expanded]) as steps:
         for case, seed, status, error, record in outcomes(folder, study):
             statuses.append(status)
@@ -40,6 +42,8 @@ def collect(folder: Path) -> dict[str, int]:
             if record:
                 epochs += _epoch_rows(record)
                 steps.add(record)
+                losses[case.name, seed] = (record.steps.loss[:FIRST_STEPS], record.run.machine.device)
+    annotate(study, runs, losses)
     with _whole(folder / "epochs.parquet") as part:
         pq.write_table(pa.Table.from_pylist(epochs, EPOCH_SCHEMA), part)
     with _whole(folder / "runs.parquet") as part:
@@ -56,6 +60,7 @@ def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None
     if record:
         run = record.run
         row["seconds_to_target"] = seconds_to_target(record.epochs, study.target_accuracy)
+        row["unclean"] = "; ".join(spoilt(run.checks, run.measurements)) or None
         own = {name: value for name, value in vars(run).items() if name not in NESTED}
         latency = {f"latency_{key}": value for key, value in vars(run.latency).items()} if run.latency else {}
         row = run.measurements | own | vars(run.machine) | vars(run.times) | vars(run.memory) | latency | row
@@ -95,7 +100,8 @@ def run_columns() -> dict[str, pa.DataType]:
         own.pop(name)
     columns = (
         identity
-        | {"status": pa.string(), "error": pa.string(), "seconds_to_target": pa.float64()}
+        | {"status": pa.string(), "error": pa.string(), "unclean": pa.string(), "incoherent": pa.string()}
+        | {"first_losses_apart": pa.float64(), "session": pa.int64(), "seconds_to_target": pa.float64()}
         | {name: _arrow(hint) for name, hint in own.items()}
     )
     for model, prefix in ((Protocol, "protocol_"), (Machine, ""), (Times, ""), (Memory, ""), (Latency, "latency_")):

@@ -17,8 +17,9 @@ from levelfield.level.parity import Parity
 from levelfield.records import Epoch, Run, Steps, load_arrays, read_epochs
 from levelfield.study.config import Study
 from levelfield.study.departures import drops_last_batch
-from levelfield.study.protocol import Case
+from levelfield.study.protocol import Case, digest
 from levelfield.tell import older
+from levelfield.tell.coherence import Expected
 
 RUN, EPOCHS, PARITY = TypeAdapter(Run), TypeAdapter(list[Epoch]), TypeAdapter(Parity)
 STATUS = ("finished", "failed", "missing", "failed-parity")
@@ -50,7 +51,11 @@ def load_study(folder: Path) -> Study:
 
 
 def outcomes(folder: Path, study: Study) -> Iterator[tuple[Case, int, str, str | None, Record | None]]:
-    """(case, seed, status, error, record) of each planned run, the cases in the study's order; a record where finished."""
+    """(case, seed, status, error, record) of each planned run, the cases in the study's order; a record where finished.
+
+    A run of other data or another start than the study's others is a failed one.
+    """
+    expected = Expected(folder, study)
     for case in study.expanded:
         barred = _barred(folder, case) if study.parity else None
         for seed in study.seeds:
@@ -60,7 +65,10 @@ def outcomes(folder: Path, study: Study) -> Iterator[tuple[Case, int, str, str |
                 continue
             try:
                 if (run / "run.json").exists():
-                    yield case, seed, "finished", None, read_record(run, case, seed)
+                    record = read_record(run, case, seed)
+                    if reason := expected.refuses(record.run, case):
+                        raise BrokenRecord(f"{run}/{reason}")
+                    yield case, seed, "finished", None, record
                 elif (run / "failure.json").exists():
                     yield case, seed, "failed", _json(run / "failure.json")["error"], None
                 else:
@@ -87,6 +95,8 @@ def read_record(folder: Path, case: Case, seed: int) -> Record:
     for key, value in run.protocol.items():
         if key in planned and planned[key] != value:
             raise BrokenRecord(f"{folder / 'run.json'}: ran with {key} {value}, the study says {planned[key]}: run `snakemake`")
+    if digest(_json(folder / "run.json")["protocol"]) != run.protocol_sha256:
+        raise BrokenRecord(f"{folder / 'run.json'}: its protocol is not the one that protocol_sha256 is of: run `snakemake`")
     epochs = _read(folder / "epochs.csv", lambda file: EPOCHS.validate_python(read_epochs(file)))
     if [epoch.epoch for epoch in epochs] != list(range(1, case.protocol.epochs + 1)):
         raise BrokenRecord(f"{folder / 'epochs.csv'}: {len(epochs)} epochs, expected {case.protocol.epochs}")

@@ -14,9 +14,12 @@ from levelfield.tell.outcomes import load_study
 
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
-    """What each run ran on, in words: `Tesla V100`, `GPU not told`, or `AMD EPYC, 2 threads`."""
+    """What each run ran on, in words: `Tesla V100`, `GPU not told`, `AMD EPYC, 2 threads`; hosts of one model are told apart by their ids."""
     threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
-    return runs["gpu"].fillna("GPU not told").where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+    words = runs["gpu"].fillna("GPU not told").where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+    hosts = runs["host_id"].fillna(runs["host"])
+    several = hosts.groupby(words).transform("nunique") > 1
+    return words.where(~several, words + ", host " + hosts.astype(str).str[:8])
 
 
 def sizes_in_words(model: Sizes) -> str:
@@ -89,6 +92,19 @@ class Results:
         if not self.several_models:
             return {case: case for case in self.cases}
         return {case.name: case.name.replace(f"+model={case.protocol.model.name}", "") for case in self.study.expanded}
+
+    @cached_property
+    def twins(self) -> dict[str, str]:
+        """The case that a study with `twin: true` runs a second time, by the second one's name: the two show the noise floor."""
+        if not getattr(self.study, "twin", False):
+            return {}
+        cases = {case.name: case for case in self.study.expanded}
+        others = {name: cases.get(name.replace("-twin", "", 1)) for name in cases if "-twin" in name}
+        return {
+            name: other.name
+            for name, other in others.items()
+            if other and (other.backend, other.protocol) == (cases[name].backend, cases[name].protocol)
+        }
 
     @cached_property
     def finished(self) -> pd.DataFrame:

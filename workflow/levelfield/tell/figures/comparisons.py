@@ -7,7 +7,7 @@ from levelfield.tell.estimates import NOT_ENOUGH
 from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, scale
 from levelfield.tell.results import Results
 from levelfield.tell.tables.comparisons import departures, departures_title
-from levelfield.tell.tables.speed import leaderboard
+from levelfield.tell.tables.leaderboard import leaderboard
 
 WORTH = {
     "validation_accuracy": ("validation accuracy, points", 100.0, 0.0),
@@ -15,7 +15,7 @@ WORTH = {
     "time": ("time of an epoch, matched = 1", 1.0, 1.0),
 }
 """Column of the departures' table: title, factor, and the value that means no effect."""
-WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and 95 % interval, after the last epoch"
+WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and simultaneous 95 % interval, after the last epoch; time: clean pairs"
 
 
 def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | None:
@@ -26,6 +26,7 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     title, factor, none = WORTH[measure]
     low, high = f"{measure}_low", f"{measure}_high"
     rows = table.data[["case", "pairs", measure, low, high]].copy()
+    rows["pairs"] = table.data["clean_pairs"] if measure == "time" else rows["pairs"]
     rows["differs"] = [
         ", ".join(filter(None, both)) for both in zip(table.data["departures"], table.data["settings"], strict=True)
     ]
@@ -35,10 +36,10 @@ def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | 
     rows["interval"] = _intervals(rows, form)
     clear = f"isValid(datum.low) && (datum.low > {none} || datum.high < {none})"
     base = alt.Chart(rows).transform_filter(SHOWN).transform_calculate(
-        clear=f"!isValid(datum.low) ? 'too few seeds' : {clear} ? 'effect shown' : 'no effect shown'"
+        clear=f"!isValid(datum.low) ? 'too few pairs' : {clear} ? 'effect shown' : 'no effect shown'"
     ).encode(alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)))  # fmt: skip
     x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
-    marks = alt.Scale(domain=["effect shown", "no effect shown", "too few seeds"], range=["#D55E00", "#7a828c", "#b4bac2"])
+    marks = alt.Scale(domain=["effect shown", "no effect shown", "too few pairs"], range=["#D55E00", "#7a828c", "#b4bac2"])
     legend = alt.Legend(title=None, symbolType="circle")
     colour = alt.Color("clear:N", scale=marks, legend=legend)
     told = [alt.Tooltip("case:N"), alt.Tooltip("differs:N", title="differs in"), alt.Tooltip("value:Q", title=title, format=form),
@@ -77,21 +78,36 @@ def ranking(results: Results, look: Look) -> alt.Chart | None:
         return None
     board = leaderboard(results).data
     rows = board.dropna(subset=["times_fastest"])
-    rows = rows[["case", "machine", "finished", "times_fastest", "times_fastest_low", "times_fastest_high"]]
+    names = [
+        "case",
+        "machine",
+        "fastest",
+        "unclaimed",
+        "clean_runs",
+        "times_fastest",
+        "times_fastest_low",
+        "times_fastest_high",
+    ]
+    rows = rows[names].reset_index(drop=True)
     if (rows["times_fastest"] == 1).all():
         return None
     rows = rows.rename(columns={"times_fastest": "value", "times_fastest_low": "low", "times_fastest_high": "high"})
     rows = rows.astype({"value": float, "low": float, "high": float}).round(4)
-    rows["interval"] = _intervals(rows, ".3f").mask(board["case"] == board["fastest"], "the fastest")
-    rows["label"] = rows["value"].map("{:.2f}".format)
+    first = rows["case"] == rows["fastest"]
+    rows["interval"] = _intervals(rows, ".3f").mask(rows["unclaimed"].notna(), rows["unclaimed"]).mask(first, "the fastest")
+    rows.loc[first, ["low", "high"]] = None
+    rows["label"] = (
+        rows["value"].map("{:.2f}".format).where(rows["unclaimed"].isna(), rows["value"].map("{:.2f}, no claim".format))
+    )
+    rows = rows.drop(columns=["fastest", "unclaimed"])
     y = alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8))
     base = alt.Chart(rows).transform_filter(SHOWN).encode(y)
     largest = float(rows[["value", "high"]].max().max())
     axis = alt.Axis(tickCount=6)
-    x = alt.X("value:Q", title="time of training, fastest = 1", scale=alt.Scale(domain=[0, 1.12 * largest]), axis=axis)
+    x = alt.X("value:Q", title="time of training, fastest = 1", scale=alt.Scale(domain=[0, 1.2 * largest]), axis=axis)
     colour = alt.Color("case:N", scale=scale(results), legend=None)
     told = [alt.Tooltip("case:N"), alt.Tooltip("machine:N"), alt.Tooltip("value:Q", title="time of training, fastest = 1", format=".3f"),
-            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("finished:Q", title="seeds")]  # fmt: skip
+            alt.Tooltip("interval:N", title="95 % interval, simultaneous"), alt.Tooltip("clean_runs:Q", title="clean runs")]  # fmt: skip
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"none": [1.0]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
         base.mark_bar(opacity=0.85, height={"band": 0.5}).encode(x, color=colour, tooltip=told),
@@ -100,5 +116,7 @@ def ranking(results: Results, look: Look) -> alt.Chart | None:
         .mark_text(align="left", dx=8).encode(alt.X("end:Q"), text="label:N"),
     ).properties(width=look.width, height=(ROW + 6) * len(rows))  # fmt: skip
     values = ", ".join(f"{row.case} {row.label}" for row in rows.itertuples())
-    explained = "bar: geometric mean of the ratios by seed; line: 95 % interval; shorter is faster"
+    explained = (
+        "bar: geometric mean of the ratios by seed over clean pairs; line: simultaneous 95 % interval; shorter is faster"
+    )
     return look.finish(chart, "Time of training against the fastest", f"{results.context}\n{explained}", values)

@@ -12,7 +12,7 @@ import pandas as pd
 from levelfield.tell.estimates import NOT_ENOUGH
 from levelfield.tell.figures.theme import SHOWN, Look, line_scale, scale
 from levelfield.tell.results import Results
-from levelfield.tell.tables.speed import leaderboard
+from levelfield.tell.tables.leaderboard import leaderboard
 
 LOGARITHMIC = 4.0
 """Largest ratio that is drawn on an even scale."""
@@ -22,12 +22,13 @@ TITLE = "time of training, the model's fastest = 1"
 
 
 def by_model(results: Results) -> pd.DataFrame:
-    """A row each case and machine under the study's own settings, the fastest of a model first; empty for a single model.
+    """A row each case and machine under the study's own settings, as the leaderboard has them; empty for a single model.
 
     Columns case, line (the case without its model), group (model, and machine where there are several), value, low, high
-    (time over that of the group's fastest matched case), seeds, note (why there is no value).
+    (time over that of the group's fastest matched case; a bracket where something is claimed), first (whether it is that one),
+    seeds, note (why there is no value, or no bracket).
     """
-    columns = ["case", "line", "group", "value", "low", "high", "seeds", "note"]
+    columns = ["case", "line", "group", "value", "low", "high", "first", "seeds", "note"]
     if not results.several_models:
         return pd.DataFrame(columns=columns)
     usual = results.study.protocol
@@ -40,17 +41,20 @@ def by_model(results: Results) -> pd.DataFrame:
         {
             "case": rows["case"], "line": rows["case"].map(results.lines),
             "group": rows["model"] + machine, "value": rows["times_fastest"].astype(float),
-            "low": rows["times_fastest_low"].astype(float), "high": rows["times_fastest_high"].astype(float), "seeds": rows["finished"],
+            "low": rows["times_fastest_low"].astype(float), "high": rows["times_fastest_high"].astype(float), "first": rows["case"] == rows["fastest"],
+            "seeds": rows["finished"],
         }
     )  # fmt: skip
     words = {"failed": "failed", "failed_parity": "failed parity", "missing": "missing"}
     found["note"] = [
-        "" if row.finished else next(word for name, word in words.items() if getattr(row, name)) for row in rows.itertuples()
+        (row.unclaimed if isinstance(row.unclaimed, str) else "")
+        if row.finished
+        else next(word for name, word in words.items() if getattr(row, name))
+        for row in rows.itertuples()
     ]
-    model = rows["model"].map(list(dict.fromkeys(results.models.values())).index)
-    order = pd.DataFrame({"model": model, "group": found["group"], "value": found["value"]}).sort_values(
-        ["model", "group", "value"]
-    )
+    place = rows["model"].map(list(dict.fromkeys(results.models.values())).index)
+    order = pd.DataFrame({"model": place, "group": found["group"], "unknown": found["value"].isna()})
+    order = order.sort_values(["model", "group", "unknown"], kind="stable")
     return found.loc[order.index, columns].reset_index(drop=True)
 
 
@@ -77,7 +81,7 @@ def models(results: Results, look: Look) -> alt.Chart | None:
     offset = alt.YOffset("place:O", scale=alt.Scale(domain=list(range(most))))
     colour = alt.Color("case:N", scale=scale(results), legend=None)
     told = [alt.Tooltip("case:N"), alt.Tooltip("value:Q", title=TITLE, format=".3f"),
-            alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("seeds:Q")]  # fmt: skip
+            alt.Tooltip("interval:N", title="95 % interval, simultaneous"), alt.Tooltip("seeds:Q")]  # fmt: skip
     base = alt.Chart(rows).transform_filter(SHOWN).encode(y, offset)
     known = base.transform_filter("isValid(datum.value)")
     chart = alt.layer(
@@ -89,21 +93,22 @@ def models(results: Results, look: Look) -> alt.Chart | None:
         .mark_text(align="left", dx=10).encode(alt.X("end:Q"), text="label:N"),
     ).properties(width=look.width, height=20 * most * len(groups))  # fmt: skip
     values = "; ".join(f"{group}: {', '.join(mine['label'])}" for group, mine in rows.groupby("group", sort=False))
-    explained = "dot: geometric mean of the ratios by seed; band: 95 % interval; the fastest of each model on top"
+    explained = "dot: geometric mean of the ratios by seed over clean pairs; band: 95 % interval, simultaneous for a model; the fastest of each model on top"
     return look.finish(chart, "Who is fastest with each model", f"{results.context}\n{explained}", values)
 
 
 def _label(row) -> str:
     if pd.isna(row.value):
         return f"{row.line}: {row.note or 'not compared'}"
-    return row.line if row.value == 1 else f"{row.line}  {row.value:.2f}"
+    told = row.line if row.first else f"{row.line}  {row.value:.2f}"
+    return f"{told}, {row.note}" if row.note else told
 
 
 def _interval(row) -> str:
     """As text: Vega would tell a missing bound as 0."""
-    if row.value == 1:
+    if row.first:
         return "the fastest"
-    return NOT_ENOUGH if pd.isna(row.low) else f"{row.low:.3f} to {row.high:.3f}"
+    return row.note or NOT_ENOUGH if pd.isna(row.low) else f"{row.low:.3f} to {row.high:.3f}"
 
 
 def shares(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,9 +10,10 @@ import yaml
 from levelfield import registry
 from levelfield.models.base import model_of
 from levelfield.study.protocol import Sizes
+from levelfield.tell.coherence import FIRST_STEPS, allowed_apart, mixtures
 from levelfield.tell.report.differences import departure_of
 from levelfield.tell.results import Results, sizes_in_words
-from levelfield.tell.tables.groups import missed_checks
+from levelfield.tell.tables.groups import finished, missed_checks
 from levelfield.tell.tables.speed import kernel_heading
 from levelfield.tell.tables.table import Table
 
@@ -40,7 +41,7 @@ def facts(results: Results) -> dict[str, dict[str, str]]:
         "Machine": {
             name: _different(runs[column])
             for name, column in {
-                "host": "host", "processor": "cpu", "logical processors": "cpus", "threads given": "threads", "memory, bytes": "memory_bytes",
+                "host": "host", "identity of the host": "host_id", "processor": "cpu", "logical processors": "cpus", "threads given": "threads", "memory, bytes": "memory_bytes",
                 "system": "system", "device": "device", "GPU": "gpu", "driver": "driver", "CUDA": "cuda", "cuDNN": "cudnn",
             }.items()
         },
@@ -49,8 +50,27 @@ def facts(results: Results) -> dict[str, dict[str, str]]:
             "Python": _different(runs["python"]), "first run, UTC": str(runs["started"].min() if len(runs) else ""),
             "last run, UTC": str(runs["started"].max() if len(runs) else ""),
         },
+        "Coherence": coherence(results),
     }  # fmt: skip
     return {heading: {name: value for name, value in rows.items() if value} for heading, rows in found.items()}
+
+
+def coherence(results: Results) -> dict[str, str]:
+    """What the records prove of each other: clean runs, sessions, first losses, and what is mixed in them."""
+    runs = finished(results)
+    if runs.empty:
+        return {}
+    apart = runs["first_losses_apart"].max()
+    allowed = [allowed_apart(case, on) for case in results.study.expanded if case.matched for on in runs["device"].unique()]
+    bound = f", allowed {max(allowed):.0e}" if allowed and None not in allowed else ", no bound is known for all of them"
+    return {
+        "clean runs": f"{int(runs['clean'].sum())} of {len(runs)}",
+        "sessions": str(runs["session"].nunique()),
+        f"losses of the first {FIRST_STEPS} steps, matched cases": ""
+        if pd.isna(apart)
+        else f"at most {apart:.1e} apart{bound}",
+        "mixed": " ".join(mixtures(runs)),
+    }
 
 
 def _different(column: pd.Series) -> str:
@@ -90,7 +110,8 @@ def single_runs(results: Results) -> Table:
         {
             "case": runs["case"], "seed": runs["seed"].astype(str), "status": runs["status"], "started, UTC": runs["started"].fillna(""),
             "whole process, s": runs["process_seconds"].map(lambda value: "" if pd.isna(value) else f"{value:,.1f}"),
-            "error": runs["error"].fillna(""),
+            "session": runs["session"].map(lambda value: "" if pd.isna(value) else f"{value:.0f}"),
+            "error": runs["error"].fillna(""), "unclean": runs["unclean"].fillna(""),
         }
     )  # fmt: skip
     return Table("runs", f"Single runs ({len(runs):,} of {len(results.runs):,})", shown, shown)

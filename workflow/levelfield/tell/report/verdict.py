@@ -3,54 +3,79 @@
 import pandas as pd
 
 from levelfield.study import published
-from levelfield.tell.figures.scaling import SIZES, growth
+from levelfield.tell.report.faster import MOST, different_machines, listed, sizes, speed
 from levelfield.tell.report.fastest import fastest_by_model
 from levelfield.tell.results import Results
-from levelfield.tell.tables.groups import missed_checks
+from levelfield.tell.tables.comparisons import noise_floor
+from levelfield.tell.tables.families import compared, enough
+from levelfield.tell.tables.groups import finished, missed_checks
 from levelfield.tell.tables.table import Table
-
-MOST = 6
-"""Cases named in one sentence; for more it refers to the table."""
 
 
 def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
-    """Sentences in the reader's order; the first says the most."""
+    """Sentences in the reader's order; the first says the most. What is claimed of speed rests on clean runs alone."""
     if results.finished.empty:
         counts = results.runs["status"].value_counts()
         found = ", ".join(f"{count} {status.replace('-', ' ')}" for status, count in counts.items())
         return [f"No run of this study has finished: {found}. There is nothing to compare."]
     matched = _matched(tables)
-    said = fastest_by_model(results, tables) + _sizes(results)
-    if not said and len(matched) and not results.several_models:
-        said = _speed(matched)
+    said = fastest_by_model(results) + sizes(results)
+    if not said and not results.several_models:
+        said = speed(results)
+    said += different_machines(results, compared(results)) + noise_floor(results)
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):
-        said += _learnt_nothing(results) or _accuracy(
-            matched, "With each model all learn" if results.several_models else "All learn"
-        )
+        all_learn = "With each model all learn" if results.several_models else "All learn"
+        said += _learnt_nothing(results) or _accuracy(results, matched, all_learn)
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if "published" in tables:
         said += _published(results, tables["published"].data)
     if not said:
         said = [f"{_single(results)} No two cases here may be compared as equals: nothing is claimed about who is faster."]
-    return said + _missing(results)
+    return said + _enough(results) + _unclean(results) + _missing(results)
+
+
+def _enough(results: Results) -> list[str]:
+    """What the study could have shown, where it showed no difference in speed, or neither difference nor equivalence in accuracy."""
+    matched, margin = [one for one in compared(results) if one.matched], results.study.equivalence_margin
+    if any(one.faster for one in matched) and any(one.equivalent(margin) or one.accuracy.leaves_out(0) for one in matched):
+        return []
+    return enough(results)[:MOST]
 
 
 def measured_on(results: Results) -> str:
     """One sentence: which data, which machine, how many seeds, what was equal."""
-    cases, seeds = results.study.expanded, results.finished["seed"].nunique()
+    seeds = results.finished["seed"].nunique()
     machines = " and ".join(results.machines) or "no machine yet"
-    epochs = sorted({case.protocol.epochs for case in cases})
-    equal = all(case.matched and case.protocol == cases[0].protocol for case in cases)
-    who = "all cases" if equal else "matched cases of one protocol"
+    epochs = sorted({case.protocol.epochs for case in results.study.expanded})
     return (
         f"Measured on {machines}, with {results.data['train_sequences']:,} training and {results.data['validation_sequences']:,} "
         f"validation sequences of {results.data['corpus']}, {' or '.join(map(str, epochs))} "
-        f"{'epoch' if epochs == [1] else 'epochs'}, {seeds} {'seed' if seeds == 1 else 'seeds'}. "
-        f"For each seed {who} start from the same initial weights and see the same batches in the same order."
+        f"{'epoch' if epochs == [1] else 'epochs'}, {seeds} {'seed' if seeds == 1 else 'seeds'}{_sessions(results)}.{_equal(results)}"
     )
+
+
+def _sessions(results: Results) -> str:
+    """In how many stretches, and on how many hosts, where there are several: what the intervals cover."""
+    sessions, hosts = (
+        results.finished["session"].nunique(),
+        results.finished["host_id"].fillna(results.finished["host"]).nunique(),
+    )
+    parts = [f"{count} {what}" for count, what in ((sessions, "sessions"), (hosts, "hosts")) if count > 1]
+    return f", {' on '.join(parts)}" if parts else ""
+
+
+def _equal(results: Results) -> str:
+    """What was equal, of the cases of which it is true: matched ones of one protocol, with another to stand beside."""
+    cases = [case for case in results.study.expanded if case.name in set(results.finished["case"])]
+    protocols = [case.protocol for case in cases if case.matched]
+    if len(protocols) == len(set(protocols)):
+        return ""
+    equal = len(set(protocols)) == 1 and len(protocols) == len(cases)
+    who = "all cases" if equal else "matched cases of one protocol"
+    return f" For each seed {who} start from the same initial weights and see the same batches in the same order."
 
 
 def _single(results: Results) -> str:
@@ -62,80 +87,6 @@ def _matched(tables: dict[str, Table]) -> pd.DataFrame:
     """The comparisons of matched cases: of two with departures, who is faster may be the departures' doing."""
     data = tables["comparisons"].data if "comparisons" in tables else pd.DataFrame({"matched": []}, dtype=bool)
     return data[data["matched"]]
-
-
-def _speed(data: pd.DataFrame) -> list[str]:
-    """The fastest case against each other one, the closest first."""
-    fastest = data["case"].value_counts().index[0]
-    rows = data[data["case"] == fastest].sort_values("speed")
-    told = rows[rows["warning"] == ""]
-    clear = told[told["speed_p_corrected"] < 0.05]
-    likely = told[(told["speed_p_corrected"] >= 0.05) & (told["speed_p"] < 0.05)]
-    close = told[told["speed_p"] >= 0.05]
-    unsure = told[told["speed_low"].isna()]
-    said = []
-    if len(clear):
-        figures = [
-            f"{row.speed:.2f} times as fast as {row.against} [{row.speed_low:.2f}, {row.speed_high:.2f}]"
-            for row in _rows(clear)
-        ]
-        said.append(f"{fastest} trained {_and(figures, len(clear))}; in brackets 95 % intervals from {_pairs(clear)}.")
-    if len(likely):
-        figures = [
-            f"{row.speed:.2f} times as fast as {row.against} [{row.speed_low:.2f}, {row.speed_high:.2f}]"
-            for row in _rows(likely)
-        ]
-        subject = "It also" if len(clear) else fastest
-        said.append(f"{subject} trained {_and(figures, len(likely))}, which is not sure among {len(data)} comparisons.")
-    if len(close):
-        figures = [f"{row.against}, {row.speed:.2f} times [{row.speed_low:.2f}, {row.speed_high:.2f}]" for row in _rows(close)]
-        said.append(
-            f"No difference in speed was shown between {fastest} and {_and(figures, len(close))}, from {_pairs(close)}."
-        )
-    if len(unsure):
-        figures = [f"{row.speed:.2f} times as fast as {row.against}" for row in _rows(unsure)]
-        said.append(
-            f"{fastest} trained {_and(figures, len(unsure))}, but {_pairs(unsure)} are too few to say how sure that is."
-        )
-    for row in rows[rows["warning"] != ""].head(MOST).itertuples():
-        said.append(f"{row.case} and {row.against} are not compared in speed here: {row.warning}.")
-    return said
-
-
-def _sizes(results: Results) -> list[str]:
-    """Of a study that varies a size: who had the highest throughput at each; nothing of another study."""
-    found = growth(results)
-    if found.empty:
-        return []
-    found = found[found["measure"] == "throughput"]
-    means = found.groupby(["setting", "size", "line"], sort=False, as_index=False)["value"].mean()
-    said = []
-    for setting, mine in means.groupby("setting", sort=False):
-        best = mine.loc[mine.groupby("size")["value"].idxmax()]
-        sizes = best.groupby("line", sort=False)["size"].agg(lambda sizes: [f"{size:,}" for size in sizes])
-        winners = [f"{line} at {_and(at, len(at))}" for line, at in sizes.items()]
-        said.append(f"Fastest by {SIZES[setting]}: {'; '.join(winners)}.")
-    seeds = results.finished["seed"].nunique()
-    means_of = f"Means over {seeds} seeds" if seeds > 1 else "One seed"
-    return [*said, f"{means_of}; by how much, and how sure that is, the leaderboard says."]
-
-
-def _rows(rows: pd.DataFrame):
-    return rows.head(MOST).itertuples()
-
-
-def _and(parts: list[str], number: int) -> str:
-    """`a, b and c`, or `a, b and 7 more` where `number` says that there are more."""
-    if number > len(parts):
-        return f"{', '.join(parts)} and {number - len(parts)} more, which the comparisons' table has"
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _pairs(rows: pd.DataFrame) -> str:
-    numbers = sorted(set(rows["pairs"]))
-    if numbers == [1]:
-        return "single pairs of seeds"
-    return f"{numbers[0]} pairs of seeds" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} pairs of seeds"
 
 
 def _learnt_nothing(results: Results) -> list[str]:
@@ -150,12 +101,14 @@ def _learnt_nothing(results: Results) -> list[str]:
     ]
 
 
-def _accuracy(data: pd.DataFrame, all_learn: str) -> list[str]:
+def _accuracy(results: Results, data: pd.DataFrame, all_learn: str) -> list[str]:
     known = data[data["accuracy_low"].notna()]
     if known.empty:
         return ["Whether they learn equally well cannot be said from so few seeds."]
-    same, other = known[known["equivalence_p"] < 0.05], known[known["equivalence_p"] >= 0.05]
-    differ = other[other["accuracy_p_corrected"] < 0.05]
+    same, differ = (
+        known[known["equivalent"]],
+        known[((known["accuracy_low"] > 0) | (known["accuracy_high"] < 0)) & ~known["equivalent"]],
+    )
     said = []
     if len(same) == len(known):
         largest = 100 * known["accuracy_difference"].abs().max()
@@ -173,7 +126,7 @@ def _accuracy(data: pd.DataFrame, all_learn: str) -> list[str]:
             f"[{100 * row.accuracy_low:+.2f}, {100 * row.accuracy_high:+.2f}]."
         )
     if not len(same) and not len(differ):
-        said.append("In validation accuracy neither a difference nor equivalence was shown: more seeds would tell.")
+        said.append("In validation accuracy neither a difference nor equivalence was shown.")
     return said
 
 
@@ -209,12 +162,28 @@ def _published(results: Results, data: pd.DataFrame) -> list[str]:
         if len(set(when)) == 1:
             when[:-1] = [""] * (len(when) - 1)
         told.append(
-            _and([f"{side} {row[name]:.4f}{after}" for (side, row), after in zip(ends.iterrows(), when, strict=True)], 2)
+            listed([f"{side} {row[name]:.4f}{after}" for (side, row), after in zip(ends.iterrows(), when, strict=True)], 2)
         )
     reported, reproduced, matched = told
     return [
         f"Published validation accuracies: {reported}; the same programs here: {reproduced}; one program in both frameworks: {matched}."
     ]
+
+
+def _unclean(results: Results) -> list[str]:
+    """How many runs bear claims, and what became of the others."""
+    runs = finished(results)
+    unclean, diverged = int(runs["unclean"].notna().sum()), int(runs["diverged"].sum())
+    said = []
+    if unclean:
+        why = "the machine or their own checks say that their times are not to be trusted"
+        said.append(f"Claims about speed rest on clean runs, {len(runs) - unclean} of {len(runs)}: of the others {why}.")
+    if diverged:
+        said.append(f"In {diverged} of {len(runs)} runs a loss was not finite: they are in no claim about speed.")
+    barred = runs.dropna(subset="barred").groupby("case", sort=False)["barred"].first()
+    for case, why in barred.head(3).items():
+        said.append(f"Nothing is claimed of {case}: from the same start its {why}.")
+    return said
 
 
 def _missing(results: Results) -> list[str]:

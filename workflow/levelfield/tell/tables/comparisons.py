@@ -1,23 +1,15 @@
 """Tables of comparisons, paired by seed: case against case, and each departure or setting against its backend's matched case."""
 
 from dataclasses import replace
-from itertools import combinations
 
 import pandas as pd
 
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
-from levelfield.tell.estimates import (
-    NOT_ENOUGH,
-    Estimate,
-    accuracy_verdict,
-    difference,
-    equivalence,
-    holm,
-    ratio,
-    speed_verdict,
-)
+from levelfield.tell.coherence import mixtures
+from levelfield.tell.estimates import ENOUGH, NOT_ENOUGH, NOTHING, Estimate, accuracy_verdict, difference, ratio
 from levelfield.tell.results import Results
+from levelfield.tell.tables.families import Compared, compared, enough, program, twins
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 from levelfield.tell.tables.table import Table
 
@@ -27,99 +19,90 @@ SETTINGS = ("learning_rate", "batch_size", "epochs")
 
 def comparisons(results: Results) -> Table | None:
     """Every two cases that may be compared as equals, the faster one first; None where the study has no such two."""
-    runs, rows = finished(results), []
-    for first, second in combinations(results.study.expanded, 2):
-        if not comparable(first, second):
-            continue
-        found = pairs(runs, first.name, second.name)
-        times = ratio(found.first["epoch_seconds"], found.second["epoch_seconds"])
-        if times.value is None:
-            continue
-        if times.value > 1:
-            found = Pairs(found.second, found.first, found.warning)
-        rows.append(_compared(found, first.matched, results.study.equivalence_margin))
-    if not rows:
+    found, margin = compared(results), results.study.equivalence_margin
+    if not found:
         return None
-    data = pd.DataFrame(rows)
-    data["speed_p_corrected"] = pd.Series(holm(_known(data["speed_p"])), dtype=float)
-    data["accuracy_p_corrected"] = pd.Series(holm(_known(data["accuracy_p"])), dtype=float)
-    margin = results.study.equivalence_margin
-    data["speed_verdict"] = [_speed(row) for row in data.itertuples()]
-    data["accuracy_verdict"] = [_accuracy(row, margin) for row in data.itertuples()]
+    data = pd.DataFrame([_row(one, margin) for one in found])
     shown = pd.DataFrame(
         {
             "case": data["case"],
             "against": data["against"],
             "training speed": data["speed_verdict"],
+            "over all pairs": [_of_all(one) for one in found],
             "validation accuracy": data["accuracy_verdict"],
             "pairs of seeds": data["pairs"],
+            "clean": data["clean_pairs"],
         }
     )
+    if (shown["over all pairs"] == "").all():
+        shown = shown.drop(columns="over all pairs")
+    if len(results.machines) > 1:
+        shown.insert(2, "machine", data["machine"])
     if (data["warning"] != "").any():
         shown["warning"] = data["warning"]
+    sizes = " or ".join(str(size) for size in sorted(set(data["family"])))
     notes = [
-        f"Paired by seed; in brackets 95 % intervals (t, ratios on logarithms). Equivalent: two one-sided tests, margin "
-        f"{100 * margin:g} points. Differences count at 5 % after Holm's correction for {len(data)} {'pair' if len(data) == 1 else 'pairs'}."
+        "Paired by seed. Speed: clean pairs alone, in which neither run was spoilt by the machine or by what its own checks found; "
+        "accuracy: all pairs, since a busy machine changes no figure of learning. In brackets intervals (t, ratios on logarithms) that "
+        f"hold together in 95 of 100 studies, for all comparisons of a family ({sizes}): of cases of one protocol on one machine, matched "
+        "or with departures. Shown is what an interval leaves out; equivalent within "
+        f"{100 * margin:g} points, what lies in there whole.",
+        *enough(results),
+        *noise_floor(results),
+        *mixtures(finished(results)),
     ]
     return Table("comparisons", f"Comparisons: {results.context}", data, shown, notes)
 
 
-def comparable(first: Case, second: Case) -> bool:
-    """Matched cases of one protocol; of cases with departures, only those of different backends with the same protocol."""
-    if first.protocol != second.protocol:
-        return False
-    return (first.matched and second.matched) or (not first.matched and not second.matched and first.backend != second.backend)
+def noise_floor(results: Results) -> list[str]:
+    """What running one case twice showed, a sentence each."""
+    said = []
+    for one in twins(results):
+        if one.speed.value is not None:
+            interval = f" [{one.speed.low:.3f}, {one.speed.high:.3f}]" if one.speed.enough else ""
+            said.append(
+                f"Noise floor: {one.case} and {one.against}, the same program, differ by {one.speed.value:.3f} times{interval} from "
+                f"{one.clean} of {one.pairs} clean pairs; a smaller ratio is no claim."
+            )
+    return said
 
 
-def _compared(found: Pairs, matched: bool, margin: float) -> dict:
-    first, second = found.first, found.second
-    speed = ratio(second["epoch_seconds"], first["epoch_seconds"])
-    accuracy = difference(first["validation_accuracy"], second["validation_accuracy"])
-    row = {
-        "case": first["case"].iloc[0],
-        "against": second["case"].iloc[0],
-        "machine": ", ".join(sorted(set(first["machine"]))),
-    }
-    row |= {"matched": matched}
-    row |= {"pairs": speed.pairs, "speed": speed.value, "speed_low": speed.low, "speed_high": speed.high, "speed_p": speed.p}
-    row |= {"accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
-    row |= {"accuracy_p": accuracy.p}
-    row["equivalence_p"] = equivalence(first["validation_accuracy"], second["validation_accuracy"], margin)
-    row |= {"target_reached": int(first["seconds_to_target"].notna().sum())}
-    row |= {"target_reached_against": int(second["seconds_to_target"].notna().sum())}
-    return row | {"warning": found.warning}
+def _row(one: Compared, margin: float) -> dict:
+    speed, accuracy, everything = one.speed, one.accuracy, one.speed_of_all
+    return {
+        "case": one.case, "against": one.against, "machine": one.machine, "setting": one.setting, "matched": one.matched,
+        "pairs": one.pairs, "clean_pairs": one.clean, "family": accuracy.family,
+        "speed": speed.value, "speed_low": speed.low, "speed_high": speed.high, "speed_p": speed.p, "speed_p_corrected": speed.p_corrected,
+        "faster": one.faster,
+        "speed_of_all": everything.value, "speed_of_all_low": everything.low, "speed_of_all_high": everything.high,
+        "accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high, "accuracy_p": accuracy.p,
+        "accuracy_p_corrected": accuracy.p_corrected, "equivalent": one.equivalent(margin),
+        "target_reached": int(one.found.first["seconds_to_target"].notna().sum()),
+        "target_reached_against": int(one.found.second["seconds_to_target"].notna().sum()),
+        "speed_verdict": one.verdict, "accuracy_verdict": accuracy_verdict(accuracy, margin), "warning": one.found.warning,
+    }  # fmt: skip
 
 
-def _known(values: pd.Series) -> list[float | None]:
-    return [None if pd.isna(value) else value for value in values]
-
-
-def _estimate(*values) -> Estimate:
-    *figures, pairs = values
-    return Estimate(*_known(figures), pairs)
-
-
-def _speed(row) -> str:
-    return speed_verdict(_estimate(row.speed, row.speed_low, row.speed_high, row.speed_p, row.pairs), row.speed_p_corrected)
-
-
-def _accuracy(row, margin: float) -> str:
-    found = _estimate(row.accuracy_difference, row.accuracy_low, row.accuracy_high, row.accuracy_p, row.pairs)
-    return accuracy_verdict(found, row.accuracy_p_corrected, row.equivalence_p, margin)
+def _of_all(one: Compared) -> str:
+    """The figures of all pairs, where some are not clean."""
+    found = one.speed_of_all
+    if found.value is None or one.clean == one.pairs:
+        return ""
+    return f"{found.value:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if found.enough else "")
 
 
 def departures(results: Results) -> Table | None:
     """What each case with departures or settings of its own is worth against its backend's matched case; None without such a pair."""
-    runs, rows = finished(results), []
+    runs, priced = finished(results), []
     for case in results.study.expanded:
         matched = counterpart(case, results.study)
-        if matched is None:
-            continue
-        found = pairs(runs, case.name, matched.name)
-        if len(found.first):
-            rows.append(_price(case, matched, found))
-    if not rows:
+        if matched is not None:
+            found = pairs(runs, case.name, matched.name)
+            priced += [(case, matched, found)] if len(found.first) else []
+    if not priced:
         return None
+    family = len({program(case) for case, _, _ in priced})
+    rows = [_price(case, matched, found, family) for case, matched, found in priced]
     data = pd.DataFrame(rows)
     settings = (data["settings"] != "").any()
     shown = pd.DataFrame(
@@ -133,6 +116,7 @@ def departures(results: Results) -> Table | None:
             "training loss": [_shown(row, "train_loss", "+.4f") for row in rows],
             "time": [_shown(row, "time", ".2f", suffix=" times") for row in rows],
             "pairs of seeds": data["pairs"],
+            "clean": data["clean_pairs"],
         }
     )
     if not settings:
@@ -140,12 +124,13 @@ def departures(results: Results) -> Table | None:
     if (data["warning"] != "").any():
         shown["warning"] = data["warning"]
     notes = [
-        "Differences after the last epoch, paired by seed, in brackets 95 % intervals; an interval that holds 0 (for the time: 1) "
-        "shows no effect. Departures of kind reporting change no figure here: they change what is told of the same run."
+        f"Differences after the last epoch, paired by seed; in brackets intervals that hold together, for the {family} "
+        f"{'program' if family == 1 else 'programs'} of this table, in 95 of 100 studies; one that holds 0 (for the time: 1) shows no effect. "
+        "The time is of clean pairs alone; where there are fewer than 3 it has no interval and claims nothing. Departures of kind reporting change no figure here: they change what is told of the same run."
     ]
     if settings:
         notes.append("With other epochs each case is told after its own last one; the time is an epoch's.")
-    if (data["pairs"] < 3).any():
+    if (data["pairs"] < ENOUGH).any():
         notes.append(f"Without an interval: {NOT_ENOUGH}.")
     return Table("departures", f"{departures_title(data)}: {results.context}", data, shown, notes)
 
@@ -174,7 +159,7 @@ def counterpart(case: Case, study: Study) -> Case | None:
     return next((other for protocol in protocols for other in others if other.protocol == protocol), None)
 
 
-def _price(case: Case, matched: Case, found: Pairs) -> dict:
+def _price(case: Case, matched: Case, found: Pairs, family: int) -> dict:
     settings = [f"{name} {getattr(case.protocol, name):g}" for name in SETTINGS if _differs(case, matched, name)]
     row = {
         "case": case.name,
@@ -182,15 +167,26 @@ def _price(case: Case, matched: Case, found: Pairs) -> dict:
         "departures": ", ".join(case.departures),
         "settings": ", ".join(settings),
     }
-    row |= {"pairs": len(found.first)}
+    first, second = found.first, found.second
+    clean = (first["clean"] & second["clean"]).to_numpy()
+    row |= {"pairs": len(first), "clean_pairs": int(clean.sum())}
     estimates = {
-        name: difference(found.first[name], found.second[name])
+        name: difference(first[name], second[name], family)
         for name in ("validation_loss", "validation_accuracy", "train_loss", "train_accuracy")
     }
-    estimates["time"] = ratio(found.first["epoch_seconds"], found.second["epoch_seconds"])
+    elsewhere = (first["machine"] != second["machine"]).any()
+    estimates["time"] = NOTHING if elsewhere else _time(first["epoch_seconds"], second["epoch_seconds"], clean, family)
+    if first["barred"].notna().any() or second["barred"].notna().any():
+        estimates = {name: estimate.unclaimed for name, estimate in estimates.items()}
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
     return row | {"warning": found.warning}
+
+
+def _time(first: pd.Series, second: pd.Series, clean, family: int) -> Estimate:
+    """The ratio over clean pairs; without an interval that over all, where none is clean."""
+    found = ratio(first[clean], second[clean], family)
+    return ratio(first, second, family).unclaimed if found.value is None else found
 
 
 def _differs(case: Case, other: Case, setting: str) -> bool:
@@ -198,6 +194,8 @@ def _differs(case: Case, other: Case, setting: str) -> bool:
 
 
 def _shown(row: dict, name: str, form: str, scale: float = 1, suffix: str = "") -> str:
+    if row[name] is None:
+        return ""
     value = f"{row[name] * scale:{form}}{suffix}"
     if row[f"{name}_low"] is None:
         return value

@@ -13,13 +13,20 @@ LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"
 
 
 def finished(results: Results) -> pd.DataFrame:
-    """A row each finished run: its record, `machine`, figures an epoch, and those of its last epoch (`LAST`)."""
+    """A row each finished run: its record, `machine`, figures an epoch, and those of its last epoch (`LAST`).
+
+    `barred`: what is wrong with its case's first losses in some run, so that nothing is claimed of the case. `diverged`: a loss was
+    not finite. `clean`: its time may bear a claim.
+    """
     runs = results.finished.drop(columns="validation_seconds").copy()
     runs["machine"] = machine_of(runs)
     by_run = results.epochs.sort_values("epoch").groupby(["case", "seed"])
     means = by_run[["train_seconds", "validation_seconds", "energy_joules"]].mean()
     means = means.rename(columns={"train_seconds": "epoch_seconds", "energy_joules": "energy_joules_per_epoch"})
     runs = runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
+    runs["barred"] = runs["case"].map(runs.dropna(subset="incoherent").groupby("case")["incoherent"].first())
+    runs["diverged"] = [json.loads(checks).get("losses_finite") is False for checks in runs["checks"]]
+    runs["clean"] = runs["unclean"].isna() & runs["barred"].isna() & ~runs["diverged"].astype(bool)
     return runs.merge(results.throughput, on=["case", "seed"], how="left")
 
 

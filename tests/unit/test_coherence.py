@@ -1,0 +1,158 @@
+"""Records of one study belong together: another data or start is refused, overlaps and sessions are seen, hosts are not pooled."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_study import make_study
+
+from levelfield.tell.coherence import mixtures, overlaps, sessions
+from levelfield.tell.collect import collect
+from levelfield.tell.report.provenance import coherence
+from levelfield.tell.report.verdict import measured_on, verdict
+from levelfield.tell.results import Results
+from levelfield.tell.tables import make_tables
+
+
+def with_changes(folder: Path, case: str, seed: int, **changes) -> None:
+    """Writes other values into a run's record; those of `machine` into that."""
+    file = folder / f"runs/{case}/seed-{seed}/run.json"
+    run = json.loads(file.read_text())
+    run["machine"] |= changes.pop("machine", {})
+    file.write_text(json.dumps(run | changes))
+
+
+def runs_of(folder: Path) -> pd.DataFrame:
+    collect(folder)
+    return pd.read_parquet(folder / "runs.parquet").set_index(["case", "seed"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data_sha256": "a" * 64}, "run.json: trained on another data: sha256 aaaaaaaaaaaa, expected "),
+        ({"start_sha256": "b" * 64}, "run.json: trained on another start: sha256 bbbbbbbbbbbb, expected "),
+        ({"protocol_sha256": "c" * 64}, "run.json: its protocol is not the one that protocol_sha256 is of"),
+    ],
+    ids=["data", "start", "protocol"],
+)
+def test_a_run_of_another_data_start_or_protocol_is_refused(tmp_path, changes, told):
+    folder = make_study(tmp_path / "s", ["torch", "jax", "keras-tensorflow"], steps=5)
+    with_changes(folder, "torch", 1, **changes)
+    runs = runs_of(folder)
+    assert (runs["status"] == "finished").sum() == 8
+    assert runs.loc[("torch", 1), "status"] == "failed" and told in runs.loc[("torch", 1), "error"]
+    assert pd.read_parquet(folder / "epochs.parquet").query("case == 'torch'")["seed"].unique().tolist() == [0, 2]
+
+
+def test_the_starts_own_file_says_which_is_right_and_of_two_without_it_neither_is(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    with_changes(folder, "torch", 1, start_sha256="b" * 64)
+    assert (runs_of(folder)["status"] == "failed").sum() == 2
+    start = folder / "start/bilstm/seed-1.npz.sha256"
+    start.parent.mkdir(parents=True)
+    start.write_text(f"{'b' * 64}  seed-1.npz\n")
+    runs = runs_of(folder)
+    assert runs[runs["status"] == "failed"].index.tolist() == [("keras-tensorflow", 1)]
+
+
+def test_models_have_starts_of_their_own(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch"], vary={"model": ["bilstm", "cnn"]}, steps=5)
+    for seed in range(3):
+        with_changes(folder, "torch+model=cnn", seed, start_sha256="b" * 64)
+    assert (runs_of(folder)["status"] == "finished").all()
+
+
+def row(case: str, start: str, end: str, **more) -> dict:
+    at = "2026-01-05T{}+00:00".format
+    machine = {"host": "node", "cpu": "c", "host_id": None, "boot": None, "device": "cpu", "gpu_uuid": None}
+    return machine | {"case": case, "seed": 0, "started": at(start), "ended": at(end)} | more
+
+
+def test_runs_that_overlap_on_one_host_are_told():
+    rows = [row("a", "10:00:00", "10:05:00"), row("b", "10:04:00", "10:09:00"), row("c", "10:08:59.5", "10:12:00")]
+    assert overlaps(rows) == {("a", 0): "ran beside b, seed 0", ("b", 0): "ran beside a, seed 0"}
+    assert not overlaps([rows[0], rows[1] | {"host_id": "other"}])
+    two = [one | {"device": "cuda", "gpu_uuid": uuid} for one, uuid in zip(rows, ("GPU-0", "GPU-1", "GPU-1"), strict=True)]
+    assert not overlaps(two) and len(overlaps([two[0], two[1] | {"gpu_uuid": "GPU-0"}])) == 2
+    assert len(overlaps([two[0], rows[1]])) == 2  # a run on the CPU disturbs the feeding of a GPU
+    long = [row("a", "10:00:00", "11:00:00"), row("b", "10:01:00", "10:02:00"), row("c", "10:30:00", "10:31:00")]
+    assert overlaps(long)["a", 0] == "ran beside b, seed 0 and 1 more" and ("c", 0) in overlaps(long)
+
+
+def test_a_break_a_boot_or_another_host_begins_a_session():
+    rows = [row("a", "10:00:00", "10:05:00"), row("b", "11:04:00", "11:09:00"), row("c", "12:30:00", "12:31:00")]
+    assert list(sessions(rows).values()) == [1, 1, 2]
+    assert set(sessions([rows[0], rows[1] | {"boot": "2"}]).values()) == {1, 2}
+    assert set(sessions([rows[0], rows[1] | {"host_id": "other"}]).values()) == {1, 2}
+
+
+def test_a_run_beside_another_is_not_clean(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    first = json.loads((folder / "runs/torch/seed-0/run.json").read_text())["started"]
+    with_changes(folder, "keras-tensorflow", 0, started=first)
+    runs = runs_of(folder)
+    assert runs["unclean"].dropna().to_dict() == {
+        ("keras-tensorflow", 0): "ran beside torch, seed 0",
+        ("torch", 0): "ran beside keras-tensorflow, seed 0",
+    }
+    assert make_tables(Results.read(folder))["comparisons"].data.loc[0, ["pairs", "clean_pairs"]].tolist() == [4, 3]
+
+
+def test_two_hosts_of_one_model_are_never_pooled(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(8), steps=5)
+    for case in ("torch", "keras-tensorflow"):
+        for seed in range(8):
+            with_changes(folder, case, seed, machine={"host_id": "0123456789ab" if seed < 4 else "fedcba987654"})
+    collect(folder)
+    results = Results.read(folder)
+    assert results.machines == [
+        "Made Processor 9000, 2 threads, host 01234567",
+        "Made Processor 9000, 2 threads, host fedcba98",
+    ]
+    tables = make_tables(results)
+    data = tables["comparisons"].data
+    assert data["machine"].tolist() == results.machines and data["pairs"].tolist() == [4, 4] and set(data["family"]) == {1}
+    assert len(tables["leaderboard"].data) == 4 and tables["leaderboard"].data["rank"].tolist() == ["1", "2", "1", "2"]
+    told = verdict(results, tables)
+    assert told[0].startswith("On Made Processor 9000, 2 threads, host 01234567: torch trained 1.1")
+    assert told[1].startswith("On Made Processor 9000, 2 threads, host fedcba98: torch trained 1.1")
+    assert ", 2 sessions on 2 hosts." in measured_on(results)
+    assert "Runs of several hosts" in " ".join(tables["leaderboard"].notes)
+
+
+def test_what_is_mixed_in_the_records_is_told(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    assert "mixed" not in {name for name, value in coherence(_results(folder)).items() if value}
+    with_changes(folder, "torch", 1, commit="d" * 40, machine={"versions": {"torch": "2.12.0", "numpy": "2.4.6"}})
+    results = _results(folder)
+    assert mixtures(results.finished) == [
+        "Runs of several commits: cccccccccccc (5), dddddddddddd (1).",
+        "Runs of several versions of torch: 2.12.0 (1), 3.0.0 (2).",
+    ]
+    for name in ("leaderboard", "comparisons"):
+        assert "Runs of several commits" in " ".join(make_tables(results)[name].notes)
+    assert "at most 0.0e+00 apart, allowed 2e-06" in coherence(results).values()
+
+
+def test_a_parity_of_other_versions_or_another_device_proves_nothing_of_what_was_timed(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    assert make_tables(_results(folder))["leaderboard"].data["parity"].tolist() == ["passed", "passed"]
+    file = folder / "parity/torch.json"
+    file.write_text(file.read_text().replace('"numpy": "2.4.6"', '"numpy": "2.4.5"'))
+    board = make_tables(_results(folder))["leaderboard"]
+    parity = board.data.set_index("case")["parity"]
+    assert parity["torch"] == "unproven: of numpy 2.4.5, timed 2.4.6" and parity["keras-tensorflow"] == "passed"
+    file.write_text(file.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    assert (
+        make_tables(_results(folder))["leaderboard"]
+        .data.set_index("case")
+        .loc["torch", "parity"]
+        .startswith("unproven: on cuda, timed on cpu")
+    )
+
+
+def _results(folder: Path) -> Results:
+    collect(folder)
+    return Results.read(folder)

@@ -1,0 +1,217 @@
+"""Whether the records of a study belong together: one data, one start a seed, the same first losses; which runs disturbed each other.
+
+What a run was trained on decides whether it counts at all. That the timed runs computed the same is proven in them once more: from
+the same start, the losses of the first steps of all matched cases agree.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from levelfield.models.base import model_of, weights_of
+from levelfield.records import Run
+from levelfield.study.config import Study
+from levelfield.study.protocol import Case
+
+FIRST_STEPS = 10
+"""Of which losses are compared: parity has a bound on the loss of step 10, and rounding grows from step to step."""
+OVERLAP = timedelta(seconds=1)
+"""Time that two runs share before they are said to overlap: earlier records have their start to the second."""
+BREAK = timedelta(hours=1)
+"""Without a run on a host, after which a new session begins."""
+
+
+class Expected:
+    """The checksums of data and starts that a study's runs must have: the files' where they are there, else most runs'."""
+
+    def __init__(self, folder: Path, study: Study):
+        self.kinds = {
+            case.name: (case.protocol.model.name, tuple(weights_of(case.protocol).items())) for case in study.expanded
+        }
+        kinds = list(dict.fromkeys(self.kinds.values()))
+        self.kinds = {name: kinds.index(kind) for name, kind in self.kinds.items()}
+        data, starts = Counter(), defaultdict(Counter)
+        for case in study.expanded:
+            for seed in study.seeds:
+                told = _json(folder / "runs" / case.name / f"seed-{seed}" / "run.json")
+                data[told.get("data_sha256")] += 1
+                starts[seed, self.kinds[case.name]][told.get("start_sha256")] += 1
+        described = _json(folder / "data" / "data.json").get("sha256")
+        self.data = {described} if described else _commonest(data)
+        self.starts = {key: _commonest(found) for key, found in starts.items()}
+        for seed in study.seeds:
+            files = [file.read_text().split()[0] for file in folder.glob(f"start/**/seed-{seed}.npz.sha256")]
+            for kind in range(len(kinds)) if files else ():
+                self.starts[seed, kind] = set(files)
+
+    def refuses(self, run: Run, case: Case) -> str | None:
+        """Why a finished run is none of this study's, if so."""
+        wanted = {
+            "data": (run.data_sha256, self.data),
+            "start": (run.start_sha256, self.starts[run.seed, self.kinds[case.name]]),
+        }
+        for what, (found, allowed) in wanted.items():
+            if found not in allowed:
+                others = (
+                    f"expected {' or '.join(sorted(one[:12] for one in allowed))}"
+                    if allowed
+                    else "others of its seed have another"
+                )
+                return f"run.json: trained on another {what}: sha256 {found[:12]}, {others}; delete the run's folder and run `snakemake`"
+        return None
+
+
+def _json(file: Path) -> dict:
+    """A file that is not there or not whole tells nothing here; who reads the records says so."""
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _commonest(found: Counter) -> set[str]:
+    """What most runs have; nothing where two are equally common, so that neither can be the right one."""
+    found.pop(None, None)
+    first, *rest = [*found.most_common(2), (None, 0)]
+    return {first[0]} if first[1] and (not rest or rest[0][1] < first[1]) else set()
+
+
+def allowed_apart(case: Case, device: str) -> float | None:
+    """How far the losses of two matched cases may lie apart in the first steps; None where no bound is known.
+
+    Each may lie as far from the float64 reference as parity allows in step 10, so that two may be twice that apart.
+    """
+    bounds = model_of(case.protocol).bounds.get((device, case.protocol.precision))
+    return None if bounds is None else 2 * bounds.loss_step_10
+
+
+def first_losses(
+    study: Study, losses: dict[tuple[str, int], tuple[np.ndarray, str]]
+) -> dict[tuple[str, int], tuple[float, str | None]]:
+    """Of each matched run that has another to be held against: largest distance of its first losses, and what is wrong, if so.
+
+    losses: (case, seed) to the losses of the first steps and the device. A case that disagrees with more than half of the others
+    of its protocol and seed is wrong; of two that disagree, nobody knows which, and both are.
+    """
+    protocols: dict = {}
+    for case in study.expanded:
+        if case.matched:
+            protocols.setdefault(case.protocol, []).append(case)
+    found = {}
+    for cases in protocols.values():
+        for seed in study.seeds:
+            mine = [case for case in cases if (case.name, seed) in losses]
+            apart, wrong = defaultdict(dict), defaultdict(list)
+            for one, other in combinations(mine, 2):
+                (first, device), (second, others) = losses[one.name, seed], losses[other.name, seed]
+                steps = min(len(first), len(second))
+                distance = np.abs(first[:steps].astype(float) - second[:steps])
+                allowed = [allowed_apart(case, on) for case, on in ((one, device), (other, others))]
+                apart[one.name][other.name] = apart[other.name][one.name] = float(distance.max())
+                if None not in allowed and not distance.max() <= max(allowed):
+                    step = int(np.argmax(~(distance <= max(allowed)))) + 1
+                    for here, there in ((one, other), (other, one)):
+                        wrong[here.name].append(
+                            f"{there.name} by {distance[step - 1]:.1e} in step {step}, allowed {max(allowed):.0e}"
+                        )
+            for name, others in apart.items():
+                told = f"loss differs from {wrong[name][0]}" if 2 * len(wrong[name]) > len(others) else None
+                found[name, seed] = (max(others.values()), told)
+    return found
+
+
+def host_of(row: dict) -> str:
+    """Which host a run was on, whatever else is called the same: by its own number where it was recorded."""
+    return row.get("host_id") or f"{row['host']}, {row['cpu']}"
+
+
+def span(row: dict) -> tuple[datetime, datetime]:
+    """When a run began its work and when its last epoch was over; of earlier records the end is a sum of their times."""
+    start = datetime.fromisoformat(row["started"])
+    if row.get("ended"):
+        return start, datetime.fromisoformat(row["ended"])
+    parts = ("import_seconds", "build_seconds", "warm_up_seconds", "train_seconds", "validation_seconds")
+    return start, start + timedelta(seconds=sum(row[part] for part in parts))
+
+
+def overlaps(rows: Iterable[dict]) -> dict[tuple[str, int], str]:
+    """(case, seed) of each run beside which another ran on the same host to the sentence that names it.
+
+    Two runs on GPUs of their own leave each other alone.
+    """
+    hosts, found = defaultdict(list), defaultdict(list)
+    for row in rows:
+        hosts[host_of(row)].append((*span(row), row))
+    for mine in hosts.values():
+        running = []
+        for start, end, row in sorted(mine, key=lambda one: one[:2]):
+            running = [other for other in running if other[1] - start > OVERLAP]
+            for _, _, other in running:
+                apart = row["device"] == other["device"] == "cuda" and row["gpu_uuid"] != other["gpu_uuid"]
+                if not apart:
+                    found[row["case"], row["seed"]].append(f"{other['case']}, seed {other['seed']}")
+                    found[other["case"], other["seed"]].append(f"{row['case']}, seed {row['seed']}")
+            running.append((start, end, row))
+    return {
+        key: f"ran beside {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+        for key, others in found.items()
+    }
+
+
+def sessions(rows: Iterable[dict]) -> dict[tuple[str, int], int]:
+    """(case, seed) of each run to its session, from 1: a stretch of runs on one host and boot without a break of an hour."""
+    hosts = defaultdict(list)
+    for row in rows:
+        hosts[host_of(row), row.get("boot")].append((*span(row), (row["case"], row["seed"])))
+    stretches = []
+    for mine in hosts.values():
+        last = None
+        for start, end, key in sorted(mine):
+            if last is None or start - last > BREAK:
+                stretches.append((start, []))
+            stretches[-1][1].append(key)
+            last = end if last is None else max(last, end)
+    return {key: number for number, (_, keys) in enumerate(sorted(stretches, key=lambda one: one[0]), 1) for key in keys}
+
+
+def annotate(study: Study, rows: list[dict], losses: dict[tuple[str, int], tuple[np.ndarray, str]]) -> None:
+    """Writes into the rows of finished runs what only all of them together tell: `unclean`, `incoherent`, `session`.
+
+    rows: of `runs.parquet`; `unclean` holds what the run's own checks say. losses: as `first_losses` takes them.
+    """
+    finished = [row for row in rows if row["status"] == "finished"]
+    beside, session, agreed = overlaps(finished), sessions(finished), first_losses(study, losses)
+    for row in finished:
+        key = row["case"], row["seed"]
+        row["unclean"] = "; ".join(filter(None, [row["unclean"], beside.get(key)])) or None
+        row["session"] = session[key]
+        row["first_losses_apart"], row["incoherent"] = agreed.get(key, (None, None))
+
+
+def mixtures(runs) -> list[str]:
+    """A sentence each of what is not one in a study's finished runs: commits, versions of a package, Python, images, hosts.
+
+    runs: rows of `runs.parquet` with `machine`. Versions are compared package by package, for backends have packages of their own.
+    """
+    said = []
+    hosts = Counter(host_of(row) for row in runs[["host", "host_id", "cpu"]].to_dict("records"))
+    named = {"commit": Counter(runs["commit"].dropna().str[:12]), "Python": Counter(runs["python"])}
+    versions = defaultdict(Counter)
+    for text in runs["versions"].dropna():
+        for package, version in json.loads(text).items():
+            versions[package][version] += 1
+    for what, found in (named | dict(sorted(versions.items())) | {"host": hosts}).items():
+        if len(found) > 1:
+            told = ", ".join(f"{value} ({count})" for value, count in sorted(found.items()))
+            said.append(
+                f"Runs of several {what}s: {told}."
+                if what in ("commit", "host")
+                else f"Runs of several versions of {what}: {told}."
+            )
+    return said

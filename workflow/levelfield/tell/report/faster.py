@@ -1,0 +1,117 @@
+"""Who was faster, in words, family by family, and of a study that varies a size at each of them: only what an interval shows."""
+
+from levelfield.tell.estimates import Estimate
+from levelfield.tell.figures.scaling import SIZES
+from levelfield.tell.results import Results
+from levelfield.tell.tables.families import Compared, matched_families, unclaimed
+from levelfield.tell.tables.leaderboard import leaderboard
+
+MOST = 6
+"""Cases, or families, named in one sentence; for more it refers to the table."""
+
+
+def speed(results: Results) -> list[str]:
+    """The fastest matched case of each protocol and machine against each other one, the closest first."""
+    families, said = matched_families(results), []
+    for (setting, machine), mine in list(families.items())[:MOST]:
+        where = [f"with {setting}"] * bool(setting) + [f"on {machine}"] * (len(results.machines) > 1)
+        told = _family(mine)
+        if where:
+            first = ", ".join(where)
+            told[0] = f"{first[0].upper()}{first[1:]}: {told[0]}"
+        said += told
+    if len(families) > MOST:
+        said.append(f"{len(families) - MOST} more protocols or machines have their rows in the comparisons' table.")
+    return said
+
+
+def different_machines(results: Results, compared: tuple[Compared, ...]) -> list[str]:
+    """Matched cases that never ran on one machine."""
+    apart = [one for one in compared if one.matched and one.found.warning.startswith("different machines")]
+    return [f"{one.case} and {one.against} are not compared in speed here: {one.found.warning}." for one in apart[:MOST]]
+
+
+def _family(mine: list[Compared]) -> list[str]:
+    names = [one.case for one in mine]
+    wins = [one.case for one in mine if one.faster]
+    fastest = max(dict.fromkeys(names), key=lambda name: (wins.count(name), names.count(name)))
+    rows = [(one, *_seen_from(one, fastest)) for one in mine if fastest in (one.case, one.against)]
+    rows.sort(key=lambda row: row[2].value or 0)
+    clear = [row for row in rows if row[0].faster and row[0].case == fastest]
+    close = [row for row in rows if row[0].speed.enough and row not in clear]
+    unsure = [row for row in rows if not row[0].speed.enough]
+    said = []
+    if clear:
+        figures = [
+            f"{one.value:.2f} times as fast as {other} {_interval(one)}{_of_all(pair)}" for pair, other, one in clear[:MOST]
+        ]
+        said.append(f"{fastest} trained {listed(figures, len(clear))}; in brackets {_brackets(clear)}.")
+    if close:
+        figures = [f"{other}, {one.value:.2f} times {_interval(one)}{_of_all(pair)}" for pair, other, one in close[:MOST]]
+        floor = close[0][0].floor
+        noise = f"; the noise floor is {floor:.2f}" if floor > 1 else ""
+        said.append(
+            f"No difference in speed was shown between {fastest} and {listed(figures, len(close))}; in brackets {_brackets(close)}{noise}."
+        )
+    if unsure:
+        figures = [f"{other}, {one.value:.2f} times ({unclaimed(pair)})" for pair, other, one in unsure[:MOST]]
+        said.append(f"Nothing is claimed of the speed of {fastest} against {listed(figures, len(unsure))}.")
+    return said
+
+
+def _seen_from(one: Compared, fastest: str) -> tuple[str, Estimate]:
+    """The other case, and the ratio of its time to the fastest's."""
+    return (one.against, one.speed) if one.case == fastest else (one.case, one.speed.inverse)
+
+
+def _interval(found: Estimate) -> str:
+    return f"[{found.low:.2f}, {found.high:.2f}]"
+
+
+def _of_all(one: Compared) -> str:
+    """The ratio over all runs, where some are not clean and it differs."""
+    found = f"{one.speed_of_all.value:.2f}"
+    return "" if one.clean == one.pairs or found == f"{one.speed.value:.2f}" else f" (over all runs {found})"
+
+
+def _brackets(rows: list[tuple]) -> str:
+    """`95 % intervals, simultaneous for 3 comparisons, from 4 clean pairs of seeds`."""
+    numbers, family = sorted({one.clean for one, _, _ in rows}), rows[0][0].speed.family
+    pairs = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    together = f", simultaneous for {family} comparisons," if family > 1 else ""
+    return f"95 % intervals{together} from {pairs} clean pairs of seeds"
+
+
+def listed(parts: list[str], number: int) -> str:
+    """`a, b and c`, or `a, b and 7 more` where `number` says that there are more."""
+    if number > len(parts):
+        return f"{', '.join(parts)} and {number - len(parts)} more, which the comparisons' table has"
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def sizes(results: Results) -> list[str]:
+    """Of a study that varies a size: who was fastest at each, where an interval shows it; nothing of another study."""
+    board, families, said = leaderboard(results).data, matched_families(results), []
+    for setting in (name for name in SIZES if name in results.study.vary):
+        for machine in results.machines:
+            winners: dict[str, list[str]] = {}
+            for size in results.study.vary[setting]:
+                ends = f"+{setting}={size}"
+                mine = board[board["case"].str.endswith(ends) & (board["machine"] == machine) & (board["rank"] != "")]
+                if mine.empty:
+                    continue
+                first = [row.case.removesuffix(ends) for row in mine.itertuples() if row.rank.split("–")[0] == "1"]
+                family = [
+                    one
+                    for found in families.values()
+                    for one in found
+                    if one.case in set(mine["case"]) and one.machine == machine
+                ]
+                told = first[0] if len(first) == 1 else f"{' or '.join(first)} (no difference shown)"
+                winners.setdefault(told if any(one.speed.enough for one in family) else "", []).append(f"{size:,}")
+            shown = [f"{who} at {listed(at, len(at))}" for who, at in winners.items() if who]
+            if winners.get(""):
+                shown.append(f"nothing is claimed at {listed(winners[''], len(winners['']))}, from too few clean pairs")
+            where = f" on {machine}" if len(results.machines) > 1 else ""
+            said += [f"Fastest{where} by {SIZES[setting]}: {'; '.join(shown)}."] if shown else []
+    return said

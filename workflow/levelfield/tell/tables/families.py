@@ -1,0 +1,248 @@
+"""Families of comparisons: which cases may be compared as equals, and every two of them, with intervals that hold together.
+
+One family: the matched cases of one protocol on one machine; those with departures are another. A time is compared over clean pairs
+alone, in which neither run was spoilt. What is learnt no busy machine changes: accuracies are compared over all pairs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations
+
+import pandas as pd
+
+from levelfield import registry
+from levelfield.study.protocol import Case
+from levelfield.tell.estimates import NOTHING, Estimate, difference, equivalent, ratio
+from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smallest_difference, smallest_ratio
+from levelfield.tell.results import Results
+from levelfield.tell.tables.groups import Pairs, finished, pairs
+
+COLUMNS = ["case", "machine", "seed", "clean", "barred", "epoch_seconds", "validation_accuracy", "seconds_to_target"]
+SMALL = 1.05
+"""A ratio that is worth knowing: how many pairs it would take is told where fewer were clean."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two cases on one machine, the faster first by what is known of them."""
+
+    case: str
+    against: str
+    matched: bool
+    machine: str
+    setting: str
+    """What their protocol has of its own beside the study's, in words; empty for the study's own."""
+    found: Pairs
+    speed: Estimate
+    """Time of `against` over time of `case`, over clean pairs; where none is clean over all, and then without an interval."""
+    speed_of_all: Estimate
+    """The same over all pairs, clean or not."""
+    clean: int
+    accuracy: Estimate
+    """Validation accuracy after the last epoch, `case` − `against`, over all pairs."""
+    barred: str | None = None
+    """Why nothing is claimed, if so."""
+    floor: float = 1.0
+    """The ratio that one case run twice showed: a smaller one is no claim."""
+
+    @property
+    def pairs(self) -> int:
+        return len(self.found.first)
+
+    @property
+    def faster(self) -> bool:
+        """Whether `case` is shown to be the faster one."""
+        return self.speed.leaves_out(1) and self.speed.value > self.floor
+
+    def equivalent(self, margin: float) -> bool:
+        return equivalent(self.accuracy, margin)
+
+    @property
+    def verdict(self) -> str:
+        """Their speed in words: `1.18 times as fast [1.15, 1.21]`."""
+        found = self.speed
+        if found.value is None:
+            return ""
+        told = f"{found.value:.2f} times"
+        if not found.enough:
+            return f"{told}, no claim: {unclaimed(self)}"
+        told = f"{told}{' as fast' if self.faster else ''} [{found.low:.2f}, {found.high:.2f}]"
+        if self.faster:
+            return told
+        if found.leaves_out(1):
+            return f"within the noise floor of {self.floor:.2f}: {told}"
+        return f"no difference shown: {told}"
+
+
+def unclaimed(one: Compared) -> str:
+    """Why no interval is given of two cases' speed: `1 of 3 pairs is clean`."""
+    if one.barred:
+        return one.barred
+    if one.clean == one.pairs:
+        return "not enough seeds to say"
+    return f"{one.clean or 'none'} of {one.pairs} pairs {'are' if one.clean > 1 else 'is'} clean"
+
+
+def comparable(first: Case, second: Case) -> bool:
+    """Matched cases of one protocol; of cases with departures, only those of different backends with the same protocol."""
+    if first.protocol != second.protocol:
+        return False
+    return (first.matched and second.matched) or (not first.matched and not second.matched and first.backend != second.backend)
+
+
+def program(case: Case) -> tuple:
+    """What a case computes, whatever it is called and tells: two that are the same program count once in a family."""
+    kinds = {name: found[0].kind for name, found in registry.departures().items()}
+    return case.backend, tuple(name for name in case.departures if kinds[name] != "reporting"), case.protocol
+
+
+@lru_cache(maxsize=4)
+def compared(results: Results) -> tuple[Compared, ...]:
+    """Every two cases that may be compared as equals, family by family; twins apart, which `floors` has."""
+    runs, families = _by_case(results), {}
+    cases = [case for case in results.study.expanded if case.name not in results.twins]
+    programs = {case.name: program(case) for case in cases}
+    for first, second in combinations(cases, 2):
+        if comparable(first, second):
+            for machine, found in _pairs(runs, first.name, second.name):
+                families.setdefault((first.protocol, first.matched, machine), []).append((first, second, found))
+    floor, made = floors(results), []
+    for (protocol, _, machine), mine in families.items():
+        size = len({frozenset({programs[first.name], programs[second.name]}) for first, second, _ in mine})
+        for first, second, found in mine:
+            one = _compare(results, first, second, machine, found, size)
+            made.append(replace(one, floor=floor.get((protocol, machine), 1.0)))
+    return tuple(made)
+
+
+def _by_case(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
+    """Each case's finished runs by machine and seed."""
+    runs, found = finished(results)[COLUMNS], {}
+    for (case, machine), mine in runs.groupby(["case", "machine"], sort=False):
+        found.setdefault(case, {})[machine] = mine.set_index("seed")
+    return found
+
+
+def _pairs(runs: dict[str, dict[str, pd.DataFrame]], first: str, second: str) -> Iterator[tuple[str, Pairs]]:
+    """(machine, pairs) of two cases for each machine on which both ran a seed; one, with its warning, where there is none."""
+    mine, theirs = runs.get(first, {}), runs.get(second, {})
+    shared = [(machine, mine[machine].index.intersection(theirs[machine].index)) for machine in mine if machine in theirs]
+    shared = [(machine, seeds) for machine, seeds in shared if len(seeds)]
+    for machine, seeds in shared:
+        yield machine, Pairs(mine[machine].loc[seeds], theirs[machine].loc[seeds], "")
+    if mine and theirs and not shared:
+        found = pairs(pd.concat([*mine.values(), *theirs.values()]).reset_index(), first, second)
+        if len(found.first):
+            yield "", found
+
+
+def _compare(results: Results, first: Case, second: Case, machine: str, found: Pairs, family: int) -> Compared:
+    barred = next((f"{case}: {why}" for case, why in _barred(found)), None)
+    one, other = found.first, found.second
+    clean = (one["clean"] & other["clean"]).to_numpy()
+    speed = everything = NOTHING
+    if not found.warning:
+        everything = ratio(other["epoch_seconds"], one["epoch_seconds"], family)
+        speed = ratio(other["epoch_seconds"][clean], one["epoch_seconds"][clean], family)
+        speed = everything.unclaimed if speed.value is None else speed
+    accuracy = difference(one["validation_accuracy"], other["validation_accuracy"], family)
+    if barred:
+        speed, accuracy = speed.unclaimed, accuracy.unclaimed
+    made = Compared(
+        first.name, second.name, first.matched, machine, setting(results, first), found, speed, everything, int(clean.sum()),
+        accuracy, barred,
+    )  # fmt: skip
+    return _turned(made) if speed.value is not None and speed.value < 1 else made
+
+
+def _barred(found: Pairs):
+    for side in (found.first, found.second):
+        yield from ((case, why) for case, why in zip(side["case"], side["barred"], strict=True) if isinstance(why, str))
+
+
+def _turned(one: Compared) -> Compared:
+    """The same two the other way round."""
+    accuracy, bounds = one.accuracy, (one.accuracy.value, one.accuracy.high, one.accuracy.low)
+    value, low, high = (None if bound is None else 0 - bound for bound in bounds)  # 0 stays 0, not −0
+    return replace(
+        one, case=one.against, against=one.case, found=Pairs(one.found.second, one.found.first, one.found.warning),
+        speed=one.speed.inverse, speed_of_all=one.speed_of_all.inverse, accuracy=replace(accuracy, value=value, low=low, high=high),
+    )  # fmt: skip
+
+
+def setting(results: Results, case: Case) -> str:
+    """What a case's protocol has of its own beside the study's: `batch size 64`; empty where it is the study's."""
+    mine, usual = vars(case.protocol), vars(results.study.protocol)
+    own = {name: value for name, value in mine.items() if value != usual[name]}
+    told = [
+        f"{name.replace('_', ' ')} {results.models[case.name] if name == 'model' else value}" for name, value in own.items()
+    ]
+    return ", ".join(told)
+
+
+@lru_cache(maxsize=4)
+def twins(results: Results) -> tuple[Compared, ...]:
+    """Each case that was run twice under two names against itself, the slower name second; no family."""
+    runs, cases = _by_case(results), {case.name: case for case in results.study.expanded}
+    return tuple(
+        _compare(results, cases[first], cases[twin], machine, found, 1)
+        for twin, first in results.twins.items()
+        for machine, found in _pairs(runs, first, twin)
+    )
+
+
+def floors(results: Results) -> dict[tuple, float]:
+    """(protocol, machine) to the ratio of a case to itself, where it was run twice: what is smaller is noise."""
+    protocols = {case.name: case.protocol for case in results.study.expanded}
+    known = [one for one in twins(results) if one.clean and one.speed.value is not None]
+    return {(protocols[one.case], one.machine): one.speed.value for one in known}
+
+
+def matched_families(results: Results) -> dict[tuple[str, str], list[Compared]]:
+    """The comparisons of matched cases by setting and machine, in the study's order."""
+    found = {}
+    for one in compared(results):
+        if one.matched and one.machine:
+            found.setdefault((one.setting, one.machine), []).append(one)
+    return found
+
+
+def enough(results: Results) -> list[str]:
+    """For each family of matched cases, what its pairs could have shown, and what more of them would."""
+    said = []
+    for (setting_told, machine), mine in matched_families(results).items():
+        where = [setting_told] * bool(setting_told) + [machine] * (len(results.machines) > 1)
+        family, margin = max(one.speed_of_all.family for one in mine), results.study.equivalence_margin
+        parts = [_speed_power(mine, family), _accuracy_power(mine, family, margin)]
+        if any(parts):
+            said.append(f"{'With ' + ', '.join(where) + ': ' if where else ''}{'; '.join(filter(None, parts))}.")
+    if said:
+        said[0] = (
+            f"What this study could show, in 4 of 5 such studies (80 % power), at the median spread of its pairs: {said[0]}"
+        )
+    return said
+
+
+def _speed_power(mine: list[Compared], family: int) -> str:
+    spreads = pd.Series([one.speed.deviation for one in mine if one.speed.enough], dtype=float)
+    if spreads.empty:
+        return ""
+    pairs = min(one.clean for one in mine if one.speed.enough)
+    shown = smallest_ratio(spreads.median(), pairs, family)
+    more = "" if shown <= SMALL else f"; {SMALL:g} would take {_seeds(pairs_for_ratio(spreads.median(), SMALL, family))}"
+    return f"a ratio of times of {shown:.2f} from {pairs} clean pairs{more}"
+
+
+def _accuracy_power(mine: list[Compared], family: int, margin: float) -> str:
+    spreads = pd.Series([one.accuracy.deviation for one in mine if one.accuracy.enough], dtype=float)
+    if spreads.empty:
+        return ""
+    pairs = min(one.accuracy.pairs for one in mine if one.accuracy.enough)
+    shown = 100 * smallest_difference(spreads.median(), pairs, family)
+    needed = pairs_for_equivalence(spreads.median(), margin, family)
+    return f"a difference of accuracy of {shown:.2f} points from {pairs} pairs; equivalence within {100 * margin:g} points takes {_seeds(needed)}"
+
+
+def _seeds(number: int | None) -> str:
+    return "more than 10,000 seeds" if number is None else f"{number:,} seeds"

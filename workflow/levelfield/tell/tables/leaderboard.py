@@ -1,0 +1,276 @@
+"""The leaderboard: each case's time against the fastest's, its rank, what it learnt, and what speaks against its figures."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from scipy.stats import gmean
+
+from levelfield.level.parity import Parity
+from levelfield.measure.spoilt import TIMING
+from levelfield.tell.coherence import mixtures
+from levelfield.tell.estimates import Estimate, ratio, time_to_target
+from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
+from levelfield.tell.results import Results
+from levelfield.tell.tables.families import Compared, compared, unclaimed
+from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, pairs
+from levelfield.tell.tables.table import Table, number, second_digits, spread
+
+RATES = ["epoch_seconds", "sequences_per_second"]
+LEADER = ["validation_accuracy", "host_peak_bytes", "nvml_peak_bytes"]
+ROW = ["case", "machine"]
+
+
+def leaderboard(results: Results) -> Table:
+    """A row each case and machine: the fastest first, then cases with departures, then those without a finished run.
+
+    Rows of one machine and of one protocol stand together, since no others may be compared; those without a clean run stand below
+    those that have one, and are never the fastest beside them.
+    """
+    runs, protocols = finished(results), {case.name: case.protocol for case in results.study.expanded}
+    order = list(dict.fromkeys(protocols.values()))
+    board = _means(runs).merge(_outcomes(results), on="case", how="outer")
+    board.insert(1, "model", board["case"].map(results.models))
+    board["protocol"] = board["case"].map(lambda case: order.index(protocols[case]))
+    board["matched"] = board["departures"] == ""
+    board["unfinished"] = board["epoch_seconds"].isna()
+    board["twin"] = board["case"].isin(results.twins)
+    board = board.sort_values(
+        ["unfinished", "matched", "machine", "protocol", "twin", "standing", "typical"],
+        ascending=[True, False, True, True, True, True, True],
+        ignore_index=True,
+    )
+    board[["target_reached", "seconds_to_target"]] = [_target(runs, row.case, row.machine) for row in board.itertuples()]
+    board["target_reached"] = board["target_reached"].astype(int)
+    equals = board.groupby(["protocol", "machine"])["case"].transform("size") > 1
+    may_win = board["matched"] & equals & ~board["twin"] & (board["standing"] < 2)
+    fastest = board[may_win].groupby(["protocol", "machine"])["case"].first()
+    ratios = _Ratios(results, runs, board)
+    found = [ratios.against(row, fastest.get((row.protocol, row.machine))) for row in board.itertuples()]
+    against = ["fastest", "times_fastest", "times_fastest_low", "times_fastest_high", "clean_pairs", "unclaimed"]
+    board[against] = pd.DataFrame(found, columns=against, index=board.index)
+    board["rank"] = _ranks(results, board)
+    twins = board["twin"]
+    board = board.drop(columns=["protocol", "matched", "unfinished", "typical", "standing", "twin"])
+    digits = second_digits(board["epoch_seconds"])
+    shown = pd.DataFrame(
+        {
+            "case": board["case"],
+            "rank": board["rank"],
+            "seconds an epoch": [_seconds(r, digits) for r in board.itertuples()],
+            "time, fastest = 1": [_times(r) for r in board.itertuples()],
+            "sequences/s": [number(value, 0) for value in board["sequences_per_second"]],
+            "validation accuracy": [spread(r.validation_accuracy, r.validation_accuracy_sd, 4) for r in board.itertuples()],
+            "peak memory, GB": [_memory(r) for r in board.itertuples()],
+            "parity": board["parity"],
+            "seeds": [f"{r.finished} of {r.planned}" for r in board.itertuples()],
+            "clean": [f"{r.clean_runs:.0f} of {r.seeds:.0f}" if r.finished else "" for r in board.itertuples()],
+            "remarks": [_remarks(r, results.twins) for r in board.itertuples()],
+        }
+    )
+    if (board["rank"] == "").all():
+        shown = shown.drop(columns="rank")
+    if len(results.machines) > 1:
+        shown.insert(1, "machine", board["machine"].fillna(""))
+    if results.several_models:
+        shown.insert(1, "model", board["model"])
+    return Table("leaderboard", f"Leaderboard: {results.context}", board, shown, _notes(results, runs, board, twins.any()))
+
+
+def _means(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row each case and machine: times over its clean runs, over all where none is clean; the rest over all.
+
+    `standing`: 0 with a clean run, 1 without, 2 where every run diverged or the case is barred; `typical`: as ratios by seed average.
+    """
+    board = by_seeds(runs, ROW, LEADER)
+    some = runs.groupby(ROW)["clean"].transform("any")
+    bearing = runs[runs["clean"] | ~some.astype(bool)]
+    times = by_seeds(bearing, ROW, RATES).drop(columns="seeds")
+    groups = runs.groupby(ROW, sort=False)
+    board = board.merge(times, on=ROW, how="left")
+    of_all = groups["epoch_seconds"].agg(["mean", "std"]).reset_index(drop=True)
+    board["epoch_seconds_of_all"], board["epoch_seconds_of_all_sd"] = of_all["mean"], of_all["std"]
+    board["clean_runs"] = groups["clean"].sum().to_numpy().astype(int)
+    board["diverged"] = groups["diverged"].sum().to_numpy().astype(int)
+    board["barred"] = groups["barred"].first().to_numpy()
+    lost = (board["diverged"] == board["seeds"]) | board["barred"].notna()
+    board["standing"] = np.where(lost, 2, np.where(board["clean_runs"] > 0, 0, 1))
+    typical = bearing.groupby(ROW)["epoch_seconds"].apply(gmean).rename("typical").reset_index() if len(bearing) else None
+    return board.assign(typical=np.nan) if typical is None else board.merge(typical, on=ROW, how="left")
+
+
+class _Ratios:
+    """Each row's time over that of the fastest matched case: of matched cases as the family's comparisons have it."""
+
+    def __init__(self, results: Results, runs: pd.DataFrame, board: pd.DataFrame):
+        self.runs = runs
+        self.family = {(frozenset({one.case, one.against}), one.machine): one for one in compared(results) if one.matched}
+        others = board[(~board["matched"] | board["twin"]) & ~board["unfinished"]]
+        self.others = others.groupby(["protocol", "machine"]).size()
+
+    def against(self, row, fastest: str | None) -> tuple:
+        """Case that the row is compared with, the ratio with its interval, its clean pairs, and why nothing is claimed, if so."""
+        if fastest is None or pd.isna(row.machine):
+            return None, None, None, None, None, None
+        if row.case == fastest:
+            return fastest, 1.0, 1.0, 1.0, None, None
+        one = self.family.get((frozenset({row.case, fastest}), row.machine))
+        if one is None:
+            found, clean, why = self._apart(row, fastest)
+        else:
+            found = one.speed if one.case == fastest else one.speed.inverse
+            clean, why = one.clean, None if found.enough else unclaimed(one)
+        return fastest, found.value, found.low, found.high, clean, why
+
+    def _apart(self, row, fastest: str) -> tuple[Estimate, int, str | None]:
+        """Of a case with departures, or of a twin: they are a family of their own."""
+        found = pairs(self.runs[self.runs["machine"] == row.machine], row.case, fastest)
+        clean = (found.first["clean"] & found.second["clean"]).to_numpy()
+        first, second, size = (
+            found.first["epoch_seconds"],
+            found.second["epoch_seconds"],
+            self.others[row.protocol, row.machine],
+        )
+        one = ratio(first[clean], second[clean], size)
+        one = ratio(first, second, size).unclaimed if one.value is None else one
+        pair = Compared(row.case, fastest, False, row.machine, "", found, one, one, int(clean.sum()), one)
+        return one, pair.clean, None if one.enough or one.value is None else unclaimed(pair)
+
+
+def _ranks(results: Results, board: pd.DataFrame) -> list[str]:
+    """The rank of each matched case among those of its protocol and machine: `1`, or `1–2` where the order is not shown."""
+    faster = [one for one in compared(results) if one.matched and one.faster]
+    ranked = board["matched"] & ~board["unfinished"] & ~board["twin"]
+    sizes = board[ranked].groupby(["protocol", "machine"])["case"].transform("size").reindex(board.index)
+    found = []
+    for row, known, size in zip(board.itertuples(), ranked, sizes, strict=True):
+        if not known or size < 2:
+            found.append("")
+            continue
+        best = 1 + sum(one.against == row.case and one.machine == row.machine for one in faster)
+        worst = int(size) - sum(one.case == row.case and one.machine == row.machine for one in faster)
+        found.append(str(best) if best == worst else f"{best}–{worst}")
+    return found
+
+
+def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool) -> list[str]:
+    notes = [
+        "Mean ± standard deviation over the seeds; times over clean runs, which neither the machine nor their own checks spoilt, over all where "
+        "none is clean. Time against the fastest matched case with the same protocol on the same machine: geometric mean of the ratios by "
+        "seed over clean pairs, in brackets intervals that hold together, for all matched cases of a protocol and machine, in 95 of 100 "
+        "studies. Rank 1–2: which of them is faster is not shown."
+    ]
+    if len(results.machines) > 1:
+        notes.append(f"Several machines: {'; '.join(results.machines)}. Compare rows of one machine alone.")
+    if (board["departures"] != "").any():
+        notes.append("Cases with departures run another program than the protocol asks for; they stand below the matched ones.")
+    if (board["clean_runs"] < board["seeds"]).any():
+        notes.append(
+            "Unclean: so restless was the machine beside a run, or so odd its times, that these are not to be trusted to 5 %."
+        )
+    if (board["diverged"] > 0).any():
+        notes.append("Diverged: a loss was not finite; such a run is in no claim about speed.")
+    if twin:
+        notes.append("A twin is the same program once more, and has no rank: what it differs by is noise.")
+    if runs["session"].nunique() > 1:
+        notes.append(
+            f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them."
+        )
+    return notes + mixtures(runs)
+
+
+def _outcomes(results: Results) -> pd.DataFrame:
+    """A row each planned case: departures, parity, how many runs came to what, and the first error."""
+    rows = []
+    for case, runs in results.runs.groupby("case", sort=False):
+        counts = {status.replace("-", "_"): int((runs["status"] == status).sum()) for status in STATUS}
+        errors, unclean = runs["error"].dropna(), runs["unclean"].dropna()
+        row = {
+            "case": case,
+            "departures": runs["departures"].iloc[0],
+            "parity": _parity(results, case, runs),
+            "planned": len(runs),
+        }
+        row |= counts | {"error": errors.iloc[0] if len(errors) else None, "missed_checks": _missed_checks(runs)}
+        rows.append(row | {"unclean": f"{len(unclean)} unclean: {unclean.iloc[0]}" if len(unclean) else ""})
+    return pd.DataFrame(rows)
+
+
+def _missed_checks(runs: pd.DataFrame) -> str:
+    """The checks that some run of a case did not pass, those apart that spoil its times."""
+    missed = [name for name in missed_checks(runs) if name not in TIMING]
+    return ", ".join(f"{name} ({missed.count(name)})" for name in dict.fromkeys(missed))
+
+
+def _parity(results: Results, case: str, runs: pd.DataFrame) -> str:
+    """What was proven of a case; nothing of a timed one with other versions, or on another device, than the proven one's."""
+    try:
+        parity = read_parity(results.folder, case)
+    except BrokenRecord:
+        return "unreadable"
+    if parity is None:
+        return "not measured"
+    if not parity.matched:
+        return "departs"
+    others = _otherwise(parity, runs[runs["status"] == "finished"]) if parity.passed else []
+    if others:
+        return f"unproven: {'; '.join(others)}"
+    return {True: "passed", False: "missed", None: "unproven"}[parity.passed]
+
+
+def _otherwise(parity: Parity, runs: pd.DataFrame) -> list[str]:
+    """In what the runs are not what parity was measured of."""
+    found = [f"on {parity.device}, timed on {device}" for device in runs["device"].unique() if device != parity.device]
+    timed: dict[str, set] = {}
+    for text in runs["versions"].dropna():
+        for package, version in json.loads(text).items():
+            timed.setdefault(package, set()).add(version)
+    for package in sorted(parity.versions.keys() & timed.keys()):
+        others = sorted(timed[package] - {parity.versions[package]})
+        found += [f"of {package} {parity.versions[package]}, timed {', '.join(others)}"] if others else []
+    return found
+
+
+def _target(runs: pd.DataFrame, case: str, machine: str) -> tuple[int, float | None]:
+    mine = runs[(runs["case"] == case) & (runs["machine"] == machine)]
+    found = time_to_target(mine["seconds_to_target"])
+    return found.reached, found.median_seconds
+
+
+def _seconds(row, digits: int) -> str:
+    told = spread(row.epoch_seconds, row.epoch_seconds_sd, digits)
+    if pd.isna(row.epoch_seconds) or row.clean_runs in (0, row.seeds):
+        return told
+    return f"{told} (all: {number(row.epoch_seconds_of_all, digits)})"
+
+
+def _times(row) -> str:
+    if pd.isna(row.times_fastest):
+        return ""
+    if row.case == row.fastest:
+        return "1"
+    if pd.isna(row.times_fastest_low):
+        return f"{row.times_fastest:.2f}, no claim: {row.unclaimed}"
+    return f"{row.times_fastest:.2f} [{row.times_fastest_low:.2f}, {row.times_fastest_high:.2f}]"
+
+
+def _memory(row) -> str:
+    host = number(row.host_peak_bytes, 2, 1e-9)
+    return host if pd.isna(row.nvml_peak_bytes) else f"{host} + {number(row.nvml_peak_bytes, 2, 1e-9)} GPU"
+
+
+def _remarks(row, twins: dict[str, str]) -> str:
+    """What did not finish, and what speaks against the figures of what did."""
+    words = {"failed": row.failed, "missing": row.missing, "failed parity": row.failed_parity}
+    found = ", ".join(f"{count} {word}" for word, count in words.items() if count)
+    found = f"{found}: {_short(row.error)}" if isinstance(row.error, str) else found
+    twin = f"twin of {twins[row.case]}" if row.case in twins else ""
+    diverged = f"{row.diverged:.0f} diverged" if row.diverged > 0 else ""
+    barred = f"barred from claims, {row.barred}" if isinstance(row.barred, str) else ""
+    missed = f"checks missed: {row.missed_checks}" if row.missed_checks else ""
+    return "; ".join(part for part in (found, twin, diverged, barred, missed, row.unclean) if part)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 90 else line[:89] + "…"
