@@ -23,7 +23,9 @@ def test_each_shipped_study_is_valid_and_named_as_its_file(file):
 
 
 def blocks(**changes):
-    return read_study({"study": "s", "cases": ["torch", "jax", "keras-tensorflow"], "seeds": list(range(60))} | changes, "s.yaml")
+    return read_study(
+        {"study": "s", "cases": ["torch", "jax", "keras-tensorflow"], "seeds": list(range(60))} | changes, "s.yaml"
+    )
 
 
 def test_a_block_holds_every_case_once_in_an_order_drawn_from_its_seed():
