@@ -28,8 +28,8 @@ def arguments(parser):
 
 
 def run(args):
-    study = read_study(_yaml(args.config), str(args.config))
-    profile = _yaml(args.profile / "config.yaml")
+    study = read_study(read_config(args.config), str(args.config))
+    profile = read_config(args.profile / "config.yaml")
     console = Console(highlight=False, soft_wrap=True, markup=False)
     folder = Path("results") / study.study
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
@@ -63,7 +63,8 @@ def run(args):
     console.print("what exactly would run: snakemake -n --profile " + str(args.profile))
 
 
-def _yaml(file: Path) -> dict:
+def read_config(file: Path) -> dict:
+    """The content of a YAML file of keys; raises UserError that names the file for anything else."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """A study: one config file, validated, and expanded to cases and runs. The classes here are the source of the schema."""
 
 import re
+import reprlib
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
@@ -16,6 +17,10 @@ from levelfield.study.protocol import Case, Protocol, Sizes
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
 IMDB_SEQUENCES = 25_000
+LONGEST_NAME = 150
+"""Characters of a name of a study or case: file systems allow 255 in a folder's, and some of the files have more in theirs."""
+MOST_TOLD, LONGEST_MESSAGE = 5, 1000
+"""Errors of a config that are told at once, and characters of one."""
 
 
 class Strict(BaseModel):
@@ -330,27 +335,51 @@ def refuse_impossible(case: Case) -> None:
 def read_study(config: dict, source: str) -> Study:
     """Validates a config that came from the file(s) `source`; raises UserError with one line for all that is wrong."""
     try:
-        return Study.model_validate(config)
+        study = Study.model_validate(config)
     except ValidationError as error:
-        raise UserError("; ".join(_told(source, found) for found in error.errors())) from None
+        errors = error.errors(include_url=False, include_context=False)
+        told = [" ".join(_told(source, found).split()) for found in errors[:MOST_TOLD]]
+        more = [f"and {len(errors) - MOST_TOLD} more"] if len(errors) > MOST_TOLD else []
+        raise UserError("; ".join(told + more)) from None
+    for key, name in (("study", study.study), *(("cases", case.name) for case in study.expanded)):
+        if len(name) > LONGEST_NAME:
+            said = f"found a name of {len(name)} characters, {_short(name)}: it names folders: at most {LONGEST_NAME}"
+            raise UserError(f"{source}: {key}: {said}" + ("; give the case a shorter `name`" if key == "cases" else ""))
+    return study
+
+
+def _short(value) -> str:
+    """What was found, in at most some 100 characters whatever it is: a config may hold itself, or a billion laughs."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxstring, shown.maxother, shown.maxlong = 2, 60, 60, 60
+    shown.maxlist = shown.maxdict = shown.maxtuple = shown.maxset = shown.maxfrozenset = 3
+    return shown.repr(value)
+
+
+def _key(part) -> str:
+    """A part of a key's path, cut and quoted where it is odd."""
+    return part if isinstance(part, str) and len(part) <= 60 and part.isprintable() and part.strip() else _short(part)
 
 
 def _told(source: str, error: dict) -> str:
     """One error as `file: key: what was found: what is allowed`."""
-    key = ".".join(str(part) for part in error["loc"]) or "study"
-    message = re.sub("^Value error, ", "", error["msg"])
+    key = ".".join(map(_key, error["loc"])) or "study"
+    message, found = re.sub("^Value error, ", "", error["msg"]), _short(error["input"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         moved = [model.name for model in registry.models().values() if error["loc"][-1] in vars(model.small)]
         if moved and error["loc"][:-1] == ("protocol",):
-            own = f"protocol: {{model: {{name: {moved[0]}, {error['loc'][-1]}: {error['input']}}}}}"
+            own = f"protocol: {{model: {{name: {moved[0]}, {error['loc'][-1]}: {found}}}}}"
             return f"{source}: {key}: is the model's now: write `protocol.model.{error['loc'][-1]}`, as in `{own}`"
         return f"{source}: {key}: unknown key; allowed: {', '.join(_allowed(error['loc']))}"
     if error["type"] == "missing":
         return f"{source}: {key}: missing"
     if error["type"] == "union_tag_invalid":
         message = f"unknown model; allowed: {', '.join(sorted(registry.models()))}"
-    found = repr(error["input"]) if not isinstance(error["input"], dict) or len(repr(error["input"])) < 60 else "these keys"
-    return f"{source}: {key}: found {found}: {message}"
+    if len(message) > LONGEST_MESSAGE:
+        message = message[:LONGEST_MESSAGE] + "…"
+    return (
+        f"{source}: {key}: found {'these keys' if isinstance(error['input'], dict) and len(found) > 60 else found}: {message}"
+    )
 
 
 def _allowed(location: tuple) -> list[str]:

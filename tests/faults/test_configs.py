@@ -1,0 +1,133 @@
+"""Mutated configs: valid, or one clear error that names file and key, in seconds; nothing is run, nothing written elsewhere."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from checkout import Checkout
+from mutated import NAMES, TRICKS, mutant
+from snakemake.exceptions import WorkflowError
+
+from levelfield.commands.plan import read_config
+from levelfield.errors import UserError
+from levelfield.plan.plan import Plan
+from levelfield.study.config import read_study
+
+SECONDS, CHARACTERS = 2.0, 4_000
+QUICK, WHOLE = 150, 1000
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """An empty working folder; the environment is put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    yield
+    assert not list(tmp_path.iterdir()), "nothing was run, nothing written"
+
+
+def planned(config: dict, source: str) -> str:
+    """The error that the config gives, empty where it is valid: then all that the rules ask of it can be told."""
+    began = time.monotonic()
+    try:
+        plan = Plan.read(config, [source])
+    except WorkflowError as error:
+        told = str(error)
+    else:
+        told = ""
+        assert Path(plan.folder).parent == Path("results") and Path(plan.folder).name not in (".", "..")
+        assert plan.study_json and plan.data_json and plan.start_names and plan.study.runs
+        for case in plan.cases:
+            assert "/" not in case and case not in (".", "..") and len(case.encode()) < 250
+    assert time.monotonic() - began < SECONDS
+    return told
+
+
+def clear(told: str, source: str) -> None:
+    """One line, not too long, that names the file and a key."""
+    lines = [line for line in told.splitlines() if line.strip()]
+    assert len(lines) == 1 and len(told) < CHARACTERS and source in told, told[:2000]
+    assert "Traceback" not in told and "pydantic" not in told, told
+
+
+def check(seed: int) -> None:
+    what, config = mutant(seed)
+    try:
+        if told := planned(config, "config/mutant.yaml"):
+            clear(told, "config/mutant.yaml")
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {what}: {type(error).__name__}: {str(error)[:1500]}") from error
+
+
+@pytest.mark.parametrize("first", range(0, QUICK, 50))
+def test_mutants_are_valid_or_clearly_refused(first):
+    for seed in range(first, first + 50):
+        check(seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(QUICK, WHOLE, 50))
+def test_a_thousand_mutants(first):
+    for seed in range(first, first + 50):
+        check(seed)
+
+
+def test_about_half_of_the_mutants_are_refused():
+    """Else they would test nothing."""
+    refused = sum(bool(planned(mutant(seed)[1], "m.yaml")) for seed in range(100))
+    assert 30 < refused < 98
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name[:20]).replace("\\", "_"))
+@pytest.mark.parametrize("of", ["study", "case", "backend", "key"])
+def test_names_lead_nowhere(name, of):
+    config = {"study": "s", "cases": ["torch"], "data": {"synthetic": True, "train": 64, "validation": 64}}
+    config |= {"study": {"study": name}, "case": {"cases": [{"backend": "torch", "name": name}]}, "backend": {"cases": [name]},
+               "key": {name: 1}}[of]  # fmt: skip
+    if told := planned(config, "s.yaml"):
+        clear(told, "s.yaml")
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.replace(" ", "-"))
+def test_what_yaml_can_be_made_to_do(trick, tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "trick.yaml"
+    file.write_bytes(TRICKS[trick])
+    began = time.monotonic()
+    try:
+        read_study(read_config(file), str(file))
+    except UserError as error:
+        clear(str(error), str(file))
+    assert time.monotonic() - began < SECONDS
+
+
+SHOWN = [
+    *list(TRICKS)[:12],
+    "latin-1",
+    "utf-16",
+    "itself",
+    "a billion laughs",
+    "an object of Python",
+    "a digit too many",
+    "deep keys",
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("which", [*SHOWN, *range(20)], ids=str)
+def test_snakemake_itself_says_it(which, tmp_path_factory):
+    """Through the real command: no Python traceback, nothing run, nothing outside the results."""
+    checkout = Checkout.made(tmp_path_factory.mktemp("checkout"))
+    file = checkout.folder / "config/mutant.yaml"
+    if isinstance(which, str):
+        file.write_bytes(TRICKS[which])
+    else:
+        file.write_text(yaml.dump(mutant(which)[1], allow_unicode=True), encoding="utf-8", errors="surrogatepass")
+    before = {path for path in checkout.folder.rglob("*") if "__pycache__" not in path.parts}
+    done = checkout.snakemake("-n", config="config/mutant.yaml")
+    said = done.stdout
+    if done.returncode:
+        assert "Traceback" not in said and "mutant.yaml" in said, said[-3000:]
+    after = {path for path in checkout.folder.rglob("*") if "__pycache__" not in path.parts} - before
+    assert not [path for path in after if path.relative_to(checkout.folder).parts[0] not in (".snakemake", "results")], after
