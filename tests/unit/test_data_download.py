@@ -9,13 +9,15 @@ import pytest
 
 from levelfield.data import download
 from levelfield.data.download import DownloadError, RefusedError, at_hand, fetch
+from levelfield.errors import UserError
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT with ranges; `behaviour` is used up one a request: a status, or the bytes after which it cuts off."""
+    """Serves CONTENT with ranges; `behaviour` is used up one a request: a status, the bytes after which it cuts off,
+    where it leads, its headers and body, or for how long it says nothing."""
 
     daemon_threads = True
 
@@ -32,6 +34,18 @@ class Handler(BaseHTTPRequestHandler):
         kind, value = server.behaviour.pop(0) if server.behaviour else ("whole", None)
         if kind == "status":
             return self.send_error(value)
+        if kind == "redirect":
+            self.send_response(302)
+            self.send_header("Location", value)
+            return self.end_headers()
+        if kind == "headers":
+            self.send_response(value.get("status", 200))
+            for name, told in value["headers"].items():
+                self.send_header(name, told)
+            self.end_headers()
+            return self.wfile.write(value.get("body", server.content))
+        if kind == "silence":
+            return time.sleep(value)
         first = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and server.ranges else 0
         if first >= len(server.content):
             return self.send_error(416)
@@ -126,3 +140,89 @@ def test_a_copy_at_hand_is_checked(tmp_path, capsys):
     assert not at_hand(path, SHA256)
     assert [file.name for file in tmp_path.iterdir()] == ["imdb.npz.refused"]
     assert "kept aside" in capsys.readouterr().err
+
+
+def lies(*, headers=None, body=CONTENT, status=200):
+    return "headers", {"headers": headers or {}, "body": body, "status": status}
+
+
+LIES = {
+    "a length too great": [lies(headers={"Content-Length": str(2 * len(CONTENT))})] * 4,
+    "a length too small": [lies(headers={"Content-Length": "1000"})],
+    "a length that is none": [lies(headers={"Content-Length": "many"}, body=CONTENT[:-1])],
+    "a negative length": [lies(headers={"Content-Length": "-1"}, body=CONTENT[:-1])],
+    "no length, cut off": [lies(body=CONTENT[:70_000])],
+    "a page with 200": [lies(headers={"Content-Type": "text/html"}, body=b"<html>please log in</html>")],
+    "nothing at all": [lies(headers={"Content-Length": "0"}, body=b"")],
+    "gzip that is none": [lies(headers={"Content-Encoding": "gzip"})] * 4,
+    "chunks that are none": [lies(headers={"Transfer-Encoding": "chunked"})] * 4,
+    "204": [lies(status=204, body=b"")],
+    "a range that nobody asked for": [lies(status=206, headers={"Content-Range": f"bytes 9-{len(CONTENT)}/{len(CONTENT)}"})]
+    * 4,
+    "redirects in a ring": [("redirect", "/imdb.npz")] * 40,
+    "a redirect to a file": [("redirect", "file:///etc/passwd")] * 4,
+    "a redirect to nowhere": [("redirect", "http://127.0.0.1:9/imdb.npz")] * 4,
+    "a redirect to no address": [("redirect", "http://[")] * 4,
+    "403": [("status", 403)],
+    "500 for ever": [("status", 500)] * 4,
+    "silence": [("silence", 0.5)] * 4,
+}
+
+
+@pytest.mark.parametrize("kind", LIES)
+def test_a_server_that_lies_is_told_in_one_line(server, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(download, "TIMEOUTS", (1, 0.2))
+    server.behaviour = list(LIES[kind])
+    with pytest.raises(DownloadError) as caught:
+        fetch(server.url, tmp_path / "imdb.npz", SHA256)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert not (tmp_path / "imdb.npz").exists(), "nothing stands under the final name"
+
+
+@pytest.mark.parametrize("kind", LIES)
+def test_a_server_that_has_lied_and_then_tells_the_truth(server, tmp_path, monkeypatch, kind):
+    """What the lie left is no hindrance: the file is fetched whole, at the latest by the second call."""
+    monkeypatch.setattr(download, "TIMEOUTS", (1, 0.2))
+    server.behaviour = list(LIES[kind])
+    with pytest.raises(DownloadError):
+        fetch(server.url, tmp_path / "imdb.npz", SHA256)
+    server.behaviour = []
+    assert fetch(server.url, tmp_path / "imdb.npz", SHA256).read_bytes() == CONTENT
+
+
+def test_a_redirect_to_the_right_file_is_followed(server, tmp_path):
+    server.behaviour = [("redirect", "/elsewhere/imdb.npz")]
+    assert fetch(server.url, tmp_path / "imdb.npz", SHA256).read_bytes() == CONTENT
+
+
+def test_a_part_of_another_file_is_not_gone_on_with_for_ever(server, tmp_path):
+    (tmp_path / "imdb.npz.part").write_bytes(b"another" * 1000)
+    assert fetch(server.url, tmp_path / "imdb.npz", SHA256).read_bytes() == CONTENT
+
+
+def test_a_drip_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 0)
+    monkeypatch.setattr(download, "SLOWEST", 10**12)
+    with pytest.raises(DownloadError, match=r"sends [0-9]+ bytes a second; what came is kept as .*imdb.npz.part"):
+        fetch(server.url, tmp_path / "imdb.npz", SHA256)
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_that_are_not_there(server, tmp_path, monkeypatch, variable):
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(variable, "/nowhere/certificates.pem")
+    with pytest.raises(DownloadError, match=f"{variable} names /nowhere/certificates.pem, which is not there: unset it"):
+        fetch(server.url, tmp_path / "imdb.npz", SHA256)
+
+
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "downloads").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"downloads.*cannot be written"):
+        fetch(server.url, tmp_path / "downloads" / "imdb.npz", SHA256)
+
+
+def test_a_full_disk_leaves_nothing_under_the_final_name(server, tmp_path):
+    (tmp_path / "imdb.npz.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        fetch(server.url, tmp_path / "imdb.npz", SHA256)
+    assert not (tmp_path / "imdb.npz").exists()

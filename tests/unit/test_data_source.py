@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from outside import registered
 
 from levelfield.commands.cli import main
 from levelfield.data import corpus as corpora
@@ -212,3 +213,78 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert "made from another file" in capsys.readouterr().err
     assert main(["review", "0", "--study", "results/none"]) == 2
     assert main(["data", "--settings", '{"file": "no.npz"}', "--downloads", "d", "--out", "o"]) == 2
+
+
+def test_an_environment_without_pip_is_told_what_to_do(tmp_path, monkeypatch):
+    def without_pip(command, **_):
+        return snippets.subprocess.CompletedProcess(command, 1, "", f"{command[0]}: No module named pip\n")
+
+    monkeypatch.setattr(snippets.subprocess, "run", without_pip)
+    with pytest.raises(
+        UserError, match=r"this environment has none: install it.*or put the file at .*vaderSentiment-3.3.2.tar.gz"
+    ):
+        find_corpus(tmp_path, vocabulary=50)
+
+
+def test_certificates_that_are_not_there_lead_to_the_snippets(tmp_path, monkeypatch):
+    """They are no traceback, and pip is not told of them: the snippets' checksum is pinned."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    asked = {}
+
+    def pip(command, env, **_):
+        asked.update(env)
+        return snippets.subprocess.CompletedProcess(command, 1, "", "ERROR: no network\n")
+
+    monkeypatch.setattr(snippets.subprocess, "run", pip)
+    with pytest.raises(UserError, match="neither the IMDB reviews nor the VADER snippets can be had"):
+        find_corpus(tmp_path, vocabulary=50)
+    assert "PATH" in asked and "REQUESTS_CA_BUNDLE" not in asked
+
+
+def test_an_own_file_is_imdb_by_its_checksum_alone(tmp_path, monkeypatch):
+    own = imdb(tmp_path / "imdb.npz")
+    corpus = find_corpus(tmp_path, file=own, vocabulary=50, title="My films", citation="Me, 2026")
+    assert (corpus.corpus, corpus.title, corpus.citation) == ("My films", "My films", "Me, 2026")
+    assert find_corpus(tmp_path, file=own, vocabulary=50).citation is None
+    monkeypatch.setattr(published, "IMDB_SHA256", checksum(own))
+    corpus = find_corpus(tmp_path, file=own, vocabulary=50, title="My films")
+    assert (corpus.title, corpus.citation) == ("IMDB", published.MAAS)
+
+
+def test_data_json_tells_the_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = imdb(tmp_path / "own.npz")
+    monkeypatch.setenv("LEVELFIELD_IMDB", str(own))
+    assert main(["data", "--settings", '{"train": 4}', "--vocabulary", "50", "--length", "4", "--out", "results/s/data"]) == 0
+    source = json.loads((tmp_path / "results/s/data/data.json").read_text())["source"]
+    assert source == {
+        "kind": "imdb", "sha256": checksum(own), "name": "own.npz", "named_by": "LEVELFIELD_IMDB", "settings": {},
+    }  # fmt: skip
+
+
+OUTSIDE = '''
+"""A source from outside."""
+import numpy as np
+from levelfield.data.corpus import Corpus
+from levelfield.data.encode import Reviews
+
+TAKES = ("options",)
+
+
+def read(data, asked):
+    rows = [[n % 7 + 1] * data.options["words"] for n in range(20)]
+    part = Reviews.from_lists(rows, np.arange(20) % 2)
+    return Corpus("counting", "counting", "data.source names it", None, None, part, part, kind="counting")
+'''
+
+
+def test_a_source_from_outside(tmp_path, monkeypatch):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/counting.py").write_text(OUTSIDE)
+    points = '[project]\nname = "counting"\nversion = "1"\n[project.entry-points."levelfield.sources"]\ncounting = "counting"\n'
+    (tmp_path / "project/pyproject.toml").write_text(points)
+    with registered(tmp_path / "project", tmp_path / "site", monkeypatch):
+        corpus = find_corpus(tmp_path, vocabulary=50, source="counting", options={"words": 3})
+        assert corpus.title == "counting" and corpus.train.sizes.tolist() == [3] * 20
+        told = prepare(corpus, SHAPE, None, None, tmp_path / "out")
+        assert told["validation_also_in_train"] == 20

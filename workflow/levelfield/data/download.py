@@ -84,10 +84,12 @@ def _fetch_part(url: str, part: Path, name: str) -> None:
         except requests.RequestException as error:
             attempts = ATTEMPTS_TO_REACH if _unreachable(error) else ATTEMPTS
             refused = error.response is not None and error.response.status_code < 500
-            hopeless = isinstance(error, (requests.ConnectTimeout, ValueError))  # the latter: an address that is none
+            hopeless = isinstance(error, (requests.ConnectTimeout, ValueError))  # the latter: requests' own for an address
             if refused or hopeless or attempt >= attempts:
                 raise DownloadError(f"{url}: {_told(error)}") from error
             time.sleep(2 ** (attempt - 1))
+        except ValueError as error:  # of Python's own reading of an address
+            raise DownloadError(f"{url}: the server leads to what is no address: {error}") from error
 
 
 def missing_certificates() -> str | None:
