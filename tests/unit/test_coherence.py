@@ -156,3 +156,21 @@ def test_a_parity_of_other_versions_or_another_device_proves_nothing_of_what_was
 def _results(folder: Path) -> Results:
     collect(folder)
     return Results.read(folder)
+
+
+def test_each_run_has_its_block_and_the_place_that_it_really_had(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch", "jax"], seeds=[0, 1], steps=5)
+    for case, seed, at in (("torch", 0, "10:20"), ("jax", 0, "10:00"), ("torch", 1, "11:00"), ("jax", 1, "11:20")):
+        moment = f"2026-01-05T{at}:00.125+00:00"
+        with_changes(folder, case, seed, started=moment, ended=moment)
+    runs = runs_of(folder)
+    assert runs["block"].to_dict() == {(case, seed): f"seed {seed}" for case in ("torch", "jax") for seed in (0, 1)}
+    assert runs["position"].to_dict() == {("jax", 0): 1, ("torch", 0): 2, ("torch", 1): 1, ("jax", 1): 2}
+
+
+def test_a_run_that_was_taken_again_is_told(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    with_changes(folder, "torch", 2, take=2)
+    runs_of(folder)
+    board = make_tables(Results.read(folder))["leaderboard"].shown.set_index("case")
+    assert board.loc["torch", "remarks"] == "1 taken again"

@@ -180,8 +180,20 @@ def sessions(rows: Iterable[dict]) -> dict[tuple[str, int], int]:
     return {key: number for number, (_, keys) in enumerate(sorted(stretches, key=lambda one: one[0]), 1) for key in keys}
 
 
+def positions(study: Study, rows: list[dict]) -> dict[tuple[str, int], tuple[str | None, int]]:
+    """(case, seed) of each run to its block and the place that it really had in it by time, from 1 in each session."""
+    blocks = {(case, block.seed): block.name for block in study.blocks for case in block.cases}
+    places, found = Counter(), {}
+    for row in sorted(rows, key=lambda row: span(row)[0]):
+        key = row["case"], row["seed"]
+        block = blocks.get(key)
+        places[block, row["session"]] += 1
+        found[key] = block, places[block, row["session"]]
+    return found
+
+
 def annotate(study: Study, rows: list[dict], losses: dict[tuple[str, int], tuple[np.ndarray, str]]) -> None:
-    """Writes into the rows of finished runs what only all of them together tell: `unclean`, `incoherent`, `session`.
+    """Writes into the rows of finished runs what only all of them together tell: `unclean`, `incoherent`, `session`, `block`, `position`.
 
     rows: of `runs.parquet`; `unclean` holds what the run's own checks say. losses: as `first_losses` takes them.
     """
@@ -192,6 +204,9 @@ def annotate(study: Study, rows: list[dict], losses: dict[tuple[str, int], tuple
         row["unclean"] = "; ".join(filter(None, [row["unclean"], beside.get(key)])) or None
         row["session"] = session[key]
         row["first_losses_apart"], row["incoherent"] = agreed.get(key, (None, None))
+    places = positions(study, finished)
+    for row in finished:
+        row["block"], row["position"] = places[row["case"], row["seed"]]
 
 
 def mixtures(runs) -> list[str]:

@@ -101,7 +101,13 @@ def run_columns() -> dict[str, pa.DataType]:
     columns = (
         identity
         | {"status": pa.string(), "error": pa.string(), "unclean": pa.string(), "incoherent": pa.string()}
-        | {"first_losses_apart": pa.float64(), "session": pa.int64(), "seconds_to_target": pa.float64()}
+        | {
+            "first_losses_apart": pa.float64(),
+            "session": pa.int64(),
+            "block": pa.string(),
+            "position": pa.int64(),
+            "seconds_to_target": pa.float64(),
+        }
         | {name: _arrow(hint) for name, hint in own.items()}
     )
     for model, prefix in ((Protocol, "protocol_"), (Machine, ""), (Times, ""), (Memory, ""), (Latency, "latency_")):

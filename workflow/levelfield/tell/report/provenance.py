@@ -65,6 +65,10 @@ def coherence(results: Results) -> dict[str, str]:
     bound = f", allowed {max(allowed):.0e}" if allowed and None not in allowed else ", no bound is known for all of them"
     return {
         "clean runs": f"{int(runs['clean'].sum())} of {len(runs)}",
+        "taken again": f"{int((runs['take'] > 1).sum())} of {len(runs)} runs, since the first take was spoilt"
+        if (runs["take"] > 1).any()
+        else "",
+        "blocks": str(runs.groupby(["block", "session"]).ngroups),
         "sessions": str(runs["session"].nunique()),
         f"losses of the first {FIRST_STEPS} steps, matched cases": ""
         if pd.isna(apart)
@@ -110,7 +114,7 @@ def single_runs(results: Results) -> Table:
         {
             "case": runs["case"], "seed": runs["seed"].astype(str), "status": runs["status"], "started, UTC": runs["started"].fillna(""),
             "whole process, s": runs["process_seconds"].map(lambda value: "" if pd.isna(value) else f"{value:,.1f}"),
-            "session": runs["session"].map(lambda value: "" if pd.isna(value) else f"{value:.0f}"),
+            **{name: runs[name].map(lambda value: "" if pd.isna(value) else f"{value:.0f}") for name in ("session", "position", "take")},
             "error": runs["error"].fillna(""), "unclean": runs["unclean"].fillna(""),
         }
     )  # fmt: skip

@@ -192,6 +192,7 @@ def _outcomes(results: Results) -> pd.DataFrame:
             "planned": len(runs),
         }
         row |= counts | {"error": errors.iloc[0] if len(errors) else None, "missed_checks": _missed_checks(runs)}
+        row |= {"retaken": int((runs["take"] > 1).sum())}
         rows.append(row | {"unclean": f"{len(unclean)} unclean: {unclean.iloc[0]}" if len(unclean) else ""})
     return pd.DataFrame(rows)
 
@@ -268,7 +269,8 @@ def _remarks(row, twins: dict[str, str]) -> str:
     diverged = f"{row.diverged:.0f} diverged" if row.diverged > 0 else ""
     barred = f"barred from claims, {row.barred}" if isinstance(row.barred, str) else ""
     missed = f"checks missed: {row.missed_checks}" if row.missed_checks else ""
-    return "; ".join(part for part in (found, twin, diverged, barred, missed, row.unclean) if part)
+    retaken = f"{row.retaken} taken again" if row.retaken else ""
+    return "; ".join(part for part in (found, twin, diverged, barred, missed, retaken, row.unclean) if part)
 
 
 def _short(text: str) -> str:
