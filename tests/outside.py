@@ -18,9 +18,8 @@ def installed(project: Path, site: Path) -> Path:
     return site
 
 
-@contextmanager
-def registered(project: Path, site: Path, monkeypatch) -> Iterator[None]:
-    """Within the block this process finds the project's modules and entry points; nothing is installed, which takes seconds."""
+def made_known(project: Path, site: Path) -> None:
+    """Leaves the project's entry points in the folder `site` as an installation would, which takes seconds; not its modules."""
     told = tomllib.loads((project / "pyproject.toml").read_text())["project"]
     lines = [
         line
@@ -31,6 +30,12 @@ def registered(project: Path, site: Path, monkeypatch) -> Iterator[None]:
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told['name']}\nVersion: {told['version']}\n")
     (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def registered(project: Path, site: Path, monkeypatch) -> Iterator[None]:
+    """Within the block this process finds the project's modules and entry points; nothing is installed."""
+    made_known(project, site)
     known = [found for found in vars(registry).values() if hasattr(found, "cache_clear")]
     for function in known:
         function.cache_clear()

@@ -3,7 +3,7 @@
 The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisation", "clock", "energy" (mJ), "power" (mW),
 "temperature", "reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
 "errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer]}. A key that is left out is not
-supported by that GPU. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and
+supported by that GPU; a number may be {"from", "per_second"}, one that rises with time. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and
 a driver that is older than a function raises NVMLLibraryMismatchError where the function has versions.
 """
 
@@ -71,7 +71,10 @@ def _gpu(handle, key):
         values = values["slices"][piece]
     if key not in values:
         raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
-    return values[key]
+    value = values[key]
+    if isinstance(value, dict) and "per_second" in value:  # a trace: on a clock that all processes of the machine share
+        return int(value["from"] + value["per_second"] * time.monotonic())
+    return value
 
 
 @_faulty

@@ -21,6 +21,9 @@ THROTTLE_REASONS = {
     0x80: "hardware power brake",
 }
 
+PRETENDED = "pretended"
+"""How the driver's name begins on the tests' pretended machine: no record that names it is a measurement."""
+
 ANSWER_SECONDS = 10.0
 """Within which NVML answers: it takes up to some seconds where no driver's daemon keeps a card awake."""
 

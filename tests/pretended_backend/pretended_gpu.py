@@ -1,0 +1,45 @@
+"""Frameworks "on a GPU": they compute on the CPU and say that it was a GPU, so that all around them can be tried without one."""
+
+import time
+
+from levelfield.backends.base import silent
+from levelfield.backends.flax import Flax
+from levelfield.backends.jax import Jax
+
+BACKENDS = {
+    "pretended-jax": {"image": "jax", "framework": "jax", "environment": {"JAX_PLATFORMS": "cpu"}},
+    "pretended-flax": {"image": "jax", "framework": "flax", "environment": {"JAX_PLATFORMS": "cpu"}},
+}
+KERNELS = ["void cudnn::rnn::RNN_blockPersist_fp_LSTM<float, float, float>(int)", "loop_multiply_fusion", "cudnn_rnn"]
+"""As a profile of JAX's on a GPU names them."""
+
+
+STEP_SECONDS = 0.001
+
+
+class OnAGpu:
+    def __init__(self, protocol, departures, device, threads):
+        super().__init__(protocol, departures, "cpu", threads)
+        self.device = "cuda"
+
+    def train_epoch(self, x, y, order, progress=silent, wait=False):
+        def paced(step, fetch):
+            time.sleep(STEP_SECONDS)
+            progress(step, fetch)
+
+        return super().train_epoch(x, y, order, paced, wait)
+
+    def peak_memory(self):
+        return 300 << 20, 500 << 20
+
+    def kernels(self, x, y):
+        return KERNELS
+
+
+class PretendedJax(OnAGpu, Jax):
+    pass
+
+
+class PretendedFlax(OnAGpu, Flax):
+    def kernels(self, x, y):
+        return []  # a driver that keeps its counters from users

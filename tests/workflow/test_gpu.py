@@ -1,0 +1,104 @@
+"""A study that runs whole on a pretended GPU: NVML and the device are pretended, the frameworks compute on the CPU."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkout import ROOT, Checkout
+from outside import made_known
+from pretended_gpus import DRIVER, a_gpu
+
+from levelfield.records import read_epochs
+
+CASES = ["pretended-jax", "pretended-flax"]
+STUDY = {
+    "cases": CASES,
+    "device": "cuda",
+    "protocol": {
+        "model": {"name": "bilstm", "embedding": 4, "units": 3},
+        "vocabulary": 50,
+        "length": 12,
+        "batch_size": 16,
+        "epochs": 1,
+    },
+}
+
+
+def ran(folder: Path, sequences: int, **environment: str) -> Checkout:
+    """The study in a checkout whose path holds the pretended NVML and the pretended backends."""
+    checkout = Checkout.made(folder)
+    made_known(ROOT / "tests/pretended_backend", folder / "workflow")
+    shutil.copy(ROOT / "tests/pretended_backend/pretended_gpu.py", folder / "workflow")
+    shutil.copy(ROOT / "tests/fake_nvml/pynvml.py", folder / "workflow")
+    checkout.study(**STUDY | {"data": {"synthetic": True, "train": sequences, "validation": 24}})
+    done = checkout.snakemake(CUDA_VISIBLE_DEVICES="0", **environment)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def on_a_gpu(tmp_path_factory) -> Checkout:
+    folder = tmp_path_factory.mktemp("gpu")
+    trace = {
+        "energy": {"from": 0, "per_second": 250_000},
+        "used": {"from": 0, "per_second": 1 << 20},
+        "total": 1 << 50,
+        "reasons": 0,
+    }
+    (folder / "nvml.json").write_text(json.dumps({"driver": DRIVER, "gpus": [a_gpu(1, **trace)]}))
+    return ran(folder, 20_000, FAKE_NVML=str(folder / "nvml.json"))
+
+
+def record(checkout: Checkout, case: str) -> dict:
+    return json.loads((checkout.folder / f"results/small/runs/{case}/seed-0/run.json").read_text())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_records_what_its_gpu_told(on_a_gpu, case):
+    run = record(on_a_gpu, case)
+    machine, found = run["machine"], run["measurements"]
+    assert (machine["device"], machine["gpu"], machine["gpu_uuid"]) == ("cuda", "Pretended GPU", "GPU-111")
+    assert machine["driver"] == DRIVER and machine["scheduler"]["CUDA_VISIBLE_DEVICES"] == "0"
+    assert run["memory"]["nvml_peak_bytes"] > 0 and run["memory"]["allocated_peak_bytes"] == 300 << 20
+    assert found["gpu_power_watts"] == pytest.approx(250, rel=0.1)
+    assert (found["gpu_utilisation_percent"], found["gpu_clock_mhz"], found["gpu_throttle_reasons"]) == (90, 1410, "none")
+    assert found["gpu_foreign_processes"] is None, "the pretended list leaves the run out, as a container's does"
+    assert found["energy_source"] == "nvml"
+    epochs = read_epochs(on_a_gpu.folder / f"results/small/runs/{case}/seed-0/epochs.csv")
+    assert epochs[0].energy_joules == pytest.approx(250 * epochs[0].train_seconds, rel=0.1)
+
+
+def test_a_profile_without_a_kernel_of_the_gpu_is_not_told(on_a_gpu):
+    assert [record(on_a_gpu, case)["measurements"]["kernel"] for case in CASES] == ["cuDNN", None]
+
+
+def test_tables_and_page_name_the_gpu(on_a_gpu):
+    results = on_a_gpu.folder / "results/small"
+    runs = pd.read_parquet(results / "runs.parquet")
+    assert list(runs["status"]) == ["finished"] * 2 and set(runs["gpu"]) == {"Pretended GPU"}
+    for file in ("README.md", "report.html"):
+        assert "Pretended GPU" in (results / file).read_text(encoding="utf-8"), file
+    assert DRIVER in (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_was_pretended_cannot_be_kept(on_a_gpu):
+    command = [sys.executable, "-m", "levelfield", "keep", "results/small", "kept"]
+    environment = on_a_gpu.environment() | {"PYTHONPATH": "workflow"}
+    done = subprocess.run(command, cwd=on_a_gpu.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "pretended" in done.stderr and not (on_a_gpu.folder / "kept").exists()
+
+
+def test_a_gpu_that_nvml_does_not_know_is_told_as_not_told(tmp_path):
+    """A Jetson, a slice under an old driver: CUDA is there, and NVML's device is not."""
+    checkout = ran(tmp_path, 80)
+    for case in CASES:
+        run = record(checkout, case)
+        assert (run["machine"]["device"], run["machine"]["gpu"], run["machine"]["driver"]) == ("cuda", None, None)
+        assert run["measurements"]["energy_source"] is None and run["measurements"]["gpu_power_watts"] is None
+        assert run["memory"]["nvml_peak_bytes"] is None
+    for file in ("README.md", "report.html"):
+        assert "GPU not told" in (checkout.folder / "results/small" / file).read_text(encoding="utf-8"), file
