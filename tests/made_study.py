@@ -82,18 +82,19 @@ def make_study(
     vary: dict | None = None,
     speed: float = 1.0,
     protocol: dict | None = None,
+    twin: bool = False,
 ) -> Path:
     """Makes the study `folder.name` in `folder` and returns the folder.
 
     `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch with batches of 32. `failures`: {(case, seed): "failed" |
     "missing"} and {case: "failed-parity"}. `gpus`: the GPU model that a case ran on; CPU for those not named. `speed`:
-    factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model.
+    factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model. `twin`: the first case runs twice.
     """
     folder, failures, gpus = Path(folder), failures or {}, gpus or {}
     sequences = 32 * (steps - 1) + 8  # as 25,000 = 32 · 781 + 8: the last batch of an epoch is smaller
     study = read_study(
         {
-            "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {},
+            "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {}, "twin": twin,
             "protocol": {"epochs": epochs} | (protocol or {}), "data": {"train": sequences, "validation": sequences},
         },
         "made_study.py",

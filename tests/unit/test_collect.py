@@ -1,6 +1,7 @@
 """A study's records become three tidy tables; what is broken, failed or missing is told and stops nothing else."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from made_study import make_study
 
 from levelfield.errors import UserError
-from levelfield.records import load_arrays, read_epochs, save_arrays
+from levelfield.records import load_arrays, read_epochs, save_arrays, write_epochs
 from levelfield.study.protocol import digest
 from levelfield.tell.collect import collect, running_means
 
@@ -113,9 +114,14 @@ def another_batch_size(file):
     file.write_text(file.read_text().replace('"batch_size": 32', '"batch_size": 64'))
 
 
+def no_time(file):
+    write_epochs(file, [replace(epoch, train_seconds=0.0) for epoch in read_epochs(file)])
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "told"),
     [
+        ("epochs.csv", no_time, "epochs.csv: train_seconds of an epoch is no time"),
         ("run.json", cut, "run.json"),
         ("run.json", of_another_seed, "is of torch, seed 7; expected torch, seed 1"),
         ("run.json", wrong_type, "times.train_seconds"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from levelfield.tell.estimates import ratio, unpaired_ratio
+from levelfield.tell.power import runs_to_tell
 
 STUDIES, BLOCKS = 600, 6
 CASES = 4
@@ -102,4 +103,10 @@ def test_compare_finds_what_is_large_and_passes_what_is_not_slower():
     assert codes(3.0, 2)["slower"] > 0.9  # two seeds tell of three times the time
     assert codes(1.2, 6)["slower"] > 0.95
     assert codes(1.0, 12, spread=0.02)["fine"] > 0.95
+    runs = runs_to_tell(0.03, 0.05, 3)
+    shown = [
+        unpaired_ratio(*np.exp(rng.normal(0, 0.03, (2, runs))), 3).high < 1.05
+        for rng in map(np.random.default_rng, range(1_000))
+    ]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
     assert codes(1.0, 2)["cannot tell"] > 0.5  # and two seeds cannot tell that nothing changed

@@ -198,24 +198,9 @@ def test_of_two_that_disagree_neither_is_trusted(tmp_path):
     assert "as fast as" not in " ".join(verdict(results, make_tables(results)))
 
 
-class Twin:
-    """A study of which the first case is run twice, as `twin: true` asks."""
-
-    twin = True
-
-    def __init__(self, study):
-        self.study = study
-
-    def __getattr__(self, name):
-        return getattr(self.study, name)
-
-
 def test_a_twin_shows_the_noise_floor_and_a_smaller_ratio_is_no_claim(tmp_path):
-    cases = ["torch", {"backend": "torch", "name": "torch-twin"}, "torch-compile", "jax"]
-    made(tmp_path / "s", cases=cases, seeds=range(12), steps=20)
-    plain = Results.read(tmp_path / "s")
-    results = replace(plain, study=Twin(plain.study))
-    assert results.twins == {"torch-twin": "torch"} and plain.twins == {}
+    results = made(tmp_path / "s", cases=["torch", "torch-compile", "jax"], seeds=range(12), steps=20, twin=True)
+    assert results.twins == {"torch-twin": "torch"} and made(tmp_path / "plain").twins == {}
     tables = make_tables(results)
     data, told = tables["comparisons"].data, " ".join(verdict(results, tables))
     assert set(data["family"]) == {3} and not (data[["case", "against"]] == "torch-twin").any().any()
@@ -223,6 +208,13 @@ def test_a_twin_shows_the_noise_floor_and_a_smaller_ratio_is_no_claim(tmp_path):
     assert tables["leaderboard"].data.set_index("case").loc["torch-twin", "rank"] == ""
     small = replace(compared(results)[0], speed=Estimate(1.01, 1.005, 1.015, 0.001, 12), floor=1.02)
     assert not small.faster and small.verdict == "within the noise floor of 1.02: 1.01 times [1.00, 1.01]"
+
+
+def test_a_study_of_sizes_has_a_twin_at_each(tmp_path):
+    results = made(tmp_path / "s", cases=["torch", "jax"], vary={"length": [100, 200]}, twin=True)
+    assert results.twins == {f"torch-twin+length={size}": f"torch+length={size}" for size in (100, 200)}
+    told = verdict(results, make_tables(results))
+    assert told[0] == "Fastest by tokens a sequence: torch at 100 and 200." and sum("Noise floor" in one for one in told) == 2
 
 
 def test_what_more_seeds_would_tell_is_a_number(tmp_path):

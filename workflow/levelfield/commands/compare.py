@@ -60,9 +60,16 @@ def run(args):
         console.print(Text(f"{case}: finished runs in {folder} alone, not compared"))
     if found.lost or slower:
         return SLOWER
-    unknown = [change.case for change in found.changes if not change.fine(args.threshold)]
+    unknown = [change for change in found.changes if not change.fine(args.threshold)]
     if unknown:
-        console.print(Text(f"Not enough to say of {', '.join(unknown)}: more seeds would tell, or a larger --threshold"))
+        needed = [change.runs_needed(args.threshold) for change in unknown]
+        number = (
+            f"at the spread seen {max(needed):,} clean runs in each study would tell"
+            if None not in needed
+            else "more runs would tell"
+        )
+        names = ", ".join(change.case for change in unknown)
+        console.print(Text(f"Not enough to say of {names}: {number}, or a larger --threshold"))
         return CANNOT_TELL
     return FINE
 

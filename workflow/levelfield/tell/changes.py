@@ -12,6 +12,7 @@ import pandas as pd
 
 from levelfield.errors import UserError
 from levelfield.tell.estimates import Estimate, difference, unpaired_ratio
+from levelfield.tell.power import runs_to_tell
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import finished
 
@@ -41,6 +42,10 @@ class Change:
     def fine(self, threshold: float) -> bool:
         """Whether it is shown not to have: the whole interval lies below. What is neither cannot be told from these runs."""
         return self.time.enough and self.time.high < 1 + threshold
+
+    def runs_needed(self, threshold: float) -> int | None:
+        """How many clean runs a study would tell whether it did, at the spread seen; None where that is not known."""
+        return None if self.time.deviation is None else runs_to_tell(self.time.deviation, threshold, self.time.family)
 
 
 @dataclass(frozen=True)

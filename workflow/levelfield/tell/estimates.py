@@ -36,7 +36,7 @@ class Estimate:
     family: int = 1
     """How many comparisons the interval holds together with."""
     deviation: float | None = None
-    """Standard deviation over the pairs; of a ratio, of its logarithm."""
+    """Standard deviation over the pairs; of a ratio, of its logarithm; of two samples, within them."""
 
     @property
     def enough(self) -> bool:
@@ -116,7 +116,8 @@ def unpaired_ratio(first: Sequence[float], second: Sequence[float], family: int 
     freedom = float(parts.sum() ** 2 / (parts**2 / [len(first) - 1, len(second) - 1]).sum())
     width = float(-stdtrit(freedom, (1 - level) / 2 / family) * error)
     p = float(2 * stdtr(freedom, -abs(value) / error))
-    return _exponential(Estimate(value, value - width, value + width, p, pairs, family))
+    deviation = float(np.sqrt(np.mean([side.var(ddof=1) for side in (first, second)])))
+    return _exponential(Estimate(value, value - width, value + width, p, pairs, family, deviation))
 
 
 def _exponential(logs: Estimate) -> Estimate:

@@ -100,6 +100,8 @@ def read_record(folder: Path, case: Case, seed: int) -> Record:
     epochs = _read(folder / "epochs.csv", lambda file: EPOCHS.validate_python(read_epochs(file)))
     if [epoch.epoch for epoch in epochs] != list(range(1, case.protocol.epochs + 1)):
         raise BrokenRecord(f"{folder / 'epochs.csv'}: {len(epochs)} epochs, expected {case.protocol.epochs}")
+    if not all(0 < epoch.train_seconds < float("inf") for epoch in epochs):
+        raise BrokenRecord(f"{folder / 'epochs.csv'}: train_seconds of an epoch is no time: expected a number above 0")
     steps = _read(folder / "steps.npz", lambda file: Steps(**load_arrays(file)))
     shapes = {field.name: getattr(steps, field.name).shape for field in fields(Steps)}
     if len(set(shapes.values())) != 1 or steps.epoch.ndim != 1:

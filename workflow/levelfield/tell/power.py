@@ -58,6 +58,20 @@ def pairs_for_equivalence(deviation: float, margin: float, family: int = 1) -> i
     return _fewest(shown)
 
 
+def runs_to_tell(deviation: float, threshold: float, family: int = 1, level: float = 0.90) -> int | None:
+    """How many runs on each side show, in 80 % of comparisons, that a time that stayed the same grew by less than `threshold`.
+
+    Of `unpaired_ratio`'s interval, with the deviation of the logarithms within a side; None where it would be more than `MOST`.
+    """
+
+    def shown(runs: int) -> bool:
+        error, freedom = deviation * sqrt(2 / runs), 2 * runs - 2
+        room = np.log1p(threshold) / error + stdtrit(freedom, (1 - level) / 2 / family) if error else np.inf
+        return stdtr(freedom, room) >= POWER
+
+    return _fewest(shown) if threshold > 0 else None
+
+
 def _fewest(enough) -> int | None:
     """The smallest number of pairs, from `ENOUGH` to `MOST`, that is enough; what is enough stays so."""
     low, high = ENOUGH - 1, ENOUGH

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from levelfield.errors import UserError
-from levelfield.study.config import Study
+from levelfield.study.config import TWIN, Study
 from levelfield.study.protocol import Sizes
 from levelfield.tell.outcomes import load_study
 
@@ -96,10 +96,10 @@ class Results:
     @cached_property
     def twins(self) -> dict[str, str]:
         """The case that a study with `twin: true` runs a second time, by the second one's name: the two show the noise floor."""
-        if not getattr(self.study, "twin", False):
+        if not self.study.twin:
             return {}
         cases = {case.name: case for case in self.study.expanded}
-        others = {name: cases.get(name.replace("-twin", "", 1)) for name in cases if "-twin" in name}
+        others = {name: cases.get(name.replace(TWIN, "", 1)) for name in cases if TWIN in name}
         return {
             name: other.name
             for name, other in others.items()

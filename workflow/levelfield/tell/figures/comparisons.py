@@ -15,6 +15,8 @@ WORTH = {
     "time": ("time of an epoch, matched = 1", 1.0, 1.0),
 }
 """Column of the departures' table: title, factor, and the value that means no effect."""
+SIGHT = 3.0
+"""An interval of ratios is drawn to so many times the largest of them, and its true ends are told."""
 WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and simultaneous 95 % interval, after the last epoch; time: clean pairs"
 
 
@@ -57,6 +59,12 @@ def _intervals(rows: pd.DataFrame, form: str) -> pd.Series:
     return (low + " to " + high).where(rows["low"].notna(), NOT_ENOUGH)
 
 
+def within_sight(rows: pd.DataFrame) -> pd.DataFrame:
+    """The ends of intervals so that they fit beside the values: few pairs of much spread leave them hundreds of times as long."""
+    low, high = rows["value"].min() / SIGHT, rows["value"].max() * SIGHT
+    return rows.assign(low=rows["low"].clip(lower=low), high=rows["high"].clip(upper=high))
+
+
 def worth(results: Results, look: Look) -> alt.Chart | None:
     """What each departure is worth in accuracy, loss and time; None where the study does not tell."""
     table = departures(results)
@@ -96,6 +104,7 @@ def ranking(results: Results, look: Look) -> alt.Chart | None:
     first = rows["case"] == rows["fastest"]
     rows["interval"] = _intervals(rows, ".3f").mask(rows["unclaimed"].notna(), rows["unclaimed"]).mask(first, "the fastest")
     rows.loc[first, ["low", "high"]] = None
+    rows = within_sight(rows)
     rows["label"] = (
         rows["value"].map("{:.2f}".format).where(rows["unclaimed"].isna(), rows["value"].map("{:.2f}, no claim".format))
     )

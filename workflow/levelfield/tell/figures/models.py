@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from levelfield.tell.estimates import NOT_ENOUGH
+from levelfield.tell.figures.comparisons import within_sight
 from levelfield.tell.figures.theme import SHOWN, Look, line_scale, scale
 from levelfield.tell.results import Results
 from levelfield.tell.tables.leaderboard import leaderboard
@@ -66,6 +67,7 @@ def models(results: Results, look: Look) -> alt.Chart | None:
     rows["place"] = rows.groupby("group", sort=False).cumcount()
     rows["label"] = [_label(row) for row in rows.itertuples()]
     rows["interval"] = [_interval(row) for row in rows.itertuples()]
+    rows = within_sight(rows)
     rows[["value", "low", "high"]] = rows[["value", "low", "high"]].round(4)
     groups, most = list(dict.fromkeys(rows["group"])), int(rows["place"].max()) + 1
     largest, least = float(rows[["value", "high"]].max().max()), float(rows[["value", "low"]].min().min())
