@@ -110,6 +110,23 @@ def test_what_yaml_can_be_made_to_do(trick, tmp_path_factory):
     assert time.process_time() - began < SECONDS
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("learning_rate", float("inf")), ("learning_rate", float("nan")), ("epsilon", float("inf")), ("epochs", 10**30),
+     ("vocabulary", 10**18), ("length", 10**15), ("batch_size", 10**9), ("model", {"name": "bilstm", "units": 10**12})],
+)  # fmt: skip
+def test_numbers_that_no_machine_bears_are_refused(key, value):
+    clear(told := planned({"study": "s", "cases": ["torch"], "protocol": {key: value}}, "s.yaml"), "s.yaml")
+    assert key in told or "weights" in told
+
+
+def test_three_thousand_cases_are_planned_in_seconds():
+    vary = {"batch_size": list(range(1, 3001))}
+    began = time.process_time()
+    assert len(read_study({"study": "s", "cases": ["torch"], "vary": vary}, "s.yaml").runs) == 9000
+    assert time.process_time() - began < SECONDS
+
+
 REFUSED_BY_SNAKEMAKE = [
     "empty", "a list", "a word", "two documents", "a tab", "unclosed", "no text", "latin-1", "an object of Python", "a digit too many",
     "deep",
