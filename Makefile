@@ -4,7 +4,7 @@ CORES ?= 4
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run setup test test-all bench gpu locks clean
+.PHONY: run setup test test-all faults bench gpu locks clean
 
 run: setup
 	snakemake --cores $(CORES) --configfile config/quick.yaml
@@ -22,6 +22,10 @@ test: setup
 
 test-all: test
 	pytest -m long tests
+
+# everything that is thrown at it, the long tables too
+faults: setup
+	pytest tests/faults
 
 bench: setup
 	levelfield bench

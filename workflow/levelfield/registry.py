@@ -131,6 +131,7 @@ def backend(name: str) -> Registered:
     return backends()[name]
 
 
+@cache
 def builder_module(model_name: str, framework: str) -> str | None:
     """The module that builds a model with a framework; None where the framework has no such file."""
     for point in entry_points(group="levelfield.builders"):

@@ -23,4 +23,4 @@ def load_split(folder: Path, split: str, protocol: Protocol) -> tuple[np.ndarray
 
 def load_description(folder: Path) -> dict:
     """The content of `data.json`."""
-    return json.loads((Path(folder) / "data.json").read_text())
+    return json.loads((Path(folder) / "data.json").read_text(encoding="utf-8"))

@@ -73,7 +73,7 @@ def known_checksum(path: Path, downloads: Path) -> str:
     key = hashlib.sha256(repr((str(path.resolve()), stats)).encode("utf-8", "surrogateescape")).hexdigest()
     kept = Path(downloads) / CHECKSUMS
     try:
-        known = json.loads(kept.read_text())
+        known = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     if key not in known:
@@ -81,7 +81,7 @@ def known_checksum(path: Path, downloads: Path) -> str:
         part = kept.with_name(f".{CHECKSUMS}.{os.getpid()}.part")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(known))
+            part.write_text(json.dumps(known), encoding="utf-8")
             part.replace(kept)
         except OSError:  # it is read again next time
             part.unlink(missing_ok=True)

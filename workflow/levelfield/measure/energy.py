@@ -96,7 +96,7 @@ def rapl() -> Reading | None:
 
 
 def _microjoules(path: Path) -> float:
-    return int(path.read_text()) / 1e6
+    return int(path.read_text(encoding="utf-8")) / 1e6
 
 
 def _used(start: Reading, end: Reading, seconds: float) -> float | None:

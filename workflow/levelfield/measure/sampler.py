@@ -63,7 +63,9 @@ class Sampler:
         self._process = None
         if uuid is not None:
             command = [sys.executable, "-m", __name__, uuid, str(os.getpid())]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            )
             ready, _, _ = select.select([self._process.stdout], [], [], START_SECONDS)
             if ready:
                 self._process.stdout.readline()  # it has read the memory in use

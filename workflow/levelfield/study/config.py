@@ -5,6 +5,7 @@ import reprlib
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
+from math import prod
 from pathlib import Path
 from random import Random
 from typing import Annotated, Literal
@@ -19,6 +20,8 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
 IMDB_SEQUENCES = 25_000
 LONGEST_NAME = 150
 """Characters of a name of a study or case: file systems allow 255 in a folder's, and some of the files have more in theirs."""
+MOST_WEIGHTS = 10_000_000_000
+"""Of a model: a start holds them as float32, and Adam three times."""
 MOST_TOLD, LONGEST_MESSAGE = 5, 1000
 """Errors of a config that are told at once, and characters of one."""
 
@@ -127,10 +130,10 @@ class Settings(Strict):
     """Settings of the protocol that a case may have of its own; cases that differ in them are not compared as equals."""
 
     model: ModelSizes | None = Field(None, description="See protocol.model.")
-    batch_size: int | None = Field(None, ge=1, description="See protocol.batch_size.")
-    length: int | None = Field(None, ge=1, description="See protocol.length.")
-    epochs: int | None = Field(None, ge=1, description="See protocol.epochs.")
-    learning_rate: float | None = Field(None, gt=0, description="See protocol.learning_rate.")
+    batch_size: int | None = Field(None, ge=1, le=1_000_000, description="See protocol.batch_size.")
+    length: int | None = Field(None, ge=1, le=1_000_000, description="See protocol.length.")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="See protocol.epochs.")
+    learning_rate: float | None = Field(None, gt=0, le=1e6, description="See protocol.learning_rate.")
     precision: Literal["float32", "tf32", "bfloat16"] | None = Field(None, description="See protocol.precision.")
     deterministic: bool | None = Field(None, description="See protocol.deterministic.")
 
@@ -319,7 +322,9 @@ def refuse_impossible(case: Case) -> None:
     model = registry.model(case.protocol.model.name)
     if not registry.supports(case.backend, model.name):
         raise ValueError(f"case {case.name}: {case.backend} does not train the model {model.name}")
-    model.weights(case.protocol, frozenset(case.departures))  # raises what is wrong with the sizes
+    weights = model.weights(case.protocol, frozenset(case.departures))  # raises what is wrong with the sizes
+    if (count := sum(prod(weight.shape) for weight in weights.values())) > MOST_WEIGHTS:
+        raise ValueError(f"case {case.name}: its model has {count:.3g} weights: at most {MOST_WEIGHTS:,}")
     able = registry.possible(case.backend, model.name)
     for departure in case.departures:
         if departure not in able:

@@ -55,16 +55,18 @@ class Protocol:
         default_factory=lambda: registry.model("bilstm").sizes(),
         metadata={"description": "What is trained: its name and sizes."},
     )
-    vocabulary: int = setting(20_000, "Number of word ids, the three reserved ones included; rarer words become id 2.", ge=4)
-    length: int = setting(200, "Tokens per sequence after padding and truncation.", ge=1)
+    vocabulary: int = setting(
+        20_000, "Number of word ids, the three reserved ones included; rarer words become id 2.", ge=4, le=10_000_000
+    )
+    length: int = setting(200, "Tokens per sequence after padding and truncation.", ge=1, le=1_000_000)
     padding: Literal["pre", "post"] = setting("pre", "Side on which short sequences are filled with id 0.")
     truncation: Literal["pre", "post"] = setting("pre", "Side on which long sequences are cut: `pre` keeps the last tokens.")
-    batch_size: int = setting(32, "Sequences per training step, and per batch of validation.", ge=1)
-    epochs: int = setting(2, "Passes over the training sequences.", ge=1)
-    learning_rate: float = setting(1e-3, "Step size α of Adam.", gt=0)
+    batch_size: int = setting(32, "Sequences per training step, and per batch of validation.", ge=1, le=1_000_000)
+    epochs: int = setting(2, "Passes over the training sequences.", ge=1, le=100_000)
+    learning_rate: float = setting(1e-3, "Step size α of Adam.", gt=0, le=1e6)
     beta_1: float = setting(0.9, "Decay of Adam's first moment.", ge=0, lt=1)
     beta_2: float = setting(0.999, "Decay of Adam's second moment.", ge=0, lt=1)
-    epsilon: float = setting(1e-7, "ε of Adam in the form α_t · m / (√v + ε), bias correction inside α_t.", gt=0)
+    epsilon: float = setting(1e-7, "ε of Adam in the form α_t · m / (√v + ε), bias correction inside α_t.", gt=0, le=1)
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
         "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: all layers but the last compute in "

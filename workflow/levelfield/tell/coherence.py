@@ -45,7 +45,7 @@ class Expected:
         self.data = {described} if described else _commonest(data)
         self.starts = {key: _commonest(found) for key, found in starts.items()}
         for seed in study.seeds:
-            files = [file.read_text().split()[0] for file in folder.glob(f"start/**/seed-{seed}.npz.sha256")]
+            files = [file.read_text(encoding="utf-8").split()[0] for file in folder.glob(f"start/**/seed-{seed}.npz.sha256")]
             for kind in range(len(kinds)) if files else ():
                 self.starts[seed, kind] = set(files)
 

@@ -65,7 +65,7 @@ def _published_words(downloads: Path) -> dict[str, int]:
     path = downloads / "imdb_word_index.json"
     if not at_hand(path, WORD_INDEX_MD5, "md5"):
         fetch(f"{PUBLISHED}/{path.name}", path, WORD_INDEX_MD5, "md5")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _snippets(downloads: Path, reason: str) -> Corpus:

