@@ -26,7 +26,7 @@ ERRORS = {
 def a_gpu(number: int, **values) -> dict:
     return {
         "uuid": f"GPU-{number}{number}{number}", "name": "Pretended GPU", "total": 8 << 30, "used": 1 << 30, "utilisation": 90,
-        "clock": 1410, "energy": 5_000, "power": 250_000, "temperature": 60, "reasons": 0x1, "processes": {},
+        "clock": 1410, "energy": 5_000, "temperature": 60, "reasons": 0x1, "processes": {},
     } | values  # fmt: skip
 
 

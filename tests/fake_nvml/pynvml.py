@@ -1,10 +1,11 @@
 """A pretended NVML: answers as NVIDIA's reference says, from the JSON file that FAKE_NVML names, read at every call.
 
-The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisation", "clock", "energy" (mJ), "power" (mW),
+The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisation", "clock", "energy" (mJ),
 "temperature", "reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
 "errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer]}. A key that is left out is not
-supported by that GPU; a number may be {"from", "per_second"}, one that rises with time. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and
-a driver that is older than a function raises NVMLLibraryMismatchError where the function has versions.
+supported by that GPU; a number may be {"from", "per_second"}, one that rises with time. As in pynvml, calls before nvmlInit raise,
+texts are `str`, bytes that are not told are None, and a driver that is older than a function raises NVMLLibraryMismatchError where
+the function has versions.
 """
 
 import json

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+from statistics import mean
+from threading import Event, Thread
 
 import pytest
 
@@ -63,15 +65,28 @@ def test_memory_is_that_of_a_known_allocation(torch):
 
 
 def test_energy_is_power_times_time(torch):
+    """The counter, and the power that follows from it, against NVML's own readings of power, which are averages over a second."""
     uuid = gpu.visible()[0].uuid
     if gpu.energy_joules(uuid) is None:
         pytest.skip("the GPU has no energy counter")
-    work(torch, 1.0)
+    nvml = gpu.nvml()
+    handle, readings, over = nvml.nvmlDeviceGetHandleByUUID(uuid), [], Event()
+
+    def read() -> None:
+        while not over.wait(0.05):
+            readings.append(nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+
+    work(torch, 2.0)
     torch.cuda.synchronize()
-    sampler = Sampler(uuid)
-    with Energy(uuid) as energy, Stopwatch(torch.cuda.synchronize) as watch:
+    sampler, reading = Sampler(uuid), Thread(target=read)
+    sampler.reset()
+    reading.start()
+    with Energy(uuid, "cuda") as energy, Stopwatch(torch.cuda.synchronize) as watch:
         work(torch, 4.0)
-    assert energy.joules == pytest.approx(sampler.stop().power_watts * watch.seconds, rel=0.15)
+    over.set()
+    reading.join()
+    assert energy.joules == pytest.approx(mean(readings) * watch.seconds, rel=0.15)
+    assert sampler.stop().power_watts == pytest.approx(energy.joules / watch.seconds, rel=0.1)
 
 
 @pytest.fixture(scope="module")
