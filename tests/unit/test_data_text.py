@@ -348,6 +348,10 @@ def test_keys_that_a_source_does_not_take_are_refused(data, told):
     assert told in str(caught.value)
 
 
+def test_synthetic_is_said_in_two_ways():
+    assert Data(source="synthetic").synthetic and Data(synthetic=True).kind == "synthetic"
+
+
 def test_rows_of_a_table_are_counted_from_one(tmp_path):
     first = next(Rows(csv(tmp_path / "reviews.csv"), "review", "stars").blocks())
     assert (first.first, first.content[0].as_py(), first.labels[0].as_py()) == (1, TEXTS[0], "bad")

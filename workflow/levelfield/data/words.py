@@ -61,11 +61,19 @@ class Growing:
         return Reviews(numbers, ends, labels)
 
 
+class _Numbers(dict):
+    """Gives each new word the next number."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
 class Vocabulary:
     """Words as they come, by number, and how often the training part has each."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self.numbers = _Numbers()
         self.counts = np.zeros(0, np.int64)
 
     def add(self, found: pa.Array, counted: bool) -> np.ndarray:
@@ -74,7 +82,7 @@ class Vocabulary:
         indices = np.asarray(encoded.indices)
         known = self.numbers
         distinct = encoded.dictionary.to_pylist()
-        table = np.fromiter((known.setdefault(word, len(known)) for word in distinct), np.uint32, len(distinct))
+        table = np.fromiter(map(known.__getitem__, distinct), np.uint32, len(distinct))
         if len(known) > len(self.counts):
             self.counts = np.concatenate([self.counts, np.zeros(max(len(known), len(self.counts)), np.int64)])
         if counted:
