@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import yaml
 
 from levelfield.commands.cli import main
 from levelfield.data import rows as reading
@@ -347,6 +348,10 @@ def test_keys_that_a_source_does_not_take_are_refused(data, told):
     assert told in str(caught.value)
 
 
+def test_synthetic_is_said_in_two_ways():
+    assert Data(source="synthetic").synthetic and Data(synthetic=True).kind == "synthetic"
+
+
 def test_rows_of_a_table_are_counted_from_one(tmp_path):
     first = next(Rows(csv(tmp_path / "reviews.csv"), "review", "stars").blocks())
     assert (first.first, first.content[0].as_py(), first.labels[0].as_py()) == (1, TEXTS[0], "bad")
@@ -366,3 +371,32 @@ def test_the_command_tells_a_study(tmp_path, monkeypatch, capsys):
     assert main(["data", "mine.yaml"]) == 2
     assert "outputs: 3" in capsys.readouterr().err
     assert main(["data", "none.yaml"]) == 2 and main(["data"]) == 2
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_new_writes_a_config_that_holds(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    KINDS[name](tmp_path / name)
+    named = [] if name == "folder" else ["--text", "review", "--label", "stars"]
+    if named:
+        assert main(["new", name]) == 2, "nobody guesses"
+    (tmp_path / "config").mkdir(exist_ok=True)
+    out = tmp_path / "config/own.yaml"
+    assert main(["new", name, *named, "--out", str(out)]) == 0
+    study = read_study(yaml.safe_load(out.read_text()), str(out))
+    assert study.data.source == "text" and study.protocol.model.outputs == 3
+    assert main(["data", str(out)]) == 0
+    assert "48 + 12 sequences" in capsys.readouterr().out
+    assert main(["new", name, *named, "--out", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_new_for_token_ids_and_for_odd_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pa.parquet.write_table(pa.table({"ids": [[1, 7]] * 8, "label": ["x", "y"] * 4}), tmp_path / "my ids: 'all'.parquet")
+    assert main(["new", "my ids: 'all'.parquet"]) == 0
+    (config,) = tmp_path.glob("config/*.yaml")
+    study = read_study(yaml.safe_load(config.read_text()), str(config))
+    assert (study.data.source, study.protocol.vocabulary, study.protocol.model.outputs) == ("encoded", 8, 1)
+    assert main(["data", str(config)]) == 0 and "own file my ids: 'all'.parquet" in capsys.readouterr().out
+    assert main(["new", "none.csv"]) == 2

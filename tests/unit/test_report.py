@@ -80,3 +80,9 @@ def test_its_studies_repeat_both_sides_of_a_publication(publication):
 
 def test_every_kind_of_case_has_a_page(tmp_path):
     assert "torch-article" in page(made(tmp_path / "s", *EVERY_KIND, steps=5))
+
+
+def test_own_data_is_cited_as_its_owner_says():
+    own = {"corpus": "own file reviews.csv", "citation": None}
+    assert provenance.citations(own) == [] and provenance.citations(own | {"citation": "Me, 2026"}) == ["Me, 2026"]
+    assert "Maas" in provenance.citations({"corpus": "IMDB reviews (Keras's imdb.npz)", "citation": "Maas"})[0]

@@ -20,13 +20,13 @@ BLOCKS = 4
 LONGEST, LARGEST = 400, 20_000
 """Proposed tokens a sequence and vocabulary, at most."""
 EXAMPLE = """# Written by `levelfield new {file}`: {rows:,} rows, {count} labels ({labels})
-#   levelfield data {config}                             what the data is, before anything is trained
-#   snakemake --cores 4 --configfile {config}            trains, compares, writes results/{study}/report.html
+# What the data is, before anything is trained: levelfield data {config}
+# Training, comparing, results/{study}/report.html: snakemake --cores 4 --configfile {config}
 study: {study}
 data:
   source: {source}
   file: {quoted}
-{columns}  # title: Reviews of my own     # what tables and figures call it
+{columns}  # title: what tables and figures call it
   # citation: whom to cite for it
 protocol:
   model: {{name: bilstm, outputs: {outputs}}}
@@ -38,6 +38,9 @@ cases:
   - torch
 seeds: [0, 1, 2]
 """
+
+
+WORDS_OF_YAML = {"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"}
 
 
 def arguments(parser):
@@ -88,12 +91,9 @@ def _quoted(text: str) -> str:
     """A YAML string, quoted where it must be."""
     return (
         text
-        if re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text) and text.lower() not in _WORDS
+        if re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text) and text.lower() not in WORDS_OF_YAML
         else "'" + text.replace("'", "''") + "'"
     )
-
-
-_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"}
 
 
 def _columns(path: Path, text: str | None, label: str | None) -> tuple[str | None, str | None, bool]:

@@ -14,12 +14,7 @@ import pyarrow.compute as pc
 from levelfield.data.encode import Reviews
 from levelfield.errors import UserError
 
-PUNCTUATION = b"!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'"
-WHITE_SPACE = b" \t\n\v\f\r"
-_LOWER = np.arange(256, dtype=np.uint8)
-_LOWER[ord("A") : ord("Z") + 1] += 32
-_DROPPED = np.isin(_LOWER, list(PUNCTUATION))
-_SPACE = np.isin(_LOWER, list(WHITE_SPACE))
+PUNCTUATION = r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']"""
 UNSEEN = 2**32 - 1
 """Rank of a word that the training part does not have: above any vocabulary."""
 ROWS_AT_ONCE = 2**22
@@ -27,25 +22,13 @@ ROWS_AT_ONCE = 2**22
 
 def words(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """The words of texts (large_string), one after the other, and how many each text has, int64 (texts,)."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    content = texts.buffers()[2]
-    letters = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]] if content else np.empty(0, np.uint8)
-    kept = ~_DROPPED[letters]
-    # where each text begins among the bytes that are kept
-    before = np.concatenate([[0], np.cumsum(kept)])
-    begins = before[offsets - offsets[0]]
-    letters = _LOWER[letters[kept]]
-    space = _SPACE[letters]
-    starts_text = np.zeros(len(letters) + 1, bool)
-    starts_text[begins[:-1]] = True
-    starts_word = ~space
-    starts_word[1:] &= space[:-1] | starts_text[1:-1]
-    places = np.flatnonzero(starts_word)
-    sizes = np.diff(np.searchsorted(places, begins))
-    inside = np.concatenate([[0], np.cumsum(~space)])
-    found = np.append(inside[places], inside[-1])
-    letters = np.ascontiguousarray(letters[~space])
-    return pa.LargeStringArray.from_buffers(len(places), pa.py_buffer(found.astype(np.int64)), pa.py_buffer(letters)), sizes
+    texts = pc.ascii_trim_whitespace(pc.replace_substring_regex(pc.ascii_lower(texts), PUNCTUATION, ""))
+    split = pc.ascii_split_whitespace(texts)
+    found, sizes = split.flatten(), lengths(split)
+    empty = np.asarray(pc.equal(texts, ""))
+    if empty.any():  # each has one word, which is empty
+        found, sizes = found.filter(pc.not_equal(found, "")), np.where(empty, 0, sizes)
+    return found, sizes
 
 
 class Growing:
@@ -78,22 +61,32 @@ class Growing:
         return Reviews(numbers, ends, labels)
 
 
+class _Numbers(dict):
+    """Gives each new word the next number."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
 class Vocabulary:
     """Words as they come, by number, and how often the training part has each."""
 
     def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self.numbers = _Numbers()
         self.counts = np.zeros(0, np.int64)
 
-    def add(self, found: pa.Array, in_training: np.ndarray) -> np.ndarray:
-        """The words' numbers, uint32 (words,). in_training: bool (words,)."""
+    def add(self, found: pa.Array, counted: bool) -> np.ndarray:
+        """The words' numbers, uint32 (words,). counted: they are of the training part."""
         encoded = found.dictionary_encode()
         indices = np.asarray(encoded.indices)
         known = self.numbers
-        table = np.fromiter((known.setdefault(word, len(known)) for word in encoded.dictionary.to_pylist()), np.uint32)
+        distinct = encoded.dictionary.to_pylist()
+        table = np.fromiter(map(known.__getitem__, distinct), np.uint32, len(distinct))
         if len(known) > len(self.counts):
             self.counts = np.concatenate([self.counts, np.zeros(max(len(known), len(self.counts)), np.int64)])
-        self.counts[table] += np.bincount(indices[in_training], minlength=len(table))
+        if counted:
+            self.counts[table] += np.bincount(indices, minlength=len(table))
         return table[indices]
 
     def ranked(self) -> tuple[np.ndarray, dict[str, int]]:

@@ -104,6 +104,11 @@ class Data(Strict):
             raise ValueError(f"unknown source; allowed: {', '.join(sorted(registry.sources()))}")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def synthetic_by_either_name(cls, value):
+        return value | {"synthetic": True} if isinstance(value, dict) and value.get("source") == "synthetic" else value
+
     @model_validator(mode="after")
     def what_the_source_takes(self):
         """A key that the source does not take would be passed over in silence."""

@@ -43,6 +43,37 @@ the same study; each run says on which host and in which session it was made.
 A case is a backend's name, or a mapping: `{backend: torch, departures: [second-bias], settings: {batch_size: 64}, name: mine}`.
 """
 
+OWN_DATA = """
+## Own data
+
+`levelfield new reviews.csv --text review --label stars` writes a first config from a file, `levelfield data config/reviews.yaml`
+tells classes, lengths, padding, unknown words and duplicates before anything is trained, `snakemake --configfile
+config/reviews.yaml` runs it. As much by hand:
+
+```yaml
+study: reviews
+data: {source: text, file: reviews.csv, text: review, label: stars, title: Reviews of my own, citation: whom to cite}
+protocol: {model: {name: bilstm, outputs: 3}} # as many as there are labels; 1 for two
+cases: [keras-tensorflow, torch]
+```
+
+| `data.file` of `source: text` | text and label |
+|---|---|
+| `.csv`, `.tsv`, `.jsonl`, `.parquet` | the columns that `data.text` and `data.label` name, else `text` and `label` |
+| a folder of folders | a folder for each label, a `.txt` for each text |
+| a folder that Hugging Face's `datasets` saved | columns, as of a table; names of a ClassLabel are the labels |
+
+A folder with `train` beside `validation` or `test` has a validation part of its own; so has what `data.validation_file` names. Else
+a share of each label's rows is drawn by a seed. Labels are text, numbered in sorted order. Words are those of Keras's
+`TextVectorization`: lower case, punctuation off, split on white space, all three of ASCII; the vocabulary is that of the training part
+alone, most frequent first, and what it does not have is id 2. `source: encoded` takes token ids as they are, from an `.npz` with
+`x_train`, `y_train`, `x_test`, `y_test`, as `load_data` gives them, or from lists in the column `ids` of a `.parquet`; id 0 is padding.
+
+A study stays with its source: `results/<study>/data/data.json` keeps its kind, checksum and settings. Where the file or the variable
+names another, nothing is run and the ways out are told; `--config replace=data` replaces it, with starts and runs. Where a file lies
+and what `title` says is no part of that.
+"""
+
 MODELS = """
 ## Models
 
@@ -60,7 +91,7 @@ def config_readme() -> str:
     schema = Study.model_json_schema()
     lines = [INTRODUCTION, "## Keys\n", "| key | type | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{key}` | {kind} | {default} | {text} |" for key, kind, default, text in _keys(schema, schema)]
-    lines += [MODELS, "| model | size | default | meaning |", "|---|---|---|---|"]
+    lines += [OWN_DATA, MODELS.lstrip("\n"), "| model | size | default | meaning |", "|---|---|---|---|"]
     for name, model in registry.models().items():
         for size in fields(model.sizes):
             if size.name != "name":

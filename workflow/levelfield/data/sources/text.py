@@ -70,12 +70,12 @@ def _read(
             if len(code) < len(block.content):
                 raise UserError(f"{rows.path}: grew while it was read: try again")
             bar.update(len(block.content))
-            content, code, later = split.taken(block.content, kept), code[kept], validation[here][kept]
-            if tokenizer:
-                numbers, sizes = tokenizer.words(content)
-            else:
-                found, sizes = words(content)
-                numbers = vocabulary.add(found, np.repeat(~later, sizes))
-            of_validation = np.repeat(later, sizes)
-            held[0].add(numbers[~of_validation], sizes[~later], code[~later])
-            held[1].add(numbers[of_validation], sizes[later], code[later])
+            for later, part in enumerate(held):
+                keep = kept & (validation[here] == bool(later))
+                content = split.taken(block.content, keep)
+                if tokenizer:
+                    numbers, sizes = tokenizer.words(content)
+                else:
+                    found, sizes = words(content)
+                    numbers = vocabulary.add(found, counted=not later)
+                part.add(numbers, sizes, code[keep])

@@ -27,6 +27,13 @@ MOST_RUNS = 2_000
 """Rows of the table of single runs; a bigger study has them in `runs.parquet`."""
 
 
+def citations(data: dict) -> list[str]:
+    """Whom to cite: for the project's own sources theirs, for own data whom its owner names, and nobody else."""
+    if data["corpus"].startswith(("IMDB", "VADER", "synthetic")):
+        return list(CITATIONS.values())
+    return [data["citation"]] if data["citation"] else []
+
+
 def facts(results: Results) -> dict[str, dict[str, str]]:
     """Facts under headings: data, machine, software of each case, code."""
     runs, data = results.finished, results.data

@@ -50,7 +50,7 @@ def page(results: Results) -> str:
         meanings=provenance.departures(results),
         command=provenance.command(results),
         config=provenance.config(results),
-        citations=provenance.CITATIONS,
+        citations=provenance.citations(results.data),
         protocol=provenance.protocol(results),
         models=provenance.models(results),
         published=published.of(results.study.expanded),
