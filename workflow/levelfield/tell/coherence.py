@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.models.base import model_of, weights_of
+from levelfield.level.parity import Parity
+from levelfield.models.base import weights_of
 from levelfield.records import Run
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
 
 FIRST_STEPS = 10
 """Of which losses are compared: parity has a bound on the loss of step 10, and rounding grows from step to step."""
+ALLOWANCE = 10
 OVERLAP = timedelta(seconds=1)
 """Time that two runs share before they are said to overlap: earlier records have their start to the second."""
 BREAK = timedelta(hours=1)
@@ -82,21 +84,23 @@ def _commonest(found: Counter) -> set[str]:
     return {first[0]} if first[1] and (not rest or rest[0][1] < first[1]) else set()
 
 
-def allowed_apart(case: Case, device: str) -> float | None:
-    """How far the losses of two matched cases may lie apart in the first steps; None where no bound is known.
+def allowed_apart(parity: Parity | None) -> float | None:
+    """How far a matched case's first losses may lie from what they should be; None where its parity has no bound for them.
 
-    Each may lie as far from the float64 reference as parity allows in step 10, so that two may be twice that apart.
+    Parity's bound on the loss of step 10 (of step 1 where it had no ten steps) is what rounding explains in its own batches, those
+    of one seed. The timed runs have others, and so ten times that is allowed: a program that is another one is off by far more.
     """
-    bounds = model_of(case.protocol).bounds.get((device, case.protocol.precision))
-    return None if bounds is None else 2 * bounds.loss_step_10
+    bounds = parity.bounds if parity else {}
+    found = next((bounds[name] for name in ("loss_step_10", "loss_step_1") if name in bounds), None)
+    return None if found is None else ALLOWANCE * found
 
 
 def first_losses(
-    study: Study, losses: dict[tuple[str, int], tuple[np.ndarray, str]]
+    study: Study, losses: dict[tuple[str, int], np.ndarray], allowances: dict[str, float | None]
 ) -> dict[tuple[str, int], tuple[float, str | None]]:
     """Of each matched run that has another to be held against: largest distance of its first losses, and what is wrong, if so.
 
-    losses: (case, seed) to the losses of the first steps and the device. A case that disagrees with more than half of the others
+    losses: (case, seed) to the losses of the first steps; allowances: by case, as `allowed_apart` gives them. A case that disagrees with more than half of the others
     of its protocol and seed is wrong; of two that disagree, nobody knows which, and both are.
     """
     protocols: dict = {}
@@ -109,16 +113,17 @@ def first_losses(
             mine = [case for case in cases if (case.name, seed) in losses]
             apart, wrong = defaultdict(dict), defaultdict(list)
             for one, other in combinations(mine, 2):
-                (first, device), (second, others) = losses[one.name, seed], losses[other.name, seed]
+                first, second = losses[one.name, seed], losses[other.name, seed]
                 steps = min(len(first), len(second))
                 distance = np.abs(first[:steps].astype(float) - second[:steps])
-                allowed = [allowed_apart(case, on) for case, on in ((one, device), (other, others))]
+                both = [allowances.get(case.name) for case in (one, other)]
+                allowed = None if None in both else sum(both)
                 apart[one.name][other.name] = apart[other.name][one.name] = float(distance.max())
-                if None not in allowed and not distance.max() <= max(allowed):
-                    step = int(np.argmax(~(distance <= max(allowed)))) + 1
+                if allowed is not None and not distance.max() <= allowed:
+                    step = int(np.argmax(~(distance <= allowed))) + 1
                     for here, there in ((one, other), (other, one)):
                         wrong[here.name].append(
-                            f"{there.name} by {distance[step - 1]:.1e} in step {step}, allowed {max(allowed):.0e}"
+                            f"{there.name} by {distance[step - 1]:.1e} in step {step}, allowed {allowed:.0e}"
                         )
             for name, others in apart.items():
                 told = f"loss differs from {wrong[name][0]}" if 2 * len(wrong[name]) > len(others) else None
@@ -192,13 +197,15 @@ def positions(study: Study, rows: list[dict]) -> dict[tuple[str, int], tuple[str
     return found
 
 
-def annotate(study: Study, rows: list[dict], losses: dict[tuple[str, int], tuple[np.ndarray, str]]) -> None:
+def annotate(
+    study: Study, rows: list[dict], losses: dict[tuple[str, int], np.ndarray], allowances: dict[str, float | None]
+) -> None:
     """Writes into the rows of finished runs what only all of them together tell: `unclean`, `incoherent`, `session`, `block`, `position`.
 
-    rows: of `runs.parquet`; `unclean` holds what the run's own checks say. losses: as `first_losses` takes them.
+    rows: of `runs.parquet`; `unclean` holds what the run's own checks say. losses, allowances: as `first_losses` takes them.
     """
     finished = [row for row in rows if row["status"] == "finished"]
-    beside, session, agreed = overlaps(finished), sessions(finished), first_losses(study, losses)
+    beside, session, agreed = overlaps(finished), sessions(finished), first_losses(study, losses, allowances)
     for row in finished:
         key = row["case"], row["seed"]
         row["unclean"] = "; ".join(filter(None, [row["unclean"], beside.get(key)])) or None

@@ -21,8 +21,8 @@ from levelfield.measure.spoilt import spoilt
 from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Times
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case, Protocol, Sizes
-from levelfield.tell.coherence import FIRST_STEPS, annotate
-from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes
+from levelfield.tell.coherence import FIRST_STEPS, allowed_apart, annotate
+from levelfield.tell.outcomes import STATUS, BrokenRecord, Record, load_study, outcomes, read_parity
 
 ROW_GROUP = 1_000_000
 """Step rows held in memory before they are written: about 40 MB."""
@@ -42,13 +42,25 @@ def collect(folder: Path) -> dict[str, int]:
             if record:
                 epochs += _epoch_rows(record)
                 steps.add(record)
-                losses[case.name, seed] = (record.steps.loss[:FIRST_STEPS], record.run.machine.device)
-    annotate(study, runs, losses)
+                losses[case.name, seed] = record.steps.loss[:FIRST_STEPS]
+    annotate(study, runs, losses, allowances(folder, study))
     with _whole(folder / "epochs.parquet") as part:
         pq.write_table(pa.Table.from_pylist(epochs, EPOCH_SCHEMA), part)
     with _whole(folder / "runs.parquet") as part:
         pq.write_table(pa.Table.from_pylist(runs, _run_schema(runs)), part)
     return {status: statuses.count(status) for status in STATUS}
+
+
+def allowances(folder: Path, study: Study) -> dict[str, float | None]:
+    """By case how far its first losses may be off; None where its parity tells no bound."""
+
+    def allowance(name: str) -> float | None:
+        try:
+            return allowed_apart(read_parity(folder, name))
+        except BrokenRecord:
+            return None  # its runs are barred and say so
+
+    return {case.name: allowance(case.name) for case in study.expanded}
 
 
 def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, record: Record | None) -> dict:

@@ -10,7 +10,8 @@ import yaml
 from levelfield import registry
 from levelfield.models.base import model_of
 from levelfield.study.protocol import Sizes
-from levelfield.tell.coherence import FIRST_STEPS, allowed_apart, mixtures
+from levelfield.tell.coherence import FIRST_STEPS, mixtures
+from levelfield.tell.collect import allowances
 from levelfield.tell.report.differences import departure_of
 from levelfield.tell.results import Results, sizes_in_words
 from levelfield.tell.tables.groups import finished, missed_checks
@@ -68,8 +69,10 @@ def coherence(results: Results) -> dict[str, str]:
     if runs.empty:
         return {}
     apart = runs["first_losses_apart"].max()
-    allowed = [allowed_apart(case, on) for case in results.study.expanded if case.matched for on in runs["device"].unique()]
-    bound = f", allowed {max(allowed):.0e}" if allowed and None not in allowed else ", no bound is known for all of them"
+    matched = {case.name for case in results.study.expanded if case.matched}
+    allowed = [value for name, value in allowances(results.folder, results.study).items() if name in matched]
+    known = sorted((value for value in allowed if value is not None), reverse=True)
+    bound = f", allowed {sum(known[:2]):.0e}" if len(known) == len(allowed) else ", no bound is known for all of them"
     return {
         "clean runs": f"{int(runs['clean'].sum())} of {len(runs)}",
         "taken again": f"{int((runs['take'] > 1).sum())} of {len(runs)} runs, since the first take was spoilt"
