@@ -1,20 +1,29 @@
 """Parity: how far a backend is from the float64 reference in outputs, gradients and first steps, before it is timed.
 
 What a case passes here is its whole training procedure on real batches, on the machine and in the container that will
-time it: first the warm-up, which must leave no trace, then a batch's outputs and gradients, then 50 steps.
+time it: first the warm-up, which must leave no trace, then a batch's outputs and gradients, then 50 steps. It is held against
+bounds that were derived with the reference (`bounds.py`), tensor by tensor, the same ones on every device.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from levelfield.backends.base import Backend, Weights, evaluate
-from levelfield.level.trajectory import CHECKPOINTS, Trajectory
-from levelfield.models.base import Bounds, model_of
+from levelfield.level.trajectory import (
+    CHECKPOINTS,
+    Distances,
+    Trajectory,
+    distance,
+    finite,
+    first_distances,
+    weight_distances,
+)
 from levelfield.records import write_json
-from levelfield.study.protocol import Case, Protocol
+from levelfield.study.protocol import Case
 
+WARM_UP = "weights_after_warm_up"
 
 @dataclass
 class Parity:
@@ -39,17 +48,25 @@ class Parity:
     passed: bool | None
     """None: not bounded."""
     measured: dict[str, float | None]
-    """Distances from the reference, named as in Bounds, and some more; None: not a finite number."""
+    """Distance from the reference by quantity, of the tensor that is nearest to its bound or beyond it; None: not a finite
+    number. Gradients over the tensor's largest entry (or its bound, where there is nothing but rounding), `moved_step_<n>` over
+    the norm of what the tensor has moved by; else absolute."""
     bounds: dict[str, float]
-    """Of the distances that were measured; empty where not bounded."""
+    """Of that tensor; empty where not bounded."""
     missed: list[str] = field(default_factory=list)
     """Each bound that was missed, as a sentence."""
     gradients: dict[str, float | None] = field(default_factory=dict)
-    """Each parameter's gradient: largest difference over the reference's largest entry."""
+    """Each parameter's gradient: largest difference over the reference's largest entry, or its bound where that is larger."""
     weights: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """Step to each parameter's largest absolute difference."""
     losses: list[float | None] = field(default_factory=list)
     """Each step's absolute difference in loss."""
+    nearest: dict[str, str] = field(default_factory=dict)
+    """Quantity to the tensor of which `measured` and `bounds` tell."""
+    shares: dict[str, float | None] = field(default_factory=dict)
+    """Quantity to that distance over its bound."""
+    gradient_bounds: dict[str, float] = field(default_factory=dict)
+    """Beside `gradients`."""
 
     @property
     def barred(self) -> bool:
@@ -60,8 +77,17 @@ class Parity:
         write_json(path, self)
 
 
-def measure(case: Case, backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> dict:
-    """Distances of a backend from the reference, by the names of Parity's fields.
+@dataclass
+class Measured:
+    """How far a backend is from the reference."""
+
+    steps: int
+    distances: Distances
+    losses: list[float | None]
+
+
+def measure(case: Case, backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> Measured:
+    """Distances of a backend from the reference.
 
     weights: those that the case loads. x, y: the training data, of which the reference says the rows. The weights are loaded by the
     warm-up alone, so that whatever it leaves behind, in weights or optimiser, shows.
@@ -84,56 +110,66 @@ def measure(case: Case, backend: Backend, weights: Weights, reference: Trajector
 
     # a departure may give a weight another shape: then there is nothing to hold it against
     same = [name for name, value in reference.gradients.items() if value.shape == weights[name].shape]
-    largest = gradient_distances(case.protocol, gradients, {name: reference.gradients[name] for name in same})
-    moved = {
-        step: {name: distance(found[name], reference.weights[step][name]) for name in same} for step, found in after.items()
-    }
-    measured = {
-        "weights_after_warm_up": worst(distance(restored[name], value) for name, value in weights.items()),
-        "probabilities": distance(outputs, reference.probabilities),
-        "gradients": worst(largest.values()),
-    }
-    measured |= {f"loss_step_{step}": finite(differences[step - 1]) for step in CHECKPOINTS if step <= len(differences)}
-    measured |= {f"weights_step_{step}": worst(values.values()) for step, values in moved.items()}
-    return {
-        "steps": steps,
-        "measured": measured,
-        "gradients": largest,
-        "weights": {str(step): values for step, values in moved.items()},
-        "losses": [finite(value) for value in differences],
-    }
+    distances = {WARM_UP: {name: distance(restored[name], value) for name, value in weights.items()}}
+    distances |= first_distances(outputs, {name: gradients[name] for name in same}, reference.probabilities, reference.gradients)
+    for step, found in after.items():
+        moved = {name: found[name] for name in same}
+        distances |= weight_distances(step, moved, reference.weights[step], reference.start)
+    for step in CHECKPOINTS:
+        if step <= len(differences):
+            distances[f"loss_step_{step}"] = {"loss": finite(differences[step - 1])}
+    return Measured(steps, distances, [finite(value) for value in differences])
 
 
-def judge(measured: dict[str, float | None], bounds: Bounds | None) -> dict:
-    """Whether what was measured is within the bounds, by the names of Parity's fields."""
-    if bounds is None:
-        return {"bounded": False, "passed": None, "bounds": {}, "missed": []}
-    known = {name: bound for name, bound in asdict(bounds).items() if name in measured}
+def computed_in(precision: str, device: str) -> str:
+    """The precision whose bounds hold on a device: a CPU has no TF32 and computes float32."""
+    return "float32" if (precision, device) == ("tf32", "cpu") else precision
+
+
+def judge(found: Measured, bounds: Distances) -> dict:
+    """What was found against the bounds of its precision, by the names of Parity's fields.
+
+    A quantity is judged tensor by tensor, and told of the one with the largest share of its bound; a warm-up's bound is 0.
+    """
+    bounds = {WARM_UP: dict.fromkeys(found.distances[WARM_UP], 0.0), **bounds}
+    nearest, measured, shares, held = {}, {}, {}, {}
+    for quantity, distances in found.distances.items():
+        known = {tensor: share(value, bounds[quantity][tensor]) for tensor, value in distances.items()}
+        tensor = max(known, key=known.get)
+        # the gradient of a tensor that is nothing but rounding is told over its bound: there is no entry to hold it against
+        scale = max(1.0, bounds[quantity][tensor]) if quantity == "gradients" else 1.0
+        value, bound = distances[tensor], bounds[quantity][tensor] / scale
+        nearest[quantity], shares[quantity] = tensor, finite(known[tensor])
+        measured[quantity], held[quantity] = None if value is None else value / scale, bound
     missed = [
-        f"{name}: {'not finite' if measured[name] is None else format(measured[name], '.2g')}, bound {bound:.0e}"
-        for name, bound in known.items()
-        if measured[name] is None or measured[name] > bound
+        f"{name}: {'not finite' if value is None else format(value, '.2g')}, bound {held[name]:.1g}"
+        + (f" ({nearest[name]})" if nearest[name] not in (name, "loss") else "")
+        for name, value in measured.items()
+        if value is None or value > held[name]
     ]
-    return {"bounded": True, "passed": not missed, "bounds": known, "missed": missed}
+    scales = {name: max(1.0, bounds["gradients"][name]) for name in found.distances["gradients"]}
+    return {
+        "steps": found.steps,
+        "measured": measured,
+        "bounded": True,
+        "passed": not missed,
+        "bounds": held,
+        "missed": missed,
+        "nearest": nearest,
+        "shares": shares,
+        "gradients": {n: None if v is None else v / scales[n] for n, v in found.distances["gradients"].items()},
+        "gradient_bounds": {name: bounds["gradients"][name] / scale for name, scale in scales.items()},
+        "weights": {
+            name.removeprefix("weights_step_"): values
+            for name, values in found.distances.items()
+            if name.startswith("weights_step_")
+        },
+        "losses": found.losses,
+    }
 
 
-def gradient_distances(protocol: Protocol, found: Weights, expected: Weights) -> dict[str, float | None]:
-    """Each parameter's gradient: largest difference over the largest entry expected of it, or of what it is judged beside."""
-    beside = model_of(protocol).cancelling
-    scales = {name: np.abs(expected[beside.get(name, name)]).max() for name in expected}
-    return {name: distance(found[name], value, scales[name]) for name, value in expected.items()}
-
-
-def distance(found: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float | None:
-    """Largest absolute difference over `scale`; None where it is not a finite number."""
-    return finite(np.max(np.abs(found.astype(np.float64) - expected)) / scale)
-
-
-def finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def worst(values) -> float | None:
-    """The largest; None where one of them is not finite."""
-    values = list(values)
-    return None if None in values else max(values)
+def share(value: float | None, bound: float) -> float:
+    """Of its bound; infinite where it is beyond a bound of 0, or no finite number."""
+    if value is None:
+        return np.inf
+    return value / bound if bound else np.inf if value else 0.0

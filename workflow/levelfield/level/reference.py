@@ -6,6 +6,7 @@ many steps it has the gradient by hand, too. The loss and Adam are the same for 
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -104,19 +105,44 @@ def clear_of_kinks(protocol: Protocol, weights: Weights, x: np.ndarray) -> bool:
     return not hasattr(module, "margin") or module.margin(weights, x, protocol) > module.LEAST_MARGIN
 
 
-def trajectory(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> Trajectory:
-    """Trains on at most 50 batches of `order` (rows of x) from the weights `start`; which one comes first: `compared_rows`."""
-    weights = {name: value.astype(np.float64) for name, value in start.items()}
+@dataclass(frozen=True)
+class Step:
+    """What the reference found in one step; its weights after it."""
+
+    number: int
+    rows: np.ndarray
+    probabilities: np.ndarray
+    gradients: Weights
+    loss: float
+    weights: Weights
+
+
+def trajectory(
+    protocol: Protocol,
+    start: Weights,
+    x: np.ndarray,
+    y: np.ndarray,
+    order: np.ndarray,
+    beside: Callable[[Step], None] = lambda step: None,
+) -> Trajectory:
+    """Trains on at most 50 batches of `order` (rows of x) from the weights `start`; which one comes first: `compared_rows`.
+
+    beside: is told each step.
+    """
+    start = {name: value.astype(np.float64) for name, value in start.items()}
+    weights = {name: value.copy() for name, value in start.items()}
     compared = compared_rows(y, order, protocol.batch_size, lambda rows: clear_of_kinks(protocol, weights, x[rows]))
     adam, losses, checkpoints = Adam(protocol, weights), [], {}
-    for step, rows in enumerate(batches_of(compared, protocol.batch_size), 1):
+    for number, rows in enumerate(batches_of(compared, protocol.batch_size), 1):
         found, back = logits_and_back(protocol, weights, x[rows])
         loss, slope = loss_and_slope(found, y[rows].astype(np.float64))
-        losses.append(loss)
         slopes = back(slope)
-        if step == 1:
-            outputs, at_start = probabilities(found), slopes
         adam.update(weights, slopes)
-        if step in CHECKPOINTS:
-            checkpoints[step] = {name: value.copy() for name, value in weights.items()}
-    return Trajectory(compared, outputs, at_start, np.array(losses), checkpoints)
+        step = Step(number, rows, probabilities(found), slopes, loss, weights)
+        losses.append(loss)
+        if number == 1:
+            first = step
+        if number in CHECKPOINTS:
+            checkpoints[number] = {name: value.copy() for name, value in weights.items()}
+        beside(step)
+    return Trajectory(compared, first.probabilities, first.gradients, np.array(losses), checkpoints, start)

@@ -1,13 +1,19 @@
-"""What the reference computed from one start, as a file that needs numpy alone: framework containers read it."""
+"""What the reference computed from one start, and how far off rounding may be, as a file that needs numpy alone: framework
+containers read it."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from levelfield.errors import UserError
 from levelfield.records import load_arrays, save_arrays
 
+Distances = dict[str, dict[str, float | None]]
+"""Quantity (`probabilities`, `gradients`, `loss_step_<n>`, `weights_step_<n>`, `moved_step_<n>`) to tensor to distance; None: not a
+finite number. What is no tensor of its own has one key, its own name."""
 Weights = dict[str, np.ndarray]
 CHECKPOINTS = (1, 10, 50)
 """Steps after which the weights are compared."""
@@ -27,22 +33,57 @@ class Trajectory:
     """Each step's loss before its update, (steps,)."""
     weights: dict[int, Weights]
     """After 1, 10 and 50 steps, as far as there are so many."""
+    start: Weights
+    """Before them, float64."""
+    bounds: dict[str, Distances] = field(default_factory=dict)
+    """Of each precision that may be asked, the largest distances that rounding explains: see `bounds.py`."""
 
     def save(self, path: Path) -> None:
         arrays = {"rows": self.rows, "probabilities": self.probabilities, "losses": self.losses}
         arrays |= {f"gradients/{name}": value for name, value in self.gradients.items()}
-        arrays |= {f"weights/{step}/{name}": value for step, found in self.weights.items() for name, value in found.items()}
+        weights = {0: self.start, **self.weights}
+        arrays |= {f"weights/{step}/{name}": value for step, found in weights.items() for name, value in found.items()}
+        arrays["bounds"] = np.array(json.dumps(self.bounds))
         save_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Trajectory":
+        """Raises UserError for a file from before bounds were derived."""
         arrays = load_arrays(path)
+        if "bounds" not in arrays:
+            raise UserError(f"{path} has no bounds, it was written by an older Levelfield: delete it and run snakemake again")
         weights = {}
         for key in [key for key in arrays if key.startswith("weights/")]:
             _, step, name = key.split("/", 2)
             weights.setdefault(int(step), {})[name] = arrays[key]
         gradients = {key.removeprefix("gradients/"): value for key, value in arrays.items() if key.startswith("gradients/")}
-        return cls(arrays["rows"], arrays["probabilities"], gradients, arrays["losses"], weights)
+        start, bounds = weights.pop(0), json.loads(str(arrays["bounds"]))
+        return cls(arrays["rows"], arrays["probabilities"], gradients, arrays["losses"], weights, start, bounds)
+
+
+def first_distances(outputs: np.ndarray, gradients: Weights, expected: np.ndarray, slopes: Weights) -> Distances:
+    """Of the first batch: probabilities, absolute, and each gradient's largest difference over the largest entry expected."""
+    off = {name: distance(value, slopes[name], np.abs(slopes[name]).max()) for name, value in gradients.items()}
+    return {"probabilities": {"probabilities": distance(outputs, expected)}, "gradients": off}
+
+
+def weight_distances(step: int, found: Weights, expected: Weights, start: Weights) -> Distances:
+    """After a step: each tensor's largest absolute difference, and the norm of the difference over that of all it moved by."""
+    largest, moved = {}, {}
+    for name, value in found.items():
+        largest[name] = distance(value, expected[name])
+        norm = np.linalg.norm(expected[name] - start[name]) or 1.0
+        moved[name] = finite(np.linalg.norm(value.astype(np.float64) - expected[name]) / norm)
+    return {f"weights_step_{step}": largest, f"moved_step_{step}": moved}
+
+
+def distance(found: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float | None:
+    """Largest absolute difference over `scale`, or itself where that is 0; None where it is not a finite number."""
+    return finite(np.max(np.abs(found.astype(np.float64) - expected)) / (scale or 1.0))
+
+
+def finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def batches_of(order: np.ndarray, size: int) -> list[np.ndarray]:

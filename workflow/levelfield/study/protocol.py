@@ -110,6 +110,6 @@ def digest(value) -> str:
 
 
 def reference_of(protocol: Protocol) -> tuple[str, Protocol]:
-    """Name and protocol of the trajectory that a case is measured against: one for all that differ in precision or epochs alone."""
-    shared = replace(protocol, precision="float32", deterministic=False, epochs=1)
+    """Name and protocol of the trajectory that a case is measured against: one for all that differ in epochs alone."""
+    shared = replace(protocol, deterministic=False, epochs=1)
     return f"reference-{digest(shared)[:12]}", shared

@@ -6,11 +6,10 @@ from levelfield import registry
 from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
 from levelfield.images.images import digest_in_use
-from levelfield.level.parity import Parity, judge, measure
+from levelfield.level.parity import Parity, computed_in, judge, measure
 from levelfield.level.start import load_start
 from levelfield.level.trajectory import Trajectory
 from levelfield.measure.device import hold_device
-from levelfield.models.base import model_of
 from levelfield.study.protocol import Case, digest
 
 
@@ -32,10 +31,11 @@ def run(args):
     departures = frozenset(case.departures)
     threads = confine(case.device, args.threads)
     weights = start.weights_for(case.protocol, departures, registry.backend(case.backend).framework)
+    reference = Trajectory.load(args.reference)
     with hold_device(case.device):
         backend = load_backend(case.backend)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
-        found = measure(case, backend, weights, Trajectory.load(args.reference), x, y)
+        found = measure(case, backend, weights, reference, x, y)
     parity = Parity(
         case=case.name,
         backend=case.backend,
@@ -48,9 +48,8 @@ def run(args):
         protocol_sha256=digest(case.protocol),
         start_sha256=start_sha256,
         corpus=load_description(args.data)["title"],
-        **found,
-        **judge(found["measured"], model_of(case.protocol).bounds.get((backend.device, case.protocol.precision))),
+        **judge(found, reference.bounds[computed_in(case.protocol.precision, backend.device)]),
     )
     parity.write(args.out)
-    verdict = {True: "within the bounds", False: "; ".join(parity.missed), None: "not bounded on this device and precision"}
-    print(f"{case.name}, {parity.steps} steps: {verdict[parity.passed]}")
+    verdict = "within the bounds" if parity.passed else "; ".join(parity.missed)
+    print(f"{case.name}, {parity.steps} steps: {verdict}")

@@ -1,10 +1,10 @@
-"""Computes the float64 trajectory that backends are measured against."""
+"""Computes the float64 trajectory that backends are measured against, and the bounds that rounding gives to it."""
 
 import json
 from pathlib import Path
 
 from levelfield.data.arrays import load_split
-from levelfield.level.reference import trajectory
+from levelfield.level.bounds import proven
 from levelfield.level.start import load_start
 from levelfield.study.protocol import Protocol
 
@@ -20,6 +20,6 @@ def run(args):
     protocol = Protocol.of(args.protocol)
     start, _ = load_start(args.start)
     x, y = load_split(args.data, "train", protocol)
-    found = trajectory(protocol, start.weights, x, y, start.order[0])
+    found = proven(protocol, start.weights, x, y, start.order[0])
     found.save(args.out)
     print(f"{len(found.losses)} steps in float64: loss {found.losses[0]:.6f} to {found.losses[-1]:.6f}")

@@ -41,8 +41,9 @@ class Layer:
         units = self.recurrent.shape[1]
         self.inputs = np.stack([inputs, inputs[::-1]])
         gates = np.stack([self.inputs[d] @ self.kernel[d] + self.bias[d] for d in (0, 1)], axis=1)
-        self.cells, self.hidden = np.zeros((2, time + 1, 2, batch, units))
-        self.squashed = np.empty((time, 2, batch, units))
+        # arrays like the gates, so that simulated rounding (level/rounding.py) goes on in them
+        self.cells, self.hidden = np.zeros_like(gates, shape=(2, time + 1, 2, batch, units))
+        self.squashed = np.empty_like(gates, shape=(time, 2, batch, units))
         # sigmoid(z) = (tanh(z / 2) + 1) / 2: one call of tanh does all four gates
         half = np.repeat([0.5, 0.5, 1.0, 0.5], units)
         shift = np.repeat([0.5, 0.5, 0.0, 0.5], units)

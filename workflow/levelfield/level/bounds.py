@@ -1,0 +1,105 @@
+"""The bounds of parity: the largest distances from the reference that rounding explains, found by trainings that are rounded.
+
+Beside each step of the reference a few trainings make the same step, every operation of theirs off as `rounding.py` says. What the
+farthest of them is off by, the bound of that precision, model, size, batch and tensor is. Nothing in it was fitted to a framework.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from levelfield.level.reference import Adam, Step, logits_and_back, loss_and_slope, probabilities, trajectory
+from levelfield.level.rounding import MARGIN, SINGLE, Rounding, exact, rounded
+from levelfield.level.trajectory import CHECKPOINTS, Distances, Trajectory, Weights, first_distances, weight_distances
+from levelfield.study.protocol import Protocol
+
+FIRST = 8
+"""Trainings that make the first step, on whose batch outputs and gradients are compared."""
+LONG = 2
+"""Of these, those that go on: what they are off by at a step counts for each later one, so that 50 steps are 100 draws."""
+SEED = 20
+OPTIMISER = 8
+"""Roundings of Adam's step: its moments, root, quotient and products."""
+
+
+def asked_precisions(protocol: Protocol) -> list[str]:
+    """Those of which a reference needs bounds: a CPU has no TF32 and computes float32 there."""
+    return ["float32", "tf32"] if protocol.precision == "tf32" else [protocol.precision]
+
+
+def proven(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, order: np.ndarray) -> Trajectory:
+    """The reference's trajectory with its bounds; arguments as `reference.trajectory`'s."""
+    envelopes = {name: Envelope(protocol, name, start, x, y) for name in asked_precisions(protocol)}
+
+    def beside(step: Step) -> None:
+        for envelope in envelopes.values():
+            envelope.follow(step)
+
+    found = trajectory(protocol, start, x, y, order, beside)
+    found.bounds = {name: envelope.bounds for name, envelope in envelopes.items()}
+    return found
+
+
+class Training:
+    """A training whose every operation is rounded."""
+
+    def __init__(self, protocol: Protocol, precision: str, start: Weights, seed: int):
+        self.protocol = protocol
+        self.rounding = Rounding(precision, np.random.default_rng([SEED, seed]))
+        self.single = self.rounding.single()
+        self.weights = {name: value.astype(np.float64) for name, value in start.items()}
+        self.adam = Adam(protocol, self.weights)
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Weights, float]:
+        """Probabilities, gradients and loss of a batch; moves the weights."""
+        found, back = logits_and_back(self.protocol, self.rounding.of(self.weights), x)
+        logits = rounded(exact(found), self.single)  # the loss is float32's in every precision
+        outputs = exact(probabilities(logits))
+        loss, slope = loss_and_slope(logits, y.astype(np.float64))
+        slopes = {name: exact(value) for name, value in back(slope).items()}
+        before = {name: value.copy() for name, value in self.weights.items()}
+        self.adam.update(self.weights, slopes)
+        # 1 - β^t in float32 is off by half a unit of 1: as much of itself as it is small
+        decays = [beta**self.adam.steps for beta in (self.protocol.beta_1, self.protocol.beta_2)]
+        rate = 1 + MARGIN * SINGLE * sum(self.single.generator.normal() * decay / (1 - decay) for decay in decays)
+        for name, value in self.weights.items():
+            moved = self.single.result(value - before[name], OPTIMISER) * rate
+            self.weights[name] = self.single.result(before[name] + moved)
+        return outputs, slopes, loss
+
+
+@dataclass
+class Envelope:
+    """The largest distances of some rounded trainings from the reference that they follow."""
+
+    protocol: Protocol
+    precision: str
+    start: Weights
+    x: np.ndarray
+    y: np.ndarray
+    bounds: Distances = field(default_factory=dict)
+    """Up to the steps done."""
+
+    def __post_init__(self):
+        self.trainings = [Training(self.protocol, self.precision, self.start, seed) for seed in range(FIRST)]
+        self.so_far: Distances = {}
+
+    def follow(self, step: Step) -> None:
+        """Makes the step with every training, and widens the bounds."""
+        for training in self.trainings:
+            outputs, slopes, loss = training.step(self.x[step.rows], self.y[step.rows])
+            if step.number == 1:
+                self._widen(first_distances(outputs, slopes, step.probabilities, step.gradients), self.bounds)
+            after = weight_distances(0, training.weights, step.weights, self.start)
+            self._widen(after | {"loss_step_0": {"loss": abs(float(loss) - step.loss)}}, self.so_far)
+        del self.trainings[LONG:]
+        if step.number in CHECKPOINTS:
+            for name, values in self.so_far.items():
+                self.bounds[name.replace("0", str(step.number))] = dict(values)
+
+    def _widen(self, found: Distances, known: Distances) -> None:
+        for name, values in found.items():
+            held = known.setdefault(name, {})
+            for tensor, value in values.items():
+                assert value is not None, f"{name} of {tensor}: the rounded reference gave no finite number"
+                held[tensor] = max(held.get(tensor, 0.0), value)

@@ -1,0 +1,199 @@
+"""Rounding, simulated: float64 arrays of which every operation's result is off by what a precision may round it by.
+
+Monte Carlo arithmetic (Parker 1997; Verrou, CADNA and Verificarlo do so to compiled programs): a rounding error is drawn at random,
+for what it is in a given program depends on the order of its sums, which is the program's own. An operation gives
+
+- a result off by u of itself, u = 2^-24 in float32 (24 bits) and TF32, 2^-8 in bfloat16 (8 bits);
+- of exp, tanh and log, which libraries approximate, by `FUNCTION` as much: 2 units in the last place, as CUDA
+  documents of expf and tanhf;
+- of a sum or product of K terms, which is added up in float32, by u √(K + 3) / 3 of the sum of its terms' sizes. That is the
+  largest standard deviation that K roundings have which are independent of each other, terms of one sign added one after another: each partial
+  sum s_k ≤ T k / K is off by u s_k √(1/3), which makes u T √K / 3 (the √K of Higham and Mary, SIAM J. Sci. Comput. 41, 2019, A2815),
+  and so is each product. A gradient whose terms cancel is thereby off by the size of its terms, not of its sum;
+- of a sum over an axis, besides, by what float32 makes of these terms one after another: where terms are equal their
+  roundings are not independent, and the sum stagnates;
+- of a product in TF32 or bfloat16, by its inputs' rounding to 11 or 8 bits, which is that of the same weight at every time step;
+- of a comparison, at which a ReLU or another kink turns, by `KINK` roundings of the size of what is compared.
+
+All of it is taken `MARGIN` times as large. So the margin stands inside: what a kink, or Adam's first step, makes of a rounding error that is
+four times as large need not be four times as much.
+"""
+
+import numpy as np
+from autograd.extend import VSpace
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.numpy.numpy_vspaces import ArrayVSpace
+
+MARGIN = 4
+"""Of the bounds: how many times as coarse as the precision they allow a program to be. Two bits."""
+FUNCTION = 4
+KINK = 2
+SINGLE = 2.0**-24
+UNITS = {"float32": SINGLE, "tf32": SINGLE, "bfloat16": 2.0**-8}
+INPUT_BITS = {"tf32": 11, "bfloat16": 8}
+EXACT = {
+    np.negative, np.positive, np.absolute, np.maximum, np.minimum, np.fmax, np.fmin, np.sign, np.equal, np.not_equal, np.isfinite,
+    np.isnan, np.logical_and, np.logical_or, np.logical_not, np.floor, np.ceil, np.rint, np.conjugate,
+}  # fmt: skip
+COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal}
+APPROXIMATED = {np.exp, np.expm1, np.exp2, np.tanh, np.log, np.log1p, np.log2, np.logaddexp, np.sin, np.cos, np.power, np.cosh}
+POOL = 1 << 21
+
+
+class Rounding:
+    """The rounding errors of one run: a precision, and random numbers of its own."""
+
+    def __init__(self, precision: str, generator: np.random.Generator, pool: np.ndarray | None = None):
+        self.precision, self.generator = precision, generator
+        self.unit = MARGIN * UNITS[precision]
+        self.pool = generator.standard_normal(POOL) if pool is None else pool
+        """Normal numbers, read from a random place: drawing each anew would take longer than what they perturb."""
+        self.shift = generator.uniform(1, 2)
+        """Where the grid of the rounded inputs lies, so that each run rounds them otherwise."""
+
+    def single(self) -> "Rounding":
+        """The same run's, of what stays in float32: the loss and the optimiser."""
+        return Rounding("float32", self.generator, self.pool)
+
+    def of(self, weights: dict[str, np.ndarray]) -> dict[str, "Rounded"]:
+        return {name: rounded(value, self) for name, value in weights.items()}
+
+    def disturbed(self, values: np.ndarray, relative: float) -> np.ndarray:
+        """Values, in place, each off by a normal error of the standard deviation `relative` of itself."""
+        flat = np.ascontiguousarray(values).reshape(-1)
+        for start in range(0, flat.size, POOL // 2):
+            part = flat[start : start + POOL // 2]
+            part += part * (self._drawn(part.size) * relative)
+        return flat.reshape(values.shape)
+
+    def normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        size = int(np.prod(shape))
+        starts = range(0, max(size, 1), POOL // 2)
+        return np.concatenate([self._drawn(min(POOL // 2, size - start)) for start in starts]).reshape(shape)
+
+    def _drawn(self, size: int) -> np.ndarray:
+        place = self.generator.integers(POOL - size + 1)
+        return self.pool[place : place + size]
+
+    def result(self, values: np.ndarray, units: float = 1.0) -> np.ndarray:
+        return self.disturbed(values, units * self.unit / 3**0.5)
+
+    def input(self, values: np.ndarray) -> np.ndarray:
+        """To the bits that a product's inputs have (Veltkamp's splitting), two fewer for the margin."""
+        if self.precision not in INPUT_BITS:
+            return values
+        bits = INPUT_BITS[self.precision] - int(np.log2(MARGIN))
+        shifted = values * self.shift
+        high = shifted * (2.0 ** (53 - bits) + 1)
+        return (high - (high - shifted)) / self.shift
+
+    def summed(self, values: np.ndarray, sizes: np.ndarray, terms) -> np.ndarray:
+        """values: sums of so many terms, whose sizes add up to `sizes`."""
+        deviation = MARGIN * SINGLE / 3 * np.sqrt(np.asarray(terms) + 3.0)
+        values = values + self.normal(values.shape) * (sizes * deviation)
+        return values if self.unit == MARGIN * SINGLE else self.result(values)
+
+    def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        a, b = self.input(a), self.input(b)
+        sizes = np.abs(a.astype(np.float32)) @ np.abs(b.astype(np.float32))
+        return self.summed(np.asarray(a @ b), np.asarray(sizes), a.shape[-1])
+
+    def sum(self, values: np.ndarray, axis=0, keepdims=False) -> np.ndarray:
+        exact = np.add.reduce(values, axis=axis, keepdims=True)
+        sizes = np.add.reduce(np.abs(values), axis=axis, keepdims=True)
+        axes = range(values.ndim) if axis is None else np.atleast_1d(axis) % values.ndim
+        moved = np.moveaxis(values, list(axes), range(len(axes)))
+        rows = moved.reshape(-1, *moved.shape[len(axes) :]).astype(np.float32)
+        one_by_one = np.zeros(rows.shape[1:], np.float32)
+        if rows.shape[0] <= rows[0].size:
+            for row in rows:
+                one_by_one += row
+        else:
+            one_by_one = np.add.accumulate(rows, axis=0)[-1]
+        stagnation = one_by_one.reshape(exact.shape) - exact
+        found = self.summed(exact + MARGIN * stagnation * self.generator.choice([-1, 1]), sizes, len(rows))
+        return found if keepdims else found.reshape(moved.shape[len(axes) :])
+
+    def scattered(self, into: np.ndarray, places, values: np.ndarray) -> None:
+        """`np.add.at`: sums of as many terms as a place occurs."""
+        sizes, counts = np.zeros_like(into), np.zeros(into.shape)
+        np.add.at(into, places, values)
+        np.add.at(sizes, places, np.abs(values))
+        np.add.at(counts, places, 1.0)
+        into[...] = self.summed(into, sizes, counts)
+
+    def compared(self, ufunc: np.ufunc, a, b) -> np.ndarray:
+        off = KINK * self.unit * np.sqrt(np.mean(np.square(a)))
+        return ufunc(a + off * self.normal(np.shape(a)), b)
+
+
+class Rounded(np.ndarray):
+    """An array whose operations are off as its `rounding` says; of two, the coarser. What else numpy does stays exact."""
+
+    rounding: Rounding | None = None
+
+    def __array_finalize__(self, other):
+        self.rounding = getattr(other, "rounding", None)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
+        rounding, plain = _coarsest(inputs), [_plain(value) for value in inputs]
+        settings = {name: value for name, value in settings.items() if value is not None and name not in ("casting", "subok", "where", "initial")}
+        if method == "at":
+            assert ufunc is np.add, f"{ufunc.__name__}.at has no model of rounding"
+            return rounding.scattered(*plain)
+        found = _computed(rounding, ufunc, method, plain, settings)
+        if out:
+            out[0][...] = found
+            return out[0]
+        return rounded(found, rounding) if found.dtype == np.float64 else found
+
+    def __array_function__(self, function, types, inputs, settings):
+        if function is np.einsum:
+            raise TypeError("a reference writes its products with @ or np.dot, not with einsum: of those the rounding is known")
+        if function is np.dot and all(np.ndim(value) for value in inputs):
+            return inputs[0] @ inputs[1]
+        found = super().__array_function__(function, types, inputs, settings)
+        if isinstance(found, np.ndarray) and found.dtype == np.float64:  # concatenate and stack make plain arrays
+            return rounded(found, _coarsest(_leaves(inputs)))
+        return found
+
+
+ArrayBox.register(Rounded)
+VSpace.register(Rounded, lambda value: ArrayVSpace(_plain(value)))
+
+
+def _computed(rounding: Rounding, ufunc: np.ufunc, method: str, inputs: list, settings: dict) -> np.ndarray:
+    if ufunc is np.matmul:
+        return rounding.product(*inputs)
+    if ufunc is np.add and method == "reduce":
+        return np.asarray(rounding.sum(inputs[0], settings.get("axis", 0), settings.get("keepdims", False)))
+    if ufunc in COMPARISONS:
+        return rounding.compared(ufunc, *inputs)
+    found = np.asarray(getattr(ufunc, method)(*inputs, **settings))
+    if ufunc in EXACT or found.dtype != np.float64:
+        return found
+    return rounding.result(found, FUNCTION if ufunc in APPROXIMATED else 1)
+
+
+def rounded(values: np.ndarray, rounding: Rounding) -> Rounded:
+    found = np.asarray(values, np.float64).view(Rounded)
+    found.rounding = rounding
+    return found
+
+
+def exact(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values).view(np.ndarray)
+
+
+def _plain(value):
+    return value.view(np.ndarray) if isinstance(value, Rounded) else value
+
+
+def _leaves(values):
+    for value in values:
+        yield from _leaves(value) if isinstance(value, list | tuple) else [value]
+
+
+def _coarsest(values) -> Rounding:
+    known = [value.rounding for value in values if isinstance(value, Rounded)]
+    return max(known, key=lambda rounding: (rounding.unit, rounding.precision in INPUT_BITS))
