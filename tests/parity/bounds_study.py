@@ -60,22 +60,51 @@ def measured(folder: Path, backend: str, protocol: Protocol, departures: tuple[s
         levelfield("parity", "--case", folder / "case.json", *known, "--threads", 1, "--out", out)
 
 
-def faults(folder: Path, protocol: Protocol) -> None:
-    """Each mistake's largest share of a bound: of the outputs, or of the weights after one step."""
-    out = folder / "faults.json"
-    if out.exists():
-        return
-    reference = Trajectory.load(folder / "reference.npz")
-    bounds = reference.bounds[protocol.precision]
-    x, y = load_split(folder / "data", "train", protocol)
-    rows, weights = reference.rows[: protocol.batch_size], reference.start
+def fault_shares(protocol: Protocol, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Each mistake's largest share of a bound: of the outputs and, where they do not show it, of a gradient; of the weights after
+    one step for a mistake of the optimiser. x, y: the first batch."""
+    bounds, start = reference.bounds[protocol.precision], reference.start
+
+    def wrong_slope(name: str, tensor: str, place: int, step: float = 1e-4) -> float:
+        """The mistaken program's gradient at one entry, by central differences."""
+        losses = []
+        for sign in (1, -1):
+            moved = {**start, tensor: start[tensor].copy()}
+            moved[tensor].flat[place] += sign * step
+            found = dict(mistakes.of_outputs(protocol, moved, x))[name]()
+            right = found[:, 0] if found.shape[1] == 1 else found[np.arange(len(y)), y.astype(int)]
+            losses.append(-np.mean(np.log(np.where(y > 0, right, 1 - right) if found.shape[1] == 1 else right)))
+        return (losses[0] - losses[1]) / (2 * step)
+
+    def by_gradients(name: str) -> float:
+        shares = [0.0]
+        for tensor, slope in reference.gradients.items():
+            place = int(np.abs(slope).argmax())
+            off = abs(wrong_slope(name, tensor, place) / slope.flat[place] - 1)
+            shares.append(share(off, max(bounds["gradients"][tensor], 1e-6)))  # differences tell no less than that
+            if shares[-1] > 1:
+                break
+        return max(shares)
+
     found = {}
-    for name, wrong in mistakes.of_outputs(protocol, weights, x[rows]):
+    for name, wrong in mistakes.of_outputs(protocol, start, x):
         found[name] = share(distance(wrong(), reference.probabilities), bounds["probabilities"]["probabilities"])
-    for name, wrong in mistakes.of_update(protocol, weights, x[rows], y[rows].astype(float)):
-        off = weight_distances(1, wrong(), reference.weights[1], weights)
-        found[name] = max(share(value, bounds[kind][tensor]) for kind in off for tensor, value in off[kind].items())
-    out.write_text(json.dumps(found, indent=1))
+        if found[name] <= 1:
+            found[name] = max(found[name], by_gradients(name))
+    for name, wrong in mistakes.of_update(protocol, start, x, y):
+        if name != f"Adam's ε is {protocol.epsilon:.0e} instead of the protocol's {protocol.epsilon:.0e}":
+            off = weight_distances(1, wrong(), reference.weights[1], start)
+            found[name] = max(share(value, bounds[kind][tensor]) for kind in off for tensor, value in off[kind].items())
+    return found
+
+
+def faults(folder: Path, protocol: Protocol) -> None:
+    out = folder / "faults.json"
+    if not out.exists():
+        reference = Trajectory.load(folder / "reference.npz")
+        x, y = load_split(folder / "data", "train", protocol)
+        rows = reference.rows[: protocol.batch_size]
+        out.write_text(json.dumps(fault_shares(protocol, reference, x[rows], y[rows].astype(float)), indent=1))
 
 
 def told(folder: Path) -> None:
@@ -84,10 +113,14 @@ def told(folder: Path) -> None:
     for file in sorted(folder.glob("*/*.json")):
         record = json.loads(file.read_text())
         if isinstance(record, dict) and "shares" in record:
-            quantity = max(record["shares"], key=lambda name: np.inf if record["shares"][name] is None else record["shares"][name])
+            quantity = max(
+                record["shares"], key=lambda name: np.inf if record["shares"][name] is None else record["shares"][name]
+            )
             place = " | ".join(file.parent.name.split("_"))
             print(f"| {place} | {file.stem} | {record['shares'][quantity]:.2f} | {quantity}: {record['nearest'][quantity]} |")
-    print("\n| model | precision | batch | length | seed | mistakes | outside | smallest share outside | inside |\n|---|---|--:|--:|--:|--:|--:|--:|---|")
+    print(
+        "\n| model | precision | batch | length | seed | mistakes | outside | smallest share outside | inside |\n|---|---|--:|--:|--:|--:|--:|--:|---|"
+    )
     for file in sorted(folder.glob("*/faults.json")):
         shares = json.loads(file.read_text())
         outside, inside = [v for v in shares.values() if v > 1], [f"{name} ({v:.2g})" for name, v in shares.items() if v <= 1]

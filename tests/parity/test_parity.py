@@ -5,67 +5,78 @@ import json
 import numpy as np
 import pytest
 
-from levelfield import registry
+from levelfield.errors import UserError
 from levelfield.level.exchange import Exchanged, trained_by, write_matrix
-from levelfield.level.parity import distance, gradient_distances, judge
-from levelfield.level.trial import small_protocol, weights_without_zeros
-from levelfield.study.protocol import Protocol
+from levelfield.level.parity import Measured, computed_in, judge
+from levelfield.level.trajectory import Trajectory, distance, gradient_distances
+from levelfield.records import save_arrays
 
-BOUNDS = registry.model("bilstm").bounds
-FLOAT32 = BOUNDS["cpu", "float32"]
-WITHIN = {
-    "probabilities": 6e-8, "gradients": 3e-6, "weights_step_1": 7e-8, "loss_step_10": 3e-8, "loss_step_50": 2e-6,
-    "weights_after_warm_up": 0.0, "weights_step_10": 5e-7,
-}  # fmt: skip
-
-
-def test_distances_within_the_bounds_pass_and_the_others_are_shown_alone():
-    judged = judge(WITHIN, FLOAT32)
-    assert judged["passed"] and judged["missed"] == [] and "weights_step_10" not in judged["bounds"]
+BOUNDS = {
+    "probabilities": {"probabilities": 1e-6},
+    "gradients": {"embedding": 1e-4, "dense/bias": 1e-5},
+    "weights_step_1": {"embedding": 1e-6, "dense/bias": 1e-7},
+    "moved_step_1": {"embedding": 1e-3, "dense/bias": 1e-3},
+    "loss_step_1": {"loss": 1e-7},
+}
 
 
-@pytest.mark.parametrize("name", [name for name in WITHIN if name != "weights_step_10"])
+def found(**other) -> Measured:
+    """A tenth of each bound, but for `other`: a quantity, and what its last tensor is off by."""
+    distances = {name: {tensor: bound / 10 for tensor, bound in known.items()} for name, known in BOUNDS.items()}
+    distances["weights_after_warm_up"] = {"embedding": 0.0, "dense/bias": 0.0}
+    for name, value in other.items():
+        distances[name][list(distances[name])[-1]] = value
+    return Measured(1, distances, [1e-8])
+
+
+def test_distances_within_the_bounds_pass():
+    judged = judge(found(), BOUNDS)
+    assert judged["passed"] and judged["missed"] == []
+    assert {name: round(value, 6) for name, value in judged["shares"].items()} == {"weights_after_warm_up": 0} | dict.fromkeys(
+        BOUNDS, 0.1
+    )
+
+
+@pytest.mark.parametrize("name", [*BOUNDS, "weights_after_warm_up"])
 def test_each_bound_bars_by_itself(name):
-    judged = judge({**WITHIN, name: 2e-3}, FLOAT32)
-    assert judged["passed"] is False and judged["missed"][0].startswith(f"{name}: 0.002, bound")
+    judged = judge(found(**{name: 2e-3}), BOUNDS)
+    assert judged["passed"] is False and len(judged["missed"]) == 1 and judged["missed"][0].startswith(f"{name}: 0.002, bound")
+
+
+def test_a_tensor_is_judged_by_its_own_bound_and_the_nearest_is_told():
+    judged = judge(found(gradients=5e-5), BOUNDS)  # within the embedding's
+    assert judged["missed"] == ["gradients: 5e-05, bound 1e-05 (dense/bias)"]
+    assert judged["nearest"]["gradients"] == "dense/bias" and judged["shares"]["gradients"] == pytest.approx(5)
 
 
 def test_what_is_not_finite_never_passes():
     assert distance(np.array([1.0, np.nan]), np.zeros(2)) is None
-    assert judge({**WITHIN, "gradients": None}, FLOAT32)["missed"] == ["gradients: not finite, bound 1e-05"]
+    assert judge(found(gradients=None), BOUNDS)["missed"] == ["gradients: not finite, bound 1e-05 (dense/bias)"]
 
 
-def test_few_steps_are_judged_by_what_there_was():
-    judged = judge({name: value for name, value in WITHIN.items() if name != "loss_step_50"}, FLOAT32)
-    assert judged["passed"] and "loss_step_50" not in judged["bounds"]
+def test_a_cpu_computes_tf32_as_float32():
+    assert computed_in("tf32", "cpu") == "float32" and computed_in("tf32", "cuda") == "tf32"
+    assert computed_in("bfloat16", "cpu") == "bfloat16" and computed_in("float32", "cuda") == "float32"
 
 
-def test_what_has_no_measured_bounds_neither_passes_nor_fails():
-    assert ("cuda", "float32") not in BOUNDS
-    assert judge(WITHIN, None) == {"bounded": False, "passed": None, "bounds": {}, "missed": []}
-
-
-@pytest.mark.parametrize("model", registry.models().values(), ids=lambda model: model.name)
-def test_a_cpu_computes_tf32_as_float32(model):
-    assert model.bounds["cpu", "tf32"] == model.bounds["cpu", "float32"]
-
-
-def test_a_gradient_is_judged_over_its_own_largest_entry():
-    protocol = Protocol()
+def test_a_gradient_is_told_over_its_own_largest_entry():
     expected = {"embedding": np.array([0.0, 4.0]), "dense/bias": np.array([0.5])}
-    found = {"embedding": np.array([0.0, 4.1]), "dense/bias": np.array([0.6])}
-    assert gradient_distances(protocol, found, expected) == pytest.approx({"embedding": 0.025, "dense/bias": 0.2})
+    off = {"embedding": np.array([0.0, 4.1]), "dense/bias": np.array([0.6])}
+    assert gradient_distances(off, expected) == pytest.approx({"embedding": 0.025, "dense/bias": 0.2})
 
 
-def test_a_gradient_that_is_0_whatever_the_data_is_judged_beside_another():
-    """The transformer's keys' bias: softmax takes out what all keys have in common, so that only rounding is left of it."""
-    protocol = small_protocol("transformer")
-    ((name, beside),) = registry.model("transformer").cancelling.items()
-    expected = {key: value.astype(np.float64) for key, value in weights_without_zeros(protocol).items()}
-    expected[name][:] = 1e-20
-    found = expected | {name: expected[name] + 1e-9}
-    off = gradient_distances(protocol, found, expected)
-    assert off[name] == pytest.approx(1e-9 / np.abs(expected[beside]).max()) and set(off.values()) == {0, off[name]}
+def test_a_gradient_that_is_nothing_but_rounding_is_told_over_its_bound():
+    """The transformer's keys' bias, whose gradient is 0: softmax takes out what all keys have in common."""
+    bounds = BOUNDS | {"gradients": {"embedding": 1e-4, "dense/bias": 1e9}}
+    judged = judge(found(gradients=1e8), bounds)
+    assert judged["passed"] and judged["gradients"]["dense/bias"] == pytest.approx(0.1)
+    assert judged["gradient_bounds"]["dense/bias"] == 1 and judged["gradient_bounds"]["embedding"] == 1e-4
+
+
+def test_a_reference_without_bounds_says_what_to_do(tmp_path):
+    save_arrays(tmp_path / "reference.npz", {"losses": np.zeros(1)})
+    with pytest.raises(UserError, match="delete it and run snakemake again"):
+        Trajectory.load(tmp_path / "reference.npz")
 
 
 def test_the_matrix_agrees_where_each_row_does(tmp_path):

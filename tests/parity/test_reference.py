@@ -69,7 +69,7 @@ def agree_with_finite_differences(protocol: Protocol, departures: frozenset[str]
                 losses.append(reference.loss_and_slope(reference.logits(protocol, weights, x, departures), y)[0])
             value[at] = kept
             assert found[name][at] == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-6, abs=1e-10), name
-        assert len(places) or name in registry.model(protocol.model.name).cancelling, name
+        assert len(places) or name == "attention/key/bias", name  # softmax takes out what all keys of a query have in common
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from levelfield.level.reference import Adam, Step, logits_and_back, loss_and_slope, probabilities, trajectory
+from levelfield.level.reference import Adam, Step, gradients, logits_and_back, loss_and_slope, probabilities, trajectory
 from levelfield.level.rounding import MARGIN, SINGLE, Rounding, exact, rounded
-from levelfield.level.trajectory import CHECKPOINTS, Distances, Trajectory, Weights, first_distances, weight_distances
+from levelfield.level.trajectory import (
+    CHECKPOINTS,
+    Distances,
+    Trajectory,
+    Weights,
+    first_distances,
+    gradient_distances,
+    weight_distances,
+)
 from levelfield.study.protocol import Protocol
 
 FIRST = 8
@@ -38,6 +46,13 @@ def proven(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, ord
     found = trajectory(protocol, start, x, y, order, beside)
     found.bounds = {name: envelope.bounds for name, envelope in envelopes.items()}
     return found
+
+
+def gradient_bounds(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Of each tensor's gradient of one batch in float32, over the reference's largest entry."""
+    _, expected = gradients(protocol, weights, x, y)
+    rounded_ones = [Training(protocol, "float32", weights, seed).step(x, y)[1] for seed in range(FIRST)]
+    return {name: max(gradient_distances(found, expected)[name] for found in rounded_ones) for name in expected}
 
 
 class Training:

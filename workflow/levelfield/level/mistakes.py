@@ -73,12 +73,13 @@ def of_update(
 
 def _sparse(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray, slopes: Weights) -> Weights:
     """Each place of the batch gets an embedding row of its own, whose gradient is then one slice."""
-    rows = weights["embedding"][x.ravel()]
-    _, each = gradients(protocol, {**weights, "embedding": rows}, np.arange(x.size).reshape(x.shape), y)
-    squares = np.zeros_like(weights["embedding"])
-    np.add.at(squares, x.ravel(), each["embedding"] ** 2)
+    table = next(iter(weights))  # in Keras's order of variables the words' embedding comes first
+    rows = weights[table][x.ravel()]
+    _, each = gradients(protocol, {**weights, table: rows}, np.arange(x.size).reshape(x.shape), y)
+    squares = np.zeros_like(weights[table])
+    np.add.at(squares, x.ravel(), each[table] ** 2)
     moved = {name: value.copy() for name, value in weights.items()}
     Adam(protocol, weights).update(moved, slopes)
-    slope, b = slopes["embedding"], (1 - protocol.beta_2) ** 0.5
-    moved["embedding"] = weights["embedding"] - protocol.learning_rate * slope / (np.sqrt(squares) + protocol.epsilon / b)
+    slope, b = slopes[table], (1 - protocol.beta_2) ** 0.5
+    moved[table] = weights[table] - protocol.learning_rate * slope / (np.sqrt(squares) + protocol.epsilon / b)
     return moved

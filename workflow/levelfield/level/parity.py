@@ -25,6 +25,7 @@ from levelfield.study.protocol import Case
 
 WARM_UP = "weights_after_warm_up"
 
+
 @dataclass
 class Parity:
     """The content of `parity/<case>.json`."""
@@ -111,7 +112,9 @@ def measure(case: Case, backend: Backend, weights: Weights, reference: Trajector
     # a departure may give a weight another shape: then there is nothing to hold it against
     same = [name for name, value in reference.gradients.items() if value.shape == weights[name].shape]
     distances = {WARM_UP: {name: distance(restored[name], value) for name, value in weights.items()}}
-    distances |= first_distances(outputs, {name: gradients[name] for name in same}, reference.probabilities, reference.gradients)
+    distances |= first_distances(
+        outputs, {name: gradients[name] for name in same}, reference.probabilities, reference.gradients
+    )
     for step, found in after.items():
         moved = {name: found[name] for name in same}
         distances |= weight_distances(step, moved, reference.weights[step], reference.start)
@@ -136,8 +139,8 @@ def judge(found: Measured, bounds: Distances) -> dict:
     for quantity, distances in found.distances.items():
         known = {tensor: share(value, bounds[quantity][tensor]) for tensor, value in distances.items()}
         tensor = max(known, key=known.get)
-        # the gradient of a tensor that is nothing but rounding is told over its bound: there is no entry to hold it against
-        scale = max(1.0, bounds[quantity][tensor]) if quantity == "gradients" else 1.0
+        # where a tensor's gradient is nothing but rounding there is nothing else than its bound to tell it over
+        scale = max(1.0, bounds[quantity][tensor]) if quantity.startswith(("gradients", "moved")) else 1.0
         value, bound = distances[tensor], bounds[quantity][tensor] / scale
         nearest[quantity], shares[quantity] = tensor, finite(known[tensor])
         measured[quantity], held[quantity] = None if value is None else value / scale, bound

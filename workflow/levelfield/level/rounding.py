@@ -98,21 +98,21 @@ class Rounding:
         sizes = np.abs(a.astype(np.float32)) @ np.abs(b.astype(np.float32))
         return self.summed(np.asarray(a @ b), np.asarray(sizes), a.shape[-1])
 
-    def sum(self, values: np.ndarray, axis=0, keepdims=False) -> np.ndarray:
-        exact = np.add.reduce(values, axis=axis, keepdims=True)
-        sizes = np.add.reduce(np.abs(values), axis=axis, keepdims=True)
-        axes = range(values.ndim) if axis is None else np.atleast_1d(axis) % values.ndim
-        moved = np.moveaxis(values, list(axes), range(len(axes)))
-        rows = moved.reshape(-1, *moved.shape[len(axes) :]).astype(np.float32)
-        one_by_one = np.zeros(rows.shape[1:], np.float32)
-        if rows.shape[0] <= rows[0].size:
+    def sum(self, values: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
+        exact = np.add.reduce(values, axis=axes, keepdims=True)
+        sizes = np.add.reduce(np.abs(values), axis=axes, keepdims=True)
+        moved = np.moveaxis(values, axes, range(len(axes)))
+        kept = moved.shape[len(axes) :]
+        rows = moved.reshape(-1, *kept).astype(np.float32)
+        if len(rows) <= rows[0].size:
+            one_by_one = np.zeros(kept, np.float32)
             for row in rows:
                 one_by_one += row
         else:
             one_by_one = np.add.accumulate(rows, axis=0)[-1]
         stagnation = one_by_one.reshape(exact.shape) - exact
         found = self.summed(exact + MARGIN * stagnation * self.generator.choice([-1, 1]), sizes, len(rows))
-        return found if keepdims else found.reshape(moved.shape[len(axes) :])
+        return found if keepdims else found.reshape(kept)
 
     def scattered(self, into: np.ndarray, places, values: np.ndarray) -> None:
         """`np.add.at`: sums of as many terms as a place occurs."""
@@ -131,21 +131,36 @@ class Rounded(np.ndarray):
     """An array whose operations are off as its `rounding` says; of two, the coarser. What else numpy does stays exact."""
 
     rounding: Rounding | None = None
+    sum_of: tuple[np.ndarray, tuple[int, ...]] | None = None
+    """Of a sum: what was summed, over which axes. A sum of it is one sum of it all: `autograd` goes axis by axis, programs do not."""
 
     def __array_finalize__(self, other):
         self.rounding = getattr(other, "rounding", None)
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
         rounding, plain = _coarsest(inputs), [_plain(value) for value in inputs]
-        settings = {name: value for name, value in settings.items() if value is not None and name not in ("casting", "subok", "where", "initial")}
+        settings = {
+            name: value
+            for name, value in settings.items()
+            if value is not None and name not in ("casting", "subok", "where", "initial")
+        }
         if method == "at":
             assert ufunc is np.add, f"{ufunc.__name__}.at has no model of rounding"
             return rounding.scattered(*plain)
-        found = _computed(rounding, ufunc, method, plain, settings)
+        if ufunc is np.add and method == "reduce":
+            values, axes = _all_axes(inputs[0], settings.get("axis", 0))
+            found = np.asarray(rounding.sum(values, axes, settings.get("keepdims", False)))
+        else:
+            found = _computed(rounding, ufunc, method, plain, settings)
         if out:
+            if isinstance(out[0], Rounded):
+                out[0].sum_of = None
             out[0][...] = found
             return out[0]
-        return rounded(found, rounding) if found.dtype == np.float64 else found
+        result = rounded(found, rounding) if found.dtype == np.float64 else found
+        if ufunc is np.add and method == "reduce" and not settings.get("keepdims"):
+            result.sum_of = values, axes
+        return result
 
     def __array_function__(self, function, types, inputs, settings):
         if function is np.einsum:
@@ -162,17 +177,31 @@ ArrayBox.register(Rounded)
 VSpace.register(Rounded, lambda value: ArrayVSpace(_plain(value)))
 
 
+def _all_axes(values: Rounded, axis) -> tuple[np.ndarray, tuple[int, ...]]:
+    """What a sum over `axis` sums after all, and over which axes."""
+    axes = tuple(range(values.ndim)) if axis is None else tuple(int(a) % values.ndim for a in np.atleast_1d(axis))
+    if values.sum_of is None:
+        return _plain(values), axes
+    whole, before = values.sum_of
+    left = [axis for axis in range(whole.ndim) if axis not in before]
+    return whole, (*before, *(left[axis] for axis in axes))
+
+
 def _computed(rounding: Rounding, ufunc: np.ufunc, method: str, inputs: list, settings: dict) -> np.ndarray:
     if ufunc is np.matmul:
         return rounding.product(*inputs)
-    if ufunc is np.add and method == "reduce":
-        return np.asarray(rounding.sum(inputs[0], settings.get("axis", 0), settings.get("keepdims", False)))
     if ufunc in COMPARISONS:
         return rounding.compared(ufunc, *inputs)
     found = np.asarray(getattr(ufunc, method)(*inputs, **settings))
     if ufunc in EXACT or found.dtype != np.float64:
         return found
-    return rounding.result(found, FUNCTION if ufunc in APPROXIMATED else 1)
+    kept = found.copy() if ufunc in (np.add, np.subtract) else found
+    off = rounding.result(found, FUNCTION if ufunc in APPROXIMATED else 1)
+    if ufunc in (np.add, np.subtract) and method == "__call__":  # nothing is rounded where 0 is added
+        nothing = np.equal(inputs[0], 0) | np.equal(inputs[1], 0)
+        if nothing.any():
+            return np.where(nothing, kept, off)
+    return off
 
 
 def rounded(values: np.ndarray, rounding: Rounding) -> Rounded:

@@ -61,10 +61,15 @@ class Trajectory:
         return cls(arrays["rows"], arrays["probabilities"], gradients, arrays["losses"], weights, start, bounds)
 
 
+def gradient_distances(found: Weights, expected: Weights) -> dict[str, float | None]:
+    """Of each tensor found, the largest difference over the largest entry expected."""
+    return {name: distance(value, expected[name], np.abs(expected[name]).max()) for name, value in found.items()}
+
+
 def first_distances(outputs: np.ndarray, gradients: Weights, expected: np.ndarray, slopes: Weights) -> Distances:
-    """Of the first batch: probabilities, absolute, and each gradient's largest difference over the largest entry expected."""
-    off = {name: distance(value, slopes[name], np.abs(slopes[name]).max()) for name, value in gradients.items()}
-    return {"probabilities": {"probabilities": distance(outputs, expected)}, "gradients": off}
+    """Of the first batch: probabilities, absolute, and gradients."""
+    off = {"probabilities": distance(outputs, expected)}
+    return {"probabilities": off, "gradients": gradient_distances(gradients, slopes)}
 
 
 def weight_distances(step: int, found: Weights, expected: Weights, start: Weights) -> Distances:

@@ -40,23 +40,6 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Largest distance from the reference at which a matched case passes; a figure that is not named here is shown alone."""
-
-    probabilities: float
-    """Absolute, the first batch at the start."""
-    gradients: float
-    """Each parameter's largest difference over its largest entry; the worst parameter counts."""
-    weights_step_1: float
-    """Absolute, after one step of Adam."""
-    loss_step_10: float
-    loss_step_50: float
-    """Absolute, the loss of that step's batch before its update."""
-    weights_after_warm_up: float = 0.0
-    """From the loaded start: a warm-up restores every bit."""
-
-
-@dataclass(frozen=True)
 class Kernels:
     """How the kernel that matters most to a model is told from the names in a profile (regular expressions, case ignored)."""
 
@@ -88,8 +71,6 @@ class Model:
     in_words: Callable[[Protocol], str]
     """The model in one sentence for the page, without a full stop."""
     kernels: Kernels
-    bounds: Mapping[tuple[str, str], Bounds]
-    """By (device, precision), as measured. Where there are none, distances are recorded and shown; a case neither passes nor fails."""
     departures: Mapping[str, Departure] = field(default_factory=dict)
     extra: Callable[[Protocol, frozenset[str]], dict[str, int]] = lambda protocol, departures: {}
     """Trainable parameters beyond the canonical weights that departures add, by the reason in words."""
@@ -97,9 +78,6 @@ class Model:
     """Module whose `step_seconds(protocol)` times the model's bare fused kernel on a GPU; None where it has none."""
     excludes: tuple[frozenset[str], ...] = ()
     """Departures that exclude each other."""
-    cancelling: Mapping[str, str] = field(default_factory=dict)
-    """Weights whose gradient is 0 whatever the data, since its terms cancel, and for each the weight beside whose gradient its
-    distance is judged: one that is a sum of the same terms."""
 
 
 def model_of(protocol: Protocol) -> Model:

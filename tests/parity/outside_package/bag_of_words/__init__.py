@@ -45,6 +45,5 @@ MODEL = Model(
     operations=operations,
     in_words=in_words,
     kernels=Kernels(what="look-up", of=r"embedding|gather", known={}, otherwise="not fused"),
-    bounds={},
     departures={"sum-of-words": Departure("model", "The words' embeddings are added up, not averaged.", "an example")},
 )

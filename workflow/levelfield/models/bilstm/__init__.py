@@ -6,7 +6,7 @@ Published as keras.io's `bidirectional_lstm_imdb`: 2,757,761 parameters at its s
 from dataclasses import dataclass
 from typing import Literal
 
-from levelfield.models.base import MATCHED, Bounds, Kernels, Model, Weight
+from levelfield.models.base import MATCHED, Kernels, Model, Weight
 from levelfield.study.departures import ARTICLE, Departure
 from levelfield.study.protocol import Protocol, Sizes, setting
 
@@ -84,21 +84,6 @@ def in_words(protocol: Protocol) -> str:
     return f"words as {sizes.embedding} numbers each, two bidirectional LSTM layers of {sizes.units} units, one dense layer"
 
 
-FLOAT32 = Bounds(probabilities=1e-6, gradients=1e-5, weights_step_1=1e-6, loss_step_10=1e-6, loss_step_50=1e-3)
-
-BOUNDS = {
-    # Float32 rounds at 6e-8. Six backends on a CPU were found within 6e-8 in probabilities, 5.2e-6 in gradients, 7e-8 in the
-    # weights after one step and 3e-8 in the loss of step 10; the slightest departure (a second bias) is 2e-3 off there.
-    ("cpu", "float32"): FLOAT32,
-    # A CPU has no TF32: what runs is float32.
-    ("cpu", "tf32"): FLOAT32,
-    # About three times the largest found on IMDB with torch, jax and keras-tensorflow: 9.2e-5, 0.13, 1.9e-3, 2.8e-5 and
-    # 4.5e-3. Adam's first step is the gradient's sign times α, so that rounding can turn a weight's step round: 2 α and no more.
-    ("cpu", "bfloat16"): Bounds(
-        probabilities=3e-4, gradients=0.4, weights_step_1=2.1e-3, loss_step_10=1e-4, loss_step_50=1.5e-2
-    ),
-}
-
 KERNELS = Kernels(
     what="LSTM",
     # cuDNN's and oneDNN's LSTM, operations that call them, products of oneDNN (TensorFlow: `_Mkl…`), and the loop over time
@@ -146,7 +131,6 @@ MODEL = Model(
     operations=operations,
     in_words=in_words,
     kernels=KERNELS,
-    bounds=BOUNDS,
     departures=DEPARTURES,
     extra=extra,
     bare=f"{__name__}.bare",

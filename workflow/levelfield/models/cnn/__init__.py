@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from levelfield.errors import UserError
-from levelfield.models.base import MATCHED, Bounds, Kernels, Model, Weight
+from levelfield.models.base import MATCHED, Kernels, Model, Weight
 from levelfield.study.departures import Departure
 from levelfield.study.protocol import Protocol, Sizes, setting
 
@@ -90,32 +90,6 @@ def in_words(protocol: Protocol) -> str:
     )
 
 
-# A float32 program that rounds an argument of ReLU across 0, or the best window below the next, has a gradient that differs by
-# one sequence's part, 3e-5 to 0.1 of the largest entry: seen in 7 of 500 first batches and in 23 of 1,500 steps on IMDB, 21 of
-# them at ReLU after the first convolution, 2 at the maximum. Adam turns it into up to 2 α in a weight.
-FLOAT32 = Bounds(
-    # Six backends on a CPU were found within 1.4e-8, 3.2e-6 and 1.4e-7 on three seeds; torch within 4.2e-6 and 8.8e-7 on all
-    # 268 of 500 batches that have no such kink within 1e-7. Another ε of Adam is 5e-4 off in the weights.
-    probabilities=1e-6,
-    gradients=1e-5,
-    weights_step_1=2e-6,
-    # Kinks are crossed on the way, so that these are about three and two times the largest of 30 seeds, 6.9e-5 and 2.4e-3
-    # (without one: 1e-7). They would not tell Adam's ε, which moves both losses by 3e-5 to 2e-3; the first step does.
-    loss_step_10=2e-4,
-    loss_step_50=5e-3,
-)
-
-BOUNDS = {
-    ("cpu", "float32"): FLOAT32,
-    # A CPU has no TF32: what runs is float32.
-    ("cpu", "tf32"): FLOAT32,
-    # About three times the largest of three seeds with torch, jax, flax, keras-tensorflow and keras-jax: 7.0e-5, 0.15, 2.0e-3
-    # (2 α, Adam's first step turned round), 1.3e-3 and, at the worst of 50 steps, 8.4e-3.
-    ("cpu", "bfloat16"): Bounds(
-        probabilities=2e-4, gradients=0.5, weights_step_1=2.1e-3, loss_step_10=4e-3, loss_step_50=2.5e-2
-    ),
-}
-
 KERNELS = Kernels(
     what="convolution",
     of=r"conv(?!ert)|fprop|dgrad|wgrad|mkl|onednn",
@@ -153,6 +127,5 @@ MODEL = Model(
     operations=operations,
     in_words=in_words,
     kernels=KERNELS,
-    bounds=BOUNDS,
     departures=DEPARTURES,
 )

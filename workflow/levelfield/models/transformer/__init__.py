@@ -6,7 +6,7 @@ Published as keras.io's `text_classification_with_transformer`: 657,758 paramete
 from dataclasses import dataclass
 from typing import Literal
 
-from levelfield.models.base import MATCHED, Bounds, Kernels, Model, Weight
+from levelfield.models.base import MATCHED, Kernels, Model, Weight
 from levelfield.study.departures import TUTORIAL, Departure
 from levelfield.study.protocol import Protocol, Sizes, setting
 
@@ -90,20 +90,6 @@ def in_words(protocol: Protocol) -> str:
     )
 
 
-FLOAT32 = Bounds(probabilities=1e-6, gradients=1.2e-4, weights_step_1=2e-6, loss_step_10=1e-3, loss_step_50=1e-2)
-
-BOUNDS = {
-    # Seven backends on a CPU, 8 to 14 starts each: within 9.7e-8 in probabilities, 4.0e-5 in gradients (PyTorch, which adds up
-    # LayerNorm's row by row; the others 6.7e-6) and 5.2e-7 in the weights after a step, on a batch away from kinks. On the way
-    # a ReLU's argument may be so near to 0 that rounding puts it on the other side: losses were within 2.6e-7 and 3.8e-6 where
-    # none was, else up to 5.5e-4 at step 10 and 1.9e-3 at step 50. LayerNorm's ε as PyTorch has it (1e-5) is 2.8e-3 off in
-    # gradients, Adam's ε beside √v̂ 7e-4 in the weights.
-    ("cpu", "float32"): FLOAT32,
-    # A CPU has no TF32: what runs is float32.
-    ("cpu", "tf32"): FLOAT32,
-    # bfloat16 has none: TensorFlow on a CPU adds up the gradients of biases in it, and misses them by as much as they are.
-}
-
 KERNELS = Kernels(
     what="attention",
     # fused attention; where there is none its softmax and products, not the loss's softmax and the dense layers' products
@@ -153,7 +139,5 @@ MODEL = Model(
     operations=operations,
     in_words=in_words,
     kernels=KERNELS,
-    bounds=BOUNDS,
     departures=DEPARTURES,
-    cancelling={"attention/key/bias": "attention/key/kernel"},  # softmax takes out what all keys of a query have in common
 )

@@ -1,0 +1,134 @@
+"""Simulated rounding is as large as rounding is, and the bounds that it gives bar no right program and free no wrong one."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from levelfield import registry
+from levelfield.level import reference
+from levelfield.level.bounds import proven
+from levelfield.level.parity import share
+from levelfield.level.rounding import MARGIN, SINGLE, Rounded, Rounding, exact, rounded
+from levelfield.level.start import make_start
+from levelfield.level.trajectory import distance, first_distances
+from levelfield.level.trial import small_protocol, weights_without_zeros
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bounds_study import fault_shares
+
+MODELS = sorted(registry.models())
+
+
+def rounding(precision: str = "float32", seed: int = 0) -> Rounding:
+    return Rounding(precision, np.random.default_rng(seed))
+
+
+def off(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(exact(found) - expected).max())
+
+
+def test_a_result_is_off_by_the_precisions_unit():
+    values = np.random.default_rng(1).uniform(1, 2, 10_000)
+    for precision, unit in (("float32", 2**-24), ("tf32", 2**-24), ("bfloat16", 2**-8)):
+        error = exact(rounded(values, rounding(precision)) * 3) / (values * 3) - 1
+        assert error.std() == pytest.approx(MARGIN * unit / 3**0.5, rel=0.05)
+
+
+def test_what_rounds_nothing_stays_exact():
+    values = rounded(np.arange(-6.0, 6).reshape(3, 4), rounding())
+    assert off(np.array([0.1, 0.2]) + rounded(np.zeros(2), rounding()), np.array([0.1, 0.2])) == 0
+    for found, expected in ((-values, -np.arange(-6.0, 6).reshape(3, 4)), (values.max(axis=1), [-3, 1, 5]), (values * 0, 0)):
+        assert off(found, expected) == 0
+    assert isinstance(np.stack([values, values]), Rounded) and (np.stack([values, values]) * 3).rounding is values.rounding
+
+
+def test_a_sum_that_cancels_is_off_by_the_size_of_its_terms():
+    rng = np.random.default_rng(2)
+    terms = rng.normal(size=(6_400, 8))
+    terms -= terms.mean(axis=0)
+    found = [off(rounded(terms, rounding(seed=seed)).sum(axis=0), 0) for seed in range(8)]
+    size = np.abs(terms).sum(axis=0).max()
+    assert MARGIN * SINGLE * size * 10 < max(found) < MARGIN * SINGLE * size * 6_400**0.5
+
+
+def test_a_sum_of_equal_terms_stagnates_as_float32_does():
+    """As PyTorch adds up the gradient of LayerNorm's beta: `layer_norm_sum.py`."""
+    terms = np.full((204_800, 2), 0.1)
+    one_by_one = np.add.accumulate(terms.astype(np.float32), axis=0)[-1]
+    assert off(rounded(terms, rounding()).sum(axis=0), terms.sum(axis=0)) > abs(one_by_one[0] - 20_480) > 20
+
+
+def test_a_sum_of_sums_is_one_sum_of_all():
+    """`autograd` adds up what was broadcast axis by axis; a program adds it up in one go, and it stagnates as a whole."""
+    terms = np.full((1_024, 200, 2), 0.1)
+    assert off(rounded(terms, rounding()).sum(axis=0).sum(axis=0), terms.sum(axis=(0, 1))) > 20
+
+
+def test_a_product_is_off_by_about_what_float32_is_off_by():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(64, 512)), rng.normal(size=(512, 64))
+    single = off(a.astype(np.float32) @ b.astype(np.float32), a @ b)
+    assert single < off(rounded(a, rounding()) @ b, a @ b) < 300 * single
+    assert off(rounded(a, rounding("tf32")) @ b, a @ b) > 1_000 * single
+
+
+def test_tf32_rounds_a_weight_at_every_step_alike():
+    values, found = np.random.default_rng(4).normal(size=1_000), rounding("tf32")
+    np.testing.assert_array_equal(found.input(values), found.input(values))
+    assert 2**-11 < np.abs(found.input(values) / values - 1).max() <= 2 * MARGIN * 2**-11
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request):
+    """A protocol of small sizes with Keras's optimiser, its data, and the reference with its bounds."""
+    protocol = replace(small_protocol(request.param), length=20, batch_size=16, learning_rate=1e-3, epsilon=1e-7)
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, protocol.vocabulary, (10 * 16, protocol.length)).astype(np.int32)
+    y = (rng.random(len(x)) < 0.3).astype(np.float64)
+    weights = weights_without_zeros(protocol)
+    return protocol, x, y, proven(protocol, weights, x, y, make_start(protocol, 0, len(x)).order[0])
+
+
+def test_every_distance_of_a_reference_has_a_bound(case):
+    found = case[-1]
+    bounds = found.bounds["float32"]
+    assert set(bounds) == {"probabilities", "gradients"} | {
+        f"{kind}_step_{step}" for kind in ("weights", "moved", "loss") for step in (1, 10)
+    }
+    assert all(set(bounds[name]) == set(found.start) for name in ("gradients", "weights_step_1", "moved_step_10"))
+    assert all(
+        0 < value < 1e-2 for name, known in bounds.items() if name[:4] in ("prob", "weig", "loss") for value in known.values()
+    )
+
+
+def test_plain_float32_is_within_the_bounds(case):
+    """The reference's own program in float32: numpy rounds it as it does, nothing is simulated."""
+    protocol, x, y, found = case
+    rows = found.rows[: protocol.batch_size]
+    single = {name: value.astype(np.float32) for name, value in found.start.items()}
+    logits, back = reference.logits_and_back(protocol, single, x[rows])
+    _, slope = reference.loss_and_slope(logits.astype(np.float32), y[rows].astype(np.float32))
+    off = first_distances(reference.probabilities(logits), back(slope.astype(np.float32)), found.probabilities, found.gradients)
+    shares = {
+        (kind, name): share(value, found.bounds["float32"][kind][name]) for kind in off for name, value in off[kind].items()
+    }
+    assert max(shares.values()) < 1, max(shares, key=shares.get)
+
+
+def test_every_mistake_is_outside_the_bounds(case):
+    protocol, x, y, found = case
+    rows = found.rows[: protocol.batch_size]
+    shares = fault_shares(protocol, found, x[rows], y[rows])
+    assert [name for name, value in shares.items() if value <= 1] == []
+
+
+def test_tf32_where_float32_was_asked_is_outside_the_bounds(case):
+    """Its own rounding, a quarter of what its bounds allow, is beyond those of float32."""
+    protocol, x, _, found = case
+    rows = found.rows[: protocol.batch_size]
+    logits = reference.logits(protocol, rounding("tf32").of(found.start), x[rows])
+    off = distance(reference.probabilities(exact(logits)), found.probabilities)
+    assert off / MARGIN > found.bounds["float32"]["probabilities"]["probabilities"]
