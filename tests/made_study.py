@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.level.parity import Parity, judge
+from levelfield.level.parity import Measured, Parity, judge
 from levelfield.models.base import model_of, parameters, shapes
-from levelfield.models.bilstm import FLOAT32
 from levelfield.records import (
     Epoch,
     Latency,
@@ -133,17 +132,25 @@ def _data(corpus: str, sequences: int) -> dict:
 def _parity(case: Case, passed: bool) -> Parity:
     rng = np.random.default_rng(_key(case.name, 0))
     tensors = {name: float(f"{10 ** rng.uniform(-6.4, -5.3):.3g}") for name in shapes(case.protocol)}
-    measured = {
+    off = {
         "weights_after_warm_up": 0.0, "probabilities": 6e-8 if passed and case.matched else 4.1e-3,
-        "gradients": max(tensors.values()), "loss_step_1": 6e-9, "loss_step_10": 3e-8, "loss_step_50": 2e-6,
-        "weights_step_1": 7e-8, "weights_step_10": 8e-7, "weights_step_50": 9e-5,
+        "loss_step_1": 6e-9, "loss_step_10": 3e-8, "loss_step_50": 2e-6, "weights_step_1": 7e-8, "weights_step_10": 8e-7,
+        "weights_step_50": 9e-5, "moved_step_1": 7e-5, "moved_step_10": 8e-4, "moved_step_50": 9e-3,
     }  # fmt: skip
+    distances = {name: {"embedding" if name[0] in "wm" else name: value} for name, value in off.items()}
+    distances["gradients"] = tensors
+    found = Measured(50, distances, [1e-8 * 1.2**step for step in range(50)])
     return Parity(
-        case.name, case.backend, list(case.departures), case.matched, 0, "cpu", case.protocol.precision, {"numpy": "2.4.6"},
-        digest(case.protocol), digest(["start", 0]), "IMDB reviews (own file)", 50, measured=measured, gradients=tensors,
-        weights={step: tensors for step in ("1", "10", "50")}, losses=[1e-8 * 1.2**step for step in range(50)],
-        **judge(measured, FLOAT32),
+        case=case.name, backend=case.backend, departures=list(case.departures), matched=case.matched, seed=0, device="cpu",
+        precision=case.protocol.precision, versions={"numpy": "2.4.6"}, protocol_sha256=digest(case.protocol),
+        start_sha256=digest(["start", 0]), corpus="IMDB reviews (own file)", **judge(found, _bounds(distances)),
     )  # fmt: skip
+
+
+def _bounds(distances: dict) -> dict:
+    """Of gradients 1e-5, of outputs 1e-6, of all else ten times what is found."""
+    of = {"gradients": 1e-5, "probabilities": 1e-6}
+    return {name: {t: of.get(name, 10 * value) for t, value in found.items()} for name, found in distances.items()}
 
 
 def _failure(study: Study, case: Case, seed: int) -> dict:

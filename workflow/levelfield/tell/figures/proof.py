@@ -12,8 +12,9 @@ from levelfield.tell.results import Results
 
 QUANTITIES = {
     "weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients",
-    "weights_step_1": "weights, step 1", "loss_step_10": "loss, step 10", "loss_step_50": "loss, step 50",
+    "weights_step_1": "weights, step 1", "moved_step_1": "moved, step 1", "loss_step_10": "loss, step 10", "loss_step_50": "loss, step 50",
     "loss_step_1": "loss, step 1", "weights_step_10": "weights, step 10", "weights_step_50": "weights, step 50",
+    "moved_step_10": "moved, step 10", "moved_step_50": "moved, step 50",
 }  # fmt: skip
 WORDED, MOST = 24, 60
 """Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""

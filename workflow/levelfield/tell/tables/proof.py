@@ -61,7 +61,8 @@ def parity(results: Results) -> Table | None:
     rows = [
         {
             "case": case.case, "device": case.device, "precision": case.precision, "matched": case.matched,
-            "passed": case.passed, "distance": name, "measured": value, "bound": case.bounds.get(name), "steps": case.steps,
+            "passed": case.passed, "distance": name, "measured": value, "bound": case.bounds.get(name),
+            "tensor": case.nearest.get(name), "steps": case.steps,
         }
         for case in cases
         for name, value in case.measured.items()
@@ -76,14 +77,14 @@ def parity(results: Results) -> Table | None:
             for case in cases
         ]
     )
-    bounds = {name: sorted({case.bounds[name] for case in cases if name in case.bounds}) for name in distances}
-    told = ", ".join(
-        f"{name.replace('_', ' ')} {' or '.join(f'{b:g}' for b in found)}" for name, found in bounds.items() if found
-    )
     notes = [
-        "Distance from a float64 reference on the study's own first batches. Gradients: largest difference over the tensor's "
-        "largest entry, worst tensor. A case with departures is another program: its distances are shown, not judged.",
-        f"Bounds: {told}." if told else "No bounds are known for this device and precision: unproven.",
+        "Distance from a float64 reference on the study's own first batches, of the tensor nearest to its bound, and in brackets "
+        "how much of the bound that is. Gradients: largest difference over the tensor's largest entry; moved: norm of the "
+        "difference over the norm of what the tensor has moved by; else absolute. A case with departures is another program: "
+        "its distances are shown, not judged.",
+        "Bounds: what rounding explains, of each tensor, found with the reference (docs: backends/README.md, Parity)."
+        if any(case.bounds for case in cases)
+        else "Measured by a version that knew no bounds for this device and precision: unproven.",
     ]
     return Table("parity", f"Parity: {results.data['title']}, {_devices(cases)}", data, shown, notes)
 
@@ -93,8 +94,13 @@ def gradients(results: Results) -> Table | None:
     cases = [case for case in _measured(results) if case.gradients]
     if not cases:
         return None
-    data = pd.DataFrame([{"case": c.case, "parameter": name, "distance": d} for c in cases for name, d in c.gradients.items()])
-    data = data.astype({"distance": float})
+    data = pd.DataFrame(
+        [
+            {"case": c.case, "parameter": name, "distance": value, "bound": c.gradient_bounds.get(name)}
+            for c in cases
+            for name, value in c.gradients.items()
+        ]
+    ).astype({"distance": float, "bound": float})
     tensors = dict.fromkeys(data["parameter"])
     shown = pd.DataFrame(
         {"parameter": list(tensors)}
@@ -124,5 +130,9 @@ def _shown(case: Parity, name: str) -> str:
     if name not in case.measured:
         return ""
     value, bound = case.measured[name], case.bounds.get(name)
-    missed = case.matched and bound is not None and (value is None or value > bound)
-    return f"{_figure(value)} (missed)" if missed else _figure(value)
+    if bound is None:
+        return _figure(value)
+    missed = value is None or value > bound
+    if missed:
+        return f"{_figure(value)} (missed)" if case.matched else _figure(value)
+    return f"{_figure(value)} ({value / bound:.0%})" if bound else "0"
