@@ -168,7 +168,8 @@ class Rounded(np.ndarray):
         if function is np.dot and all(np.ndim(value) for value in inputs):
             return inputs[0] @ inputs[1]
         found = super().__array_function__(function, types, inputs, settings)
-        if isinstance(found, np.ndarray) and found.dtype == np.float64:  # concatenate and stack make plain arrays
+        made_plain = isinstance(found, np.ndarray) and getattr(found, "rounding", None) is None  # by concatenate and stack
+        if made_plain and found.dtype == np.float64:
             return rounded(found, _coarsest(_leaves(inputs)))
         return found
 
