@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from levelfield.models.base import model_of, weights_of
+from levelfield.models.base import weights_of
 from levelfield.records import Run
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
@@ -82,37 +82,38 @@ def _commonest(found: Counter) -> set[str]:
     return {first[0]} if first[1] and (not rest or rest[0][1] < first[1]) else set()
 
 
-def allowed_apart(case: Case, device: str) -> float | None:
-    """How far the losses of two matched cases may lie apart in the first steps; None where no bound is known.
+def allowed_apart(folder: Path, case: Case) -> float | None:
+    """How far the losses of a matched case may lie from another's in the first steps; None where its parity has recorded no bound.
 
     Each may lie as far from the float64 reference as parity allows in step 10, so that two may be twice that apart.
     """
-    bounds = model_of(case.protocol).bounds.get((device, case.protocol.precision))
-    return None if bounds is None else 2 * bounds.loss_step_10
+    bound = _json(folder / "parity" / f"{case.name}.json").get("bounds", {}).get("loss_step_10")
+    return None if bound is None else 2 * bound
 
 
 def first_losses(
-    study: Study, losses: dict[tuple[str, int], tuple[np.ndarray, str]]
+    folder: Path, study: Study, losses: dict[tuple[str, int], np.ndarray]
 ) -> dict[tuple[str, int], tuple[float, str | None]]:
     """Of each matched run that has another to be held against: largest distance of its first losses, and what is wrong, if so.
 
-    losses: (case, seed) to the losses of the first steps and the device. A case that disagrees with more than half of the others
+    losses: (case, seed) to the losses of the first steps. A case that disagrees with more than half of the others
     of its protocol and seed is wrong; of two that disagree, nobody knows which, and both are.
     """
     protocols: dict = {}
     for case in study.expanded:
         if case.matched:
             protocols.setdefault(case.protocol, []).append(case)
+    bounds = {case.name: allowed_apart(folder, case) for case in study.expanded if case.matched}
     found = {}
     for cases in protocols.values():
         for seed in study.seeds:
             mine = [case for case in cases if (case.name, seed) in losses]
             apart, wrong = defaultdict(dict), defaultdict(list)
             for one, other in combinations(mine, 2):
-                (first, device), (second, others) = losses[one.name, seed], losses[other.name, seed]
+                first, second = losses[one.name, seed], losses[other.name, seed]
                 steps = min(len(first), len(second))
                 distance = np.abs(first[:steps].astype(float) - second[:steps])
-                allowed = [allowed_apart(case, on) for case, on in ((one, device), (other, others))]
+                allowed = [bounds[one.name], bounds[other.name]]
                 apart[one.name][other.name] = apart[other.name][one.name] = float(distance.max())
                 if None not in allowed and not distance.max() <= max(allowed):
                     step = int(np.argmax(~(distance <= max(allowed)))) + 1
@@ -192,13 +193,13 @@ def positions(study: Study, rows: list[dict]) -> dict[tuple[str, int], tuple[str
     return found
 
 
-def annotate(study: Study, rows: list[dict], losses: dict[tuple[str, int], tuple[np.ndarray, str]]) -> None:
+def annotate(folder: Path, study: Study, rows: list[dict], losses: dict[tuple[str, int], np.ndarray]) -> None:
     """Writes into the rows of finished runs what only all of them together tell: `unclean`, `incoherent`, `session`, `block`, `position`.
 
     rows: of `runs.parquet`; `unclean` holds what the run's own checks say. losses: as `first_losses` takes them.
     """
     finished = [row for row in rows if row["status"] == "finished"]
-    beside, session, agreed = overlaps(finished), sessions(finished), first_losses(study, losses)
+    beside, session, agreed = overlaps(finished), sessions(finished), first_losses(folder, study, losses)
     for row in finished:
         key = row["case"], row["seed"]
         row["unclean"] = "; ".join(filter(None, [row["unclean"], beside.get(key)])) or None

@@ -42,8 +42,8 @@ def collect(folder: Path) -> dict[str, int]:
             if record:
                 epochs += _epoch_rows(record)
                 steps.add(record)
-                losses[case.name, seed] = (record.steps.loss[:FIRST_STEPS], record.run.machine.device)
-    annotate(study, runs, losses)
+                losses[case.name, seed] = record.steps.loss[:FIRST_STEPS]
+    annotate(folder, study, runs, losses)
     with _whole(folder / "epochs.parquet") as part:
         pq.write_table(pa.Table.from_pylist(epochs, EPOCH_SCHEMA), part)
     with _whole(folder / "runs.parquet") as part:

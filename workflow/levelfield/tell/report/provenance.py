@@ -61,7 +61,7 @@ def coherence(results: Results) -> dict[str, str]:
     if runs.empty:
         return {}
     apart = runs["first_losses_apart"].max()
-    allowed = [allowed_apart(case, on) for case in results.study.expanded if case.matched for on in runs["device"].unique()]
+    allowed = [allowed_apart(results.folder, case) for case in results.study.expanded if case.matched]
     bound = f", allowed {max(allowed):.0e}" if allowed and None not in allowed else ", no bound is known for all of them"
     return {
         "clean runs": f"{int(runs['clean'].sum())} of {len(runs)}",
