@@ -149,8 +149,8 @@ def _parity(case: Case, passed: bool) -> Parity:
 
 
 def _bounds(distances: dict) -> dict:
-    """Of gradients 1e-5, of outputs 1e-6, of all else ten times what is found."""
-    of = {"gradients": 1e-5, "probabilities": 1e-6}
+    """Of gradients 1e-5, of outputs and losses 1e-6, of all else, and of the loss of step 50, ten times what is found."""
+    of = {"gradients": 1e-5, "probabilities": 1e-6, "loss_step_1": 1e-6, "loss_step_10": 1e-6}
     return {name: {t: of.get(name, 10 * value) for t, value in found.items()} for name, found in distances.items()}
 
 

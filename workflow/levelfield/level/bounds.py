@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from levelfield.level.reference import Adam, Step, gradients, logits_and_back, loss_and_slope, probabilities, trajectory
-from levelfield.level.rounding import MARGIN, SINGLE, Rounding, exact, rounded
+from levelfield.level.rounding import MARGIN, SINGLE, UNITS, Rounding, exact, rounded
 from levelfield.level.trajectory import (
     CHECKPOINTS,
     Distances,
@@ -110,7 +110,14 @@ class Envelope:
         del self.trainings[LONG:]
         if step.number in CHECKPOINTS:
             for name, values in self.so_far.items():
-                self.bounds[name.replace("0", str(step.number))] = dict(values)
+                held = self.bounds[name.replace("0", str(step.number))] = dict(values)
+                if name.startswith("weights"):
+                    held.update({tensor: self._turned(value, step.number) for tensor, value in held.items()})
+
+    def _turned(self, value: float, steps: int) -> float:
+        """Where a step of Adam, which is about α at first, was turned round in one entry, it may be in any: twice α a step."""
+        rate = self.protocol.learning_rate
+        return max(value, 2 * rate * steps * (1 + MARGIN * UNITS[self.precision])) if value > rate else value
 
     def _widen(self, found: Distances, known: Distances) -> None:
         for name, values in found.items():

@@ -6,10 +6,11 @@ for what it is in a given program depends on the order of its sums, which is the
 - a result off by u of itself, u = 2^-24 in float32 (24 bits) and TF32, 2^-8 in bfloat16 (8 bits);
 - of exp, tanh and log, which libraries approximate, by `FUNCTION` as much: 2 units in the last place, as CUDA
   documents of expf and tanhf;
-- of a sum or product of K terms, which is added up in float32, by u √(K + 3) / 3 of the sum of its terms' sizes. That is the
+- of a sum or product of K terms by u √(K + 3) / 3 of the sum of its terms' sizes. That is the
   largest standard deviation that K roundings have which are independent of each other, terms of one sign added one after another: each partial
   sum s_k ≤ T k / K is off by u s_k √(1/3), which makes u T √K / 3 (the √K of Higham and Mary, SIAM J. Sci. Comput. 41, 2019, A2815),
   and so is each product. A gradient whose terms cancel is thereby off by the size of its terms, not of its sum;
+- of which a product is added up in float32, a plain sum in the precision itself, as XLA adds up the gradient of a bias in bfloat16;
 - of a sum over an axis, besides, by what float32 makes of these terms one after another: where terms are equal their
   roundings are not independent, and the sum stagnates;
 - of a product in TF32 or bfloat16, by its inputs' rounding to 11 or 8 bits, which is that of the same weight at every time step;
@@ -87,9 +88,9 @@ class Rounding:
         high = shifted * (2.0 ** (53 - bits) + 1)
         return (high - (high - shifted)) / self.shift
 
-    def summed(self, values: np.ndarray, sizes: np.ndarray, terms) -> np.ndarray:
-        """values: sums of so many terms, whose sizes add up to `sizes`."""
-        deviation = MARGIN * SINGLE / 3 * np.sqrt(np.asarray(terms) + 3.0)
+    def summed(self, values: np.ndarray, sizes: np.ndarray, terms, unit: float = MARGIN * SINGLE) -> np.ndarray:
+        """values: sums of so many terms, whose sizes add up to `sizes`; unit: of what they are added up in."""
+        deviation = unit / 3 * np.sqrt(np.asarray(terms) + 3.0)
         values = values + self.normal(values.shape) * (sizes * deviation)
         return values if self.unit == MARGIN * SINGLE else self.result(values)
 
@@ -111,7 +112,7 @@ class Rounding:
         else:
             one_by_one = np.add.accumulate(rows, axis=0)[-1]
         stagnation = one_by_one.reshape(exact.shape) - exact
-        found = self.summed(exact + MARGIN * stagnation * self.generator.choice([-1, 1]), sizes, len(rows))
+        found = self.summed(exact + MARGIN * stagnation * self.generator.choice([-1, 1]), sizes, len(rows), self.unit)
         return found if keepdims else found.reshape(kept)
 
     def scattered(self, into: np.ndarray, places, values: np.ndarray) -> None:
@@ -120,7 +121,7 @@ class Rounding:
         np.add.at(into, places, values)
         np.add.at(sizes, places, np.abs(values))
         np.add.at(counts, places, 1.0)
-        into[...] = self.summed(into, sizes, counts)
+        into[...] = self.summed(into, sizes, counts, self.unit)
 
     def compared(self, ufunc: np.ufunc, a, b) -> np.ndarray:
         off = KINK * self.unit * np.sqrt(np.mean(np.square(a)))
