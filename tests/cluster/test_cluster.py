@@ -187,3 +187,14 @@ def test_plan_tells_jobs_hours_and_queue(finished, tmp_path):
     levelfield = [Path(sys.executable).with_name("levelfield"), "plan", "config/small.yaml"]
     done = subprocess.run(levelfield, cwd=finished.folder, env=finished.environment(), capture_output=True, text=True)
     assert "0 jobs" in done.stdout and "partition gpu" in done.stdout and "gpu:a100:2" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_command_line_that_takes_the_gpu_away_submits_nothing(submitted, slurm):
+    """`--set-resources` replaces all that the profile sets for a rule."""
+    submitted.study(**STUDY | {"device": "auto"})
+    before = len(slurm.ended())
+    done = submitted.submit("--set-resources", "train:mem_mb=1400")
+    assert done.returncode and "without a GPU, and nothing was submitted" in done.stdout, done.stdout[-3000:]
+    assert len(slurm.ended()) == before and not slurm.queue()
+    done = submitted.submit("-n", "--set-resources", "train:mem_mb=1400", "train:gres=gpu:1")
+    assert done.returncode == 0, done.stdout[-3000:]

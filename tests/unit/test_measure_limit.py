@@ -1,5 +1,6 @@
 """Each model's operations, against a count of every product as it is made; the limit that follows; which kernel computed it."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -190,3 +191,18 @@ def test_a_calibration_that_ends_badly_says_so(tmp_path, monkeypatch):
         calibrate.of_this_machine(tmp_path, Protocol(), 1, Gpu("GPU-1", 0, None, None, None))
     with pytest.raises(RuntimeError, match=r"exit code 1, its reason stands in the log$"):
         calibrate.of_this_machine(tmp_path, Protocol(), 1, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"products_per_second": None}, {"products_per_second": {"float32": "x"}}, {"bytes_per_second": 0}, {"bytes_per_second": float("nan")},
+     {"bare_step_seconds": [1]}, {"another": 1}],
+)  # fmt: skip
+def test_a_damaged_or_foreign_calibration_is_none(tmp_path, change):
+    whole = {"host": "h", "cpu": "c", "threads": 2, "gpu": None, "measured": "m", "library": "l",
+             "products_per_second": {"float32": 1e9}, "bytes_per_second": 1e9, "bare_step_seconds": {}}  # fmt: skip
+    file = tmp_path / "h.json"
+    file.write_text(json.dumps(whole), encoding="utf-8")
+    assert calibrate.read(file).bytes_per_second == 1e9
+    file.write_text(json.dumps(whole | change), encoding="utf-8")
+    assert calibrate.read(file) is None

@@ -5,6 +5,7 @@ On the CPU NumPy's BLAS multiplies, on a GPU PyTorch's cuBLAS and cuDNN do: the 
 
 import importlib
 import json
+import math
 import re
 import socket
 import subprocess
@@ -34,13 +35,15 @@ CPU_SIZE, GPU_SIZE = 1536, 8192
 COPIED = 4 << 20
 """Float32 values copied: 16 MiB read and as many written."""
 REPEATS = 7
+LONGEST_SECONDS = 300
+"""For a measurement of about a second, on a GPU with the import of PyTorch."""
 
 
 def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | None) -> Calibration | None:
     """The calibration kept in `folder` for this machine, made first where there is none for the protocol or no calm one.
 
     gpu: the GPU that the run used; the measuring process sees it through CUDA_VISIBLE_DEVICES. None on a GPU without
-    PyTorch. Raises RuntimeError where the measurement failed.
+    PyTorch. Raises RuntimeError where the measurement failed, TimeoutExpired where it hangs.
     """
     path = folder / f"{machine_key(threads, gpu)}.json"
     found = read(path)
@@ -51,7 +54,7 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
         return None
     command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
     command += ["--gpu", gpu.name or gpu.uuid, "--protocol", json.dumps(asdict(protocol))] if gpu else []
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, timeout=LONGEST_SECONDS)
     if done.returncode:
         exclusive = (
             "; a GPU in exclusive compute mode lets no second process in: `nvidia-smi --query-gpu=compute_mode --format=csv`"
@@ -66,10 +69,12 @@ def machine_key(threads: int, gpu: Gpu | None) -> str:
 
 
 def read(path: Path) -> Calibration | None:
-    """The calibration of a file; None where there is none, or one that another version of this program wrote."""
+    """The calibration of a file; None where there is none, or one that is damaged or that another version wrote."""
     try:
-        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = Calibration(**json.loads(path.read_text(encoding="utf-8")))
+        rates = [*found.products_per_second.values(), found.bytes_per_second, *found.bare_step_seconds.values()]
+        return found if all(0 < rate < math.inf for rate in rates) else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -88,8 +93,8 @@ def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol | None
             if protocol and model_of(protocol).bare:
                 bare[bare_key(protocol)] = importlib.import_module(model_of(protocol).bare).step_seconds(protocol)
         else:
-            blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-            library = f"NumPy {np.__version__}, {blas['name']} {blas['version']}"
+            blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+            library = f"NumPy {np.__version__}, {blas.get('name', 'a BLAS')} {blas.get('version', '')}".strip()
             products, copied = cpu_products(), cpu_copy(threads)
     if before:
         products = {name: max(rate, before.products_per_second.get(name, 0.0)) for name, rate in products.items()}
