@@ -91,12 +91,13 @@ class Vocabulary:
 
     def ranked(self) -> tuple[np.ndarray, dict[str, int]]:
         """Each number's rank, uint32, by how often the training part has the word, ties alphabetically; and each word's."""
-        counts = self.counts.tolist()
-        seen = [(-counts[number], word, number) for word, number in self.numbers.items() if counts[number]]
-        seen.sort()
+        numbers = np.flatnonzero(self.counts)
+        seen = pa.array(self.numbers.keys(), pa.large_string()).take(pa.array(numbers))
+        keys = pa.table({"count": self.counts[numbers], "word": seen})
+        order = pc.sort_indices(keys, sort_keys=[("count", "descending"), ("word", "ascending")])
         ranks = np.full(len(self.numbers), UNSEEN, np.uint32)
-        ranks[[number for _, _, number in seen]] = np.arange(1, len(seen) + 1)
-        return ranks, {word: rank for rank, (_, word, _) in enumerate(seen, 1)}
+        ranks[numbers[np.asarray(order)]] = np.arange(1, len(order) + 1)
+        return ranks, {word: rank for rank, word in enumerate(seen.take(order).to_pylist(), 1)}
 
 
 class Tokenizer:
