@@ -22,6 +22,7 @@ from levelfield.study.protocol import Case
 FIRST_STEPS = 10
 """Of which losses are compared: parity has a bound on the loss of step 10, and rounding grows from step to step."""
 ALLOWANCE = 10
+"""Times what parity's bounds explain, since those are of one seed's batches."""
 OVERLAP = timedelta(seconds=1)
 """Time that two runs share before they are said to overlap: earlier records have their start to the second."""
 BREAK = timedelta(hours=1)
