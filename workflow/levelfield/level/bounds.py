@@ -23,8 +23,8 @@ from levelfield.study.protocol import Protocol
 
 FIRST = 8
 """Trainings that make the first step, on whose batch outputs and gradients are compared."""
-LONG = 2
-"""Of these, those that go on: what they are off by at a step counts for each later one, so that 50 steps are 100 draws."""
+LONG = 1
+"""Of these, those that go on: what it is off by at a step counts for each later one, so that 50 steps are 50 draws."""
 SEED = 20
 OPTIMISER = 8
 """Roundings of Adam's step: its moments, root, quotient and products."""
