@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 import pytest
@@ -40,10 +41,14 @@ EXAMPLE = Path(__file__).parent / "example_backend"
 
 
 def levelfield(*arguments, environment=None, may_fail=False):
-    """Runs a command in a process of its own, with one thread; returns its output, or fails with it."""
+    """Runs a command in a process of its own, with one thread; returns its output, or fails with it.
+
+    With a lock of its own: nothing here is timed, so that none waits for another.
+    """
     command = [sys.executable, "-m", "levelfield", *map(str, arguments)]
-    variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **(environment or {})}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BACKEND_SECONDS, env=variables)
+    with TemporaryDirectory() as locks:
+        variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "LEVELFIELD_LOCKS": locks, **(environment or {})}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BACKEND_SECONDS, env=variables)
     assert done.returncode == 0 or may_fail, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
 
