@@ -62,7 +62,9 @@ def test_every_interval_in_the_readme_is_one_of_a_study_that_it_links_to():
     quoted = re.findall(r"([\d.]+) times (\[[\d.]+, [\d.]+\])", readme.replace("\n", " "))
     assert len(quoted) >= 2
     for value, interval in quoted:
-        assert f"{value} {interval}" in told or f"{value} times {interval}" in told or f"{value} times as fast {interval}" in told
+        assert (
+            f"{value} {interval}" in told or f"{value} times {interval}" in told or f"{value} times as fast {interval}" in told
+        )
 
 
 def test_the_readme_quotes_the_published_figures_as_reproduced():
