@@ -25,6 +25,9 @@ FIRST = 8
 """Trainings that make the first step, on whose batch outputs and gradients are compared."""
 LONG = 1
 """Of these, those that go on: what it is off by at a step counts for each later one, so that 50 steps are 50 draws."""
+LATER = 3
+"""Times what that training is off by after the first step: there rounding has grown, and of two trainings that are rounded alike either may
+be the farther one, so that the largest of so few draws is no bound on the next."""
 SEED = 20
 OPTIMISER = 8
 """Roundings of Adam's step: its moments, root, quotient and products."""
@@ -110,7 +113,8 @@ class Envelope:
         del self.trainings[LONG:]
         if step.number in CHECKPOINTS:
             for name, values in self.so_far.items():
-                held = self.bounds[name.replace("0", str(step.number))] = dict(values)
+                times = LATER if step.number > 1 else 1
+                held = self.bounds[name.replace("0", str(step.number))] = {tensor: times * v for tensor, v in values.items()}
                 if name.startswith("weights"):
                     held.update({tensor: self._turned(value, step.number) for tensor, value in held.items()})
 
