@@ -16,6 +16,7 @@ from levelfield.measure.spoilt import spoilt
 from levelfield.study.protocol import Case
 
 NOISE = "other work took 40% of the CPUs"
+DIES = "dies"
 
 
 @pytest.fixture
@@ -34,6 +35,8 @@ def job(tmp_path, monkeypatch):
         def takes(self, *found):
             def take(args, number, failure):
                 noise, accuracy, checks = found[number - 1]
+                if noise is DIES:
+                    raise UserError("take 2 was ended by SIGSEGV")
                 for name in ("epochs.csv", "steps.npz", "weights.npz"):
                     (out / name).write_text(str(number))
                 record = {"take": number, "checks": checks, "measurements": {"noise_warning": noise}, "accuracy": accuracy}
@@ -72,6 +75,43 @@ def test_a_spoilt_run_is_taken_again_at_most_so_often(job, found, retakes, last,
         assert json.loads((job.folder / "takes" / number / "run.json").read_text())["take"] == int(number)
         assert (job.folder / "takes" / number / "steps.npz").read_text() == number
     assert ("no claim rests on it" in capsys.readouterr().out) == (found[last - 1] is not None)
+
+
+def test_a_retake_that_dies_costs_itself_alone(job, capsys):
+    job.takes((NOISE, 0.8, {}), (DIES, None, {}))
+    job.run()
+    assert job.last == 1 and not (job.folder / "failure.json").exists()
+    assert {(job.folder / name).read_text() for name in ("epochs.csv", "steps.npz", "weights.npz")} == {"1"}
+    assert "SIGSEGV: take 1 stands, no claim rests on it" in capsys.readouterr().out
+
+
+def test_a_first_take_that_dies_is_the_runs_failure(job):
+    job.takes((DIES, None, {}))
+    with pytest.raises(UserError, match="SIGSEGV"):
+        job.run()
+
+
+@pytest.mark.parametrize(("seconds", "last"), [(100, 2), (400, 1)])
+def test_no_retake_is_begun_that_the_granted_minutes_may_not_bear(job, monkeypatch, seconds, last):
+    job.takes((NOISE, 0.8, {}), (None, 0.8, {}))
+    pretended, now = train.take, [0.0]
+
+    def lasting(*arguments):
+        now[0] += seconds
+        pretended(*arguments)
+
+    monkeypatch.setattr(train, "take", lasting)
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    job.run(minutes=10)
+    assert job.last == last
+
+
+def test_takes_of_an_earlier_making_of_the_run_are_gone(job):
+    job.takes((NOISE, 0.8, {}), (None, 0.8, {}))
+    job.run()
+    job.takes((None, 0.8, {}))
+    job.run()
+    assert job.last == 1 and not list(job.folder.glob("takes/*"))
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.99, None])

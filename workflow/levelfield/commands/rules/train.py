@@ -25,8 +25,14 @@ from levelfield.study.protocol import Case
 
 HANG = 4
 """A take is ended after so many times the minutes that a run is granted: no machine is that slow."""
-KEPT = ("run.json", "epochs.csv", "steps.npz")
-"""Files of a spoilt take that stay, in `takes/<number>/`."""
+KEPT = ("run.json", "epochs.csv", "steps.npz", "weights.npz")
+"""Files of a take that stay where it was spoilt, in `takes/<number>/`."""
+SHARE = 0.9
+"""Of the granted minutes that all takes together may need: a scheduler ends a run that needs more, finished takes and all."""
+
+
+class EndedFromOutside(UserError):
+    """The job was told to end: no take stands for it."""
 
 
 def arguments(parser):
@@ -87,22 +93,42 @@ def run(args):
 
 
 def takes(args, case: Case, failure: Path) -> None:
-    """Takes of the run until one is not spoilt or none is left; the last one stays, the others go to `takes/`."""
-    most = 1 + args.retakes
+    """Takes of the run until one is not spoilt or none is left; the last one stays, the others go to `takes/`.
+
+    None is begun that the granted minutes may not bear, and one that fails costs itself alone: the take before it stands.
+    """
+    most, began, kept = 1 + args.retakes, time.monotonic(), None
+    shutil.rmtree(args.out / "takes", ignore_errors=True)  # of an earlier making of this run
     for number in range(1, most + 1):
-        take(args, number, failure)
+        try:
+            take(args, number, failure)
+        except EndedFromOutside:
+            raise
+        except UserError as error:
+            if kept is None:
+                raise
+            _move(kept, args.out)
+            print(f"{case.name}, seed {args.seed}: {error}: take {number - 1} stands, no claim rests on it", flush=True)
+            return
         record = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
         reasons = spoilt(record["checks"], record["measurements"])
         if not reasons:
             return
-        again = f"taken again ({number + 1} of at most {most})" if number < most else "kept as it is, no claim rests on it"
-        print(f"{case.name}, seed {args.seed}, take {number} is spoilt: {'; '.join(reasons)}: {again}", flush=True)
-        if number < most:
-            kept = args.out / "takes" / str(number)
-            shutil.rmtree(kept, ignore_errors=True)
-            kept.mkdir(parents=True)
-            for name in KEPT:
-                (args.out / name).replace(kept / name)
+        spent = time.monotonic() - began
+        borne = not args.minutes or spent * (number + 1) / number < SHARE * args.minutes * 60
+        again = number < most and borne
+        then = f"taken again ({number + 1} of at most {most})" if again else "kept as it is, no claim rests on it"
+        print(f"{case.name}, seed {args.seed}, take {number} is spoilt: {'; '.join(reasons)}: {then}", flush=True)
+        if not again:
+            return
+        kept = args.out / "takes" / str(number)
+        kept.mkdir(parents=True)
+        _move(args.out, kept)
+
+
+def _move(source: Path, target: Path) -> None:
+    for name in KEPT:
+        (source / name).replace(target / name)
 
 
 def take(args, number: int, failure: Path) -> None:
@@ -137,7 +163,7 @@ def take(args, number: int, failure: Path) -> None:
 def _ended_from_outside(process: subprocess.Popen, sign: int):
     process.kill()
     where = f"process {os.getpid()} on {socket.gethostname()}"
-    raise UserError(f"{where} did not end: killed by {signal.Signals(sign).name} from outside (time, memory, cancelled)")
+    raise EndedFromOutside(f"{where} did not end: killed by {signal.Signals(sign).name} from outside (time, memory, cancelled)")
 
 
 def _signal(number: int) -> str:
