@@ -25,10 +25,22 @@ def test_the_peak_is_this_programs_and_not_its_parents():
     assert 1_000_000 < peak < held.nbytes < host.peak_resident_bytes()
 
 
+def test_the_peak_of_training_is_not_that_of_loading():
+    code = (
+        "import numpy as np\nfrom levelfield import host\nnp.ones(40_000_000)\nassert host.forget_peak()\n"
+        "print(host.resident_bytes(), host.peak_resident_bytes())"
+    )
+    before, peak = map(
+        int, subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    )
+    assert 1_000_000 < before <= peak < 300_000_000
+
+
 def test_without_linux_the_age_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(host, "PROC", tmp_path)
     assert host.process_age_seconds() is None
     assert host.peak_resident_bytes() > 1_000_000
+    assert host.resident_bytes() is None and not host.forget_peak()
 
 
 @pytest.mark.parametrize("mode", ["always", "madvise", "never"])

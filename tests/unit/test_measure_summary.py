@@ -26,14 +26,19 @@ class Allocator:
 
 
 def test_memory_is_told_by_framework_and_driver():
-    found = summary.memory(Allocator(GIB, 2 * GIB), GPU, USE)
-    assert (found.allocated_peak_bytes, found.reserved_peak_bytes, found.nvml_peak_bytes) == (GIB, 2 * GIB, 3 * GIB)
+    found = summary.memory(Allocator(GIB, 2 * GIB), GPU, USE, 5)
+    assert (found.allocated_peak_bytes, found.reserved_peak_bytes, found.nvml_peak_bytes, found.host_before_bytes) == (
+        GIB,
+        2 * GIB,
+        3 * GIB,
+        5,
+    )
     assert found.host_peak_bytes > 1_000_000
 
 
 @pytest.mark.parametrize("reserved", [60 * GIB, None])
 def test_with_preallocation_the_drivers_figure_is_left_empty(reserved):
-    found = summary.memory(Allocator(GIB, reserved), GPU, replace(USE, peak_bytes=61 * GIB))
+    found = summary.memory(Allocator(GIB, reserved), GPU, replace(USE, peak_bytes=61 * GIB), 5)
     assert found.nvml_peak_bytes is None
 
 
@@ -76,7 +81,7 @@ def test_a_throttled_or_shared_gpu_is_warned_of(changes, warning):
 
 def test_a_gpu_whose_memory_is_not_told_is_not_taken_for_filled():
     gpu = replace(GPU, memory_bytes=None)
-    found = summary.memory(Allocator(GIB, 2 * GIB), gpu, replace(USE, peak_bytes=None))
+    found = summary.memory(Allocator(GIB, 2 * GIB), gpu, replace(USE, peak_bytes=None), 5)
     assert (found.allocated_peak_bytes, found.nvml_peak_bytes) == (GIB, None)
 
 

@@ -25,20 +25,38 @@ def process_age_seconds() -> float | None:
 
 
 def peak_resident_bytes() -> int:
-    """Largest resident set of this process since it started its program.
+    """Largest resident set of this process since it started its program, or since `forget_peak` where the kernel heeds that.
 
     `VmHWM` where there is a Linux `/proc`: getrusage's figure also holds what the parent had at the fork, so that a run
     started by a large Snakemake would be charged with it.
     """
+    told = _status_bytes("VmHWM")
+    if told is not None:
+        return told
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int | None:
+    """Resident set of this process now; None without a Linux `/proc`."""
+    return _status_bytes("VmRSS")
+
+
+def forget_peak() -> bool:
+    """Starts this process's peak anew from what is resident now; whether the kernel did (`clear_refs`, proc_pid_clear_refs(5))."""
+    try:
+        (PROC / "self" / "clear_refs").write_text("5\n", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _status_bytes(name: str) -> int | None:
     try:
         status = (PROC / "self" / "status").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        status = ""
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return None
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{name}:")), None)
 
 
 def cpu_model() -> str:

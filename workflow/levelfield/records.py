@@ -79,13 +79,16 @@ class Memory:
     """Peaks over the training of the run."""
 
     host_peak_bytes: int
-    """Largest resident set of the process."""
+    """Largest resident set of the process while it trained, what was there before included; where the kernel cannot start a peak
+    anew, and in records of earlier versions (`host_before_bytes` is then empty), since the process began."""
     allocated_peak_bytes: int | None = None
     """Largest sum of live tensors in the framework's allocator on the GPU."""
     reserved_peak_bytes: int | None = None
     """Most that the allocator held."""
     nvml_peak_bytes: int | None = None
     """Most that NVML saw of this process on the GPU, CUDA context included."""
+    host_before_bytes: int | None = None
+    """Resident set when training began: framework, data and the warmed-up model."""
 
 
 @dataclass

@@ -19,14 +19,15 @@ HIDDEN_MARGIN = 1.25
 THROTTLED_WARN = 0.01
 
 
-def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None) -> Memory:
+def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None, before: int | None) -> Memory:
     """Peaks over the training. NVML's is None where the sampler died, and where the GPU's memory was taken in advance,
-    since then it says nothing about the run. gpu: the one that the backend used; None on a CPU."""
+    since then it says nothing about the run. gpu: the one that the backend used; None on a CPU. before: the host's resident bytes
+    when training began."""
     allocated, reserved = backend.peak_memory()
     seen = use.peak_bytes if gpu and use else None
     if gpu and preallocated(gpu, allocated, reserved, seen):
         seen = None
-    return Memory(host.peak_resident_bytes(), allocated, reserved, seen)
+    return Memory(host.peak_resident_bytes(), allocated, reserved, seen, before)
 
 
 def preallocated(gpu: Gpu, allocated: int | None, reserved: int | None, seen: int | None) -> bool:

@@ -92,12 +92,13 @@ def train(
 
     age = host.process_age_seconds()
     sampler.reset()
+    before = host.resident_bytes() if host.forget_peak() else None
     with Restlessness() as rest:
         training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpu)
     ended = now()
     use = sampler.stop()
     used = gpu if backend.device == "cuda" else None
-    memory = summary.memory(backend, used, use)
+    memory = summary.memory(backend, used, use, before)
     epochs, steps = training.epochs, training.steps
     save_arrays(out / "weights.npz", backend.weights())
     save_arrays(out / "steps.npz", {name: np.concatenate([getattr(s, name) for s in steps]) for name in asdict(steps[0])})

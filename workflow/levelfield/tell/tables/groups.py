@@ -8,7 +8,7 @@ import pandas as pd
 from levelfield.tell.collect import run_columns
 from levelfield.tell.results import Results, machine_of
 
-MEMORY = ["host_peak_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
+MEMORY = ["host_peak_bytes", "host_before_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
 LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
 
 

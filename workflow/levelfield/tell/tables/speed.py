@@ -31,6 +31,7 @@ def performance(results: Results) -> Table:
         "step p50, ms": ("latency_p50_seconds", second_digits(1e3 * data["latency_p50_seconds"]), 1e3),
         "step p99, ms": ("latency_p99_seconds", second_digits(1e3 * data["latency_p50_seconds"]), 1e3),
         "host peak, GB": ("host_peak_bytes", 2, 1e-9),
+        "before training": ("host_before_bytes", 2, 1e-9),
         "GPU allocated, GB": ("allocated_peak_bytes", 2, 1e-9),
         "GPU by NVML, GB": ("nvml_peak_bytes", 2, 1e-9),
         "energy, J an epoch": ("energy_joules_per_epoch", 0, 1),
