@@ -43,12 +43,12 @@ def test_with_preallocation_the_drivers_figure_is_left_empty(reserved):
 
 
 def test_a_run_that_fills_the_gpu_is_no_preallocation():
-    assert summary.memory(Allocator(55 * GIB, 60 * GIB), GPU, replace(USE, peak_bytes=61 * GIB)).nvml_peak_bytes == 61 * GIB
+    assert summary.memory(Allocator(55 * GIB, 60 * GIB), GPU, replace(USE, peak_bytes=61 * GIB), 5).nvml_peak_bytes == 61 * GIB
 
 
 def test_without_sampler_or_gpu_the_drivers_figure_is_empty():
-    assert summary.memory(Allocator(GIB, None), GPU, None).nvml_peak_bytes is None
-    assert summary.memory(Allocator(None, None), None, USE).nvml_peak_bytes is None
+    assert summary.memory(Allocator(GIB, None), GPU, None, 5).nvml_peak_bytes is None
+    assert summary.memory(Allocator(None, None), None, USE, 5).nvml_peak_bytes is None
     assert set(summary.gpu_measurements(None).values()) == {None}
     assert summary.gpu_measurements(None).keys() == summary.gpu_measurements(USE).keys()
 
