@@ -17,7 +17,7 @@ from levelfield.data.prepare import Shape, prepare, review
 from levelfield.data.sources import imdb as published
 from levelfield.data.sources import snippets
 from levelfield.errors import UserError
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 SHAPE = Shape(vocabulary=50, length=4, padding="pre", truncation="pre")
 

@@ -18,7 +18,8 @@ from levelfield.data.prepare import Shape, prepare, refuse_unfit, review
 from levelfield.data.rows import Rows
 from levelfield.data.words import words
 from levelfield.errors import UserError
-from levelfield.study.config import Data, read_study
+from levelfield.study.config import read_study
+from levelfield.study.data import Data
 
 SHAPE = Shape(vocabulary=50, length=6, padding="pre", truncation="pre")
 LABELS = ("bad", "good", "so so")

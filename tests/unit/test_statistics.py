@@ -12,7 +12,6 @@ from levelfield.tell.estimates import (
     drift,
     equivalent,
     ratio,
-    time_to_target,
     unpaired_ratio,
 )
 
@@ -135,12 +134,6 @@ def test_so_many_seeds_show_equivalence_in_80_percent_of_studies():
 def test_how_many_seeds_a_ratio_takes_and_what_these_show_agree():
     seeds = power.pairs_for_ratio(0.05, 1.05, 3)
     assert power.smallest_ratio(0.05, seeds, 3) <= 1.05 < power.smallest_ratio(0.05, seeds - 1, 3)
-
-
-def test_runs_that_never_reached_the_target_count_as_longest():
-    assert time_to_target([10, 20, np.nan]).median_seconds == 20
-    never = time_to_target([10, np.nan, np.nan])
-    assert (never.reached, never.runs, never.median_seconds) == (1, 3, None)
 
 
 def test_a_time_of_zero_is_an_error():

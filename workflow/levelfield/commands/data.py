@@ -10,7 +10,8 @@ from levelfield.data.corpus import Corpus, find_corpus
 from levelfield.data.origin import Origin, origin_of
 from levelfield.data.prepare import Shape, prepare, refuse_unfit
 from levelfield.errors import UserError
-from levelfield.study.config import Data, Study, read_study
+from levelfield.study.config import Study, read_study
+from levelfield.study.data import Data
 
 
 def arguments(parser):

@@ -1,4 +1,4 @@
-"""Tell what a study would ask of a Slurm cluster: jobs, GPU hours, queue. Submits nothing."""
+"""Tell what a study would ask of a Slurm cluster (jobs, GPU hours, queue) and what it could show. Submits nothing."""
 
 import json
 import shutil
@@ -14,8 +14,10 @@ from rich.table import Table
 
 from levelfield.errors import UserError
 from levelfield.plan.budget import minutes
-from levelfield.study.config import read_study
+from levelfield.study.config import Study, read_study
 from levelfield.study.protocol import Case
+from levelfield.tell.results import Results
+from levelfield.tell.tables.families import foreseen
 
 ANSWER_SECONDS = 30
 
@@ -24,6 +26,12 @@ def arguments(parser):
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/article.yaml"), metavar="config/<study>.yaml")
     parser.add_argument(
         "--profile", type=Path, default=Path("workflow/profiles/slurm"), metavar="DIR", help="the cluster's profile"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="results/<study>",
+        help="earlier results, whose spread tells what this study could show (default: its own, else the committed ones)",
     )
 
 
@@ -59,6 +67,8 @@ def run(args):
         console.print(
             f"{expected:.1f} hours by the finished runs of the same cases" + (f", {unknown} runs unknown" if unknown else "")
         )
+    for line in _could_show(study, args.results):
+        console.print(line)
     console.print(_queue(profile))
     console.print("what exactly would run: snakemake -n --profile " + str(args.profile))
 
@@ -85,6 +95,16 @@ def _took(folder: Path, case: Case, seeds: list[int]) -> list[float | None]:
         with suppress(OSError, ValueError, KeyError, TypeError):  # not there yet, or damaged
             found.append(json.loads(file.read_text(encoding="utf-8"))["times"]["process_seconds"])
     return found
+
+
+def _could_show(study: Study, named: Path | None) -> list[str]:
+    """What the study's blocks could show, by the spread of earlier results of such a study."""
+    own = Path("results") / study.study
+    places = [named] if named else [own, *sorted(Path("results/reference").glob(f"*/{study.study}"))]
+    found = next((place for place in places if named or (place / "runs.parquet").is_file()), None)
+    if found is None:
+        return ["what it could show: unknown before a first result; --results names one of such a study"]
+    return foreseen(Results.read(found), len(study.seeds)) or [f"what it could show: {found} has too few clean pairs to tell"]
 
 
 def _resources(profile: dict) -> dict:

@@ -7,7 +7,7 @@ from levelfield.data.corpus import find_corpus
 from levelfield.data.encode import decode
 from levelfield.data.prepare import review
 from levelfield.errors import UserError
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 DEFAULT_STUDY = Path("results/article")
 

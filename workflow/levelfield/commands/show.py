@@ -11,7 +11,7 @@ from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
 
-COLUMNS = ("case", "machine", "seconds an epoch", "time, fastest = 1", "validation accuracy", "seeds", "remarks")
+COLUMNS = ("case", "rank", "machine", "seconds an epoch", "time, fastest = 1", "validation accuracy", "clean", "remarks")
 """Of the leaderboard, those that fit in 80 columns; the last one stands below, line by line."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from levelfield import registry
 from levelfield.data.encode import Reviews
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 
 @dataclass(frozen=True)

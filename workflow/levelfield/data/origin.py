@@ -12,7 +12,7 @@ from pathlib import Path
 
 from levelfield import registry
 from levelfield.errors import UserError
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 IMDB_SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 """Of the file that Keras publishes."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from levelfield.export.moments import moments
 from levelfield.export.runs import record_of
 from levelfield.records import Run, write_whole
-from levelfield.tell.collect import seconds_to_target
 from levelfield.tell.outcomes import Record
 
 POINT, BEGIN, END = "POINT_IN_TIME", "INTERVAL_START", "INTERVAL_END"
@@ -47,7 +46,7 @@ def events(record: Record, target: float) -> Iterator[dict]:
         yield _event(when.trained, BEGIN, "eval_start", **place)
         yield _event(when.validated, POINT, "eval_accuracy", epoch.validation_accuracy, **place)
         yield _event(when.validated, END, "eval_stop", **place)
-    reached = seconds_to_target(record.epochs, target) is not None
+    reached = any(epoch.validation_accuracy >= target for epoch in record.epochs)
     yield _event(epochs[-1].validated, END, "run_stop", status="success" if reached else "aborted")
 
 
@@ -55,7 +54,7 @@ def submission(run: Run) -> dict:
     """What ran where, and under which name."""
     machine = run.machine
     return {
-        "submission_benchmark": "bidirectional_lstm",
+        "submission_benchmark": run.protocol["model"]["name"],
         "submission_org": "Levelfield, no submission",
         "submission_division": "open",
         "submission_status": "research",

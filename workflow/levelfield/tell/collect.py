@@ -71,22 +71,11 @@ def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None
     row |= {"protocol_model": case.protocol.model.name, "protocol_sizes": asdict(case.protocol.model)}
     if record:
         run = record.run
-        row["seconds_to_target"] = seconds_to_target(record.epochs, study.target_accuracy)
         row["unclean"] = "; ".join(spoilt(run.checks, run.measurements)) or None
         own = {name: value for name, value in vars(run).items() if name not in NESTED}
         latency = {f"latency_{key}": value for key, value in vars(run.latency).items()} if run.latency else {}
         row = run.measurements | own | vars(run.machine) | vars(run.times) | vars(run.memory) | latency | row
     return {key: _flat(value) for key, value in row.items()}
-
-
-def seconds_to_target(epochs: list[Epoch], target: float) -> float | None:
-    """Seconds of training until the validation accuracy first reached the target; None: never."""
-    spent = 0.0
-    for epoch in epochs:
-        spent += epoch.train_seconds
-        if epoch.validation_accuracy >= target:
-            return spent
-    return None
 
 
 def _flat(value):
@@ -118,7 +107,6 @@ def run_columns() -> dict[str, pa.DataType]:
             "session": pa.int64(),
             "block": pa.string(),
             "position": pa.int64(),
-            "seconds_to_target": pa.float64(),
         }
         | {name: _arrow(hint) for name, hint in own.items()}
     )

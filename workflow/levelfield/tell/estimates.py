@@ -130,24 +130,6 @@ def equivalent(found: Estimate, margin: float) -> bool:
     return found.enough and -margin < found.low and found.high < margin
 
 
-@dataclass(frozen=True)
-class TimeToTarget:
-    """How many of the runs got to the target, and how long they took; runs that never did count as longer than any other."""
-
-    reached: int
-    runs: int
-    median_seconds: float | None
-    """None where half of the runs or more never got there."""
-
-
-def time_to_target(seconds: Sequence[float]) -> TimeToTarget:
-    """`seconds` to the target of each run, NaN for one that never reached it."""
-    values = np.asarray(seconds, float)
-    reached = int(np.isfinite(values).sum())
-    median = float(np.median(np.where(np.isnan(values), np.inf, values))) if len(values) else np.inf
-    return TimeToTarget(reached, len(values), median if np.isfinite(median) else None)
-
-
 def accuracy_verdict(found: Estimate, margin: float) -> str:
     """A difference of accuracies in words, in points of 0.01."""
     if found.value is None:

@@ -10,7 +10,7 @@ from levelfield.data.origin import origin_of
 from levelfield.data.rows import parts
 from levelfield.data.words import Growing, lengths
 from levelfield.errors import UserError
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 TAKES = ("file", "sha256", "text", "label", "labels", "validation_file", "validation_share", "split_seed", "title", "citation")
 NEEDS = ("file",)

@@ -10,7 +10,7 @@ from levelfield.data.download import DownloadError, at_hand, fetch
 from levelfield.data.origin import IMDB_SHA256, origin_of, own_file
 from levelfield.data.sources import snippets
 from levelfield.errors import UserError
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 TAKES = ("file", "sha256", "otherwise", "title", "citation")
 VARIABLE = "LEVELFIELD_IMDB"

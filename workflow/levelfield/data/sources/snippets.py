@@ -22,7 +22,7 @@ from levelfield.data.download import CERTIFICATES, DownloadError, at_hand, refus
 from levelfield.data.encode import Reviews
 from levelfield.data.origin import checksum
 from levelfield.errors import UserError
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 PACKAGE, VERSION = "vaderSentiment", "3.3.2"
 SDIST = f"{PACKAGE}-{VERSION}.tar.gz"

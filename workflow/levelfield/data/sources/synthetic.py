@@ -4,7 +4,7 @@ import numpy as np
 
 from levelfield.data.corpus import Asked, Corpus
 from levelfield.data.encode import RESERVED, Reviews
-from levelfield.study.config import Data
+from levelfield.study.data import Data
 
 SEED = 20_210_320
 SEQUENCES = 25_000

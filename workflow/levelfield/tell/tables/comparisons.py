@@ -77,8 +77,6 @@ def _row(one: Compared, margin: float) -> dict:
         "speed_of_all": everything.value, "speed_of_all_low": everything.low, "speed_of_all_high": everything.high,
         "accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high, "accuracy_p": accuracy.p,
         "accuracy_p_corrected": accuracy.p_corrected, "equivalent": one.equivalent(margin),
-        "target_reached": int(one.found.first["seconds_to_target"].notna().sum()),
-        "target_reached_against": int(one.found.second["seconds_to_target"].notna().sum()),
         "speed_verdict": one.verdict, "accuracy_verdict": accuracy_verdict(accuracy, margin), "warning": one.found.warning,
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smalle
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 
-COLUMNS = ["case", "machine", "seed", "clean", "barred", "epoch_seconds", "validation_accuracy", "seconds_to_target"]
+COLUMNS = ["case", "machine", "seed", "clean", "barred", "epoch_seconds", "validation_accuracy"]
 SMALL = 1.05
 """A ratio that is worth knowing: how many pairs it would take is told where fewer were clean."""
 
@@ -208,40 +208,54 @@ def matched_families(results: Results) -> dict[tuple[str, str], list[Compared]]:
     return found
 
 
+SHOWN = "in 4 of 5 such studies (80 % power), at the median spread of its pairs"
+
+
 def enough(results: Results) -> list[str]:
     """For each family of matched cases, what its pairs could have shown, and what more of them would."""
+    return _by_family(results, None, f"What this study could show, {SHOWN}: ")
+
+
+def foreseen(results: Results, pairs: int) -> list[str]:
+    """What so many clean pairs would show of each family of matched cases, if they spread as those of these earlier results do."""
+    return _by_family(results, pairs, f"What it could show, {SHOWN} in {results.folder}: ")
+
+
+def _by_family(results: Results, pairs: int | None, opening: str) -> list[str]:
     said = []
     for (setting_told, machine), mine in matched_families(results).items():
         where = [setting_told] * bool(setting_told) + [machine] * (len(results.machines) > 1)
         family, margin = max(one.speed_of_all.family for one in mine), results.study.equivalence_margin
-        parts = [_speed_power(mine, family), _accuracy_power(mine, family, margin)]
+        parts = [_speed_power(mine, family, pairs), _accuracy_power(mine, family, margin, pairs)]
         if any(parts):
             said.append(f"{'With ' + ', '.join(where) + ': ' if where else ''}{'; '.join(filter(None, parts))}.")
     if said:
-        said[0] = (
-            f"What this study could show, in 4 of 5 such studies (80 % power), at the median spread of its pairs: {said[0]}"
-        )
+        said[0] = opening + said[0]
     return said
 
 
-def _speed_power(mine: list[Compared], family: int) -> str:
+def _speed_power(mine: list[Compared], family: int, planned: int | None) -> str:
+    """planned: the number of pairs, all clean; None for those that there are."""
     spreads = pd.Series([one.speed.deviation for one in mine if one.speed.enough], dtype=float)
     if spreads.empty:
         return ""
-    pairs = min(one.clean for one in mine if one.speed.enough)
+    pairs = planned or min(one.clean for one in mine if one.speed.enough)
     shown = smallest_ratio(spreads.median(), pairs, family)
-    more = "" if shown <= SMALL else f"; {SMALL:g} would take {_seeds(pairs_for_ratio(spreads.median(), SMALL, family))}"
-    return f"a ratio of times of {shown:.2f} from {pairs} clean pairs{more}"
+    more = f"{SMALL:g} would take {_seeds(pairs_for_ratio(spreads.median(), SMALL, family))}"
+    if shown is None:
+        return f"no ratio of times from {pairs} clean {'pair' if pairs == 1 else 'pairs'}; {more}"
+    return f"a ratio of times of {shown:.2f} from {pairs} clean pairs{'' if shown <= SMALL else f'; {more}'}"
 
 
-def _accuracy_power(mine: list[Compared], family: int, margin: float) -> str:
+def _accuracy_power(mine: list[Compared], family: int, margin: float, planned: int | None) -> str:
     spreads = pd.Series([one.accuracy.deviation for one in mine if one.accuracy.enough], dtype=float)
     if spreads.empty:
         return ""
-    pairs = min(one.accuracy.pairs for one in mine if one.accuracy.enough)
-    shown = 100 * smallest_difference(spreads.median(), pairs, family)
+    pairs = planned or min(one.accuracy.pairs for one in mine if one.accuracy.enough)
+    shown = smallest_difference(spreads.median(), pairs, family)
+    told = "no difference of accuracy" if shown is None else f"a difference of accuracy of {100 * shown:.2f} points"
     needed = pairs_for_equivalence(spreads.median(), margin, family)
-    return f"a difference of accuracy of {shown:.2f} points from {pairs} pairs; equivalence within {100 * margin:g} points takes {_seeds(needed)}"
+    return f"{told} from {pairs} {'pair' if pairs == 1 else 'pairs'}; equivalence within {100 * margin:g} points takes {_seeds(needed)}"
 
 
 def _seeds(number: int | None) -> str:

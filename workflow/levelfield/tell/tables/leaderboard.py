@@ -9,7 +9,7 @@ from scipy.stats import gmean
 from levelfield.level.parity import Parity
 from levelfield.measure.spoilt import TIMING
 from levelfield.tell.coherence import mixtures
-from levelfield.tell.estimates import Estimate, ratio, time_to_target
+from levelfield.tell.estimates import Estimate, ratio
 from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import Compared, compared, unclaimed
@@ -40,8 +40,6 @@ def leaderboard(results: Results) -> Table:
         ascending=[True, False, True, True, True, True, True],
         ignore_index=True,
     )
-    board[["target_reached", "seconds_to_target"]] = [_target(runs, row.case, row.machine) for row in board.itertuples()]
-    board["target_reached"] = board["target_reached"].astype(int)
     equals = board.groupby(["protocol", "machine"])["case"].transform("size") > 1
     may_win = board["matched"] & equals & ~board["twin"] & (board["standing"] < 2)
     fastest = board[may_win].groupby(["protocol", "machine"])["case"].first()
@@ -230,12 +228,6 @@ def _otherwise(parity: Parity, runs: pd.DataFrame) -> list[str]:
         others = sorted(timed[package] - {parity.versions[package]})
         found += [f"of {package} {parity.versions[package]}, timed {', '.join(others)}"] if others else []
     return found
-
-
-def _target(runs: pd.DataFrame, case: str, machine: str) -> tuple[int, float | None]:
-    mine = runs[(runs["case"] == case) & (runs["machine"] == machine)]
-    found = time_to_target(mine["seconds_to_target"])
-    return found.reached, found.median_seconds
 
 
 def _seconds(row, digits: int) -> str:
