@@ -1,14 +1,17 @@
 """What a study would ask of a cluster, told without one."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from made_study import make_study
 
 from levelfield.commands.cli import main
 from levelfield.plan.budget import minutes
 from levelfield.study.protocol import Protocol
+from levelfield.tell.collect import collect
 
 CONFIG = """
 study: small
@@ -63,6 +66,23 @@ def test_cases_that_differ_in_a_size_can_be_told_apart(checkout, capsys):
     assert main(["plan", "small.yaml", "--profile", "."]) == 0
     told = capsys.readouterr().out
     assert "finished" in told and "keras-tensorflow+batch_size=32 " in told and "keras-tensorflow+batch_size=1000 " in told
+
+
+def test_what_a_study_could_show_is_told_beforehand_by_the_spread_of_earlier_results(checkout, capsys):
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    assert "what it could show: unknown before a first result" in capsys.readouterr().out
+    collect(make_study(checkout / "earlier", cases=["torch", "jax"], seeds=range(5), steps=5))
+    told = {}
+    for seeds in ([0, 1], [0, 1, 2], list(range(12))):
+        (checkout / "small.yaml").write_text(yaml.safe_dump(yaml.safe_load(CONFIG) | {"seeds": seeds}))
+        assert main(["plan", "small.yaml", "--profile", ".", "--results", "earlier"]) == 0
+        told[len(seeds)] = capsys.readouterr().out
+    assert "no ratio of times from 2 clean pairs; 1.05 would take" in told[2]
+    shown = {
+        pairs: float(re.search(rf"a ratio of times of (\d\.\d\d) from {pairs} clean pairs", told[pairs])[1])
+        for pairs in (3, 12)
+    }
+    assert 1 < shown[12] < shown[3] and "equivalence within 0.5 points takes" in told[12]
 
 
 def test_what_is_not_there_is_named(checkout, capsys):

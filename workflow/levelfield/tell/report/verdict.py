@@ -58,13 +58,11 @@ def measured_on(results: Results) -> str:
 
 
 def _sessions(results: Results) -> str:
-    """In how many stretches, and on how many hosts, where there are several: what the intervals cover."""
-    sessions, hosts = (
-        results.finished["session"].nunique(),
-        results.finished["host_id"].fillna(results.finished["host"]).nunique(),
-    )
-    parts = [f"{count} {what}" for count, what in ((sessions, "sessions"), (hosts, "hosts")) if count > 1]
-    return f", {' on '.join(parts)}" if parts else ""
+    """In how many stretches, and on how many hosts: what the intervals cover."""
+    runs = results.finished
+    counts = {"session": runs["session"].nunique(), "host": runs["host_id"].fillna(runs["host"]).nunique()}
+    told = [f"{count or 'no'} {what}{'' if count == 1 else 's'}" for what, count in counts.items()]
+    return f", {' on '.join(told)}"
 
 
 def _equal(results: Results) -> str:
