@@ -19,7 +19,7 @@ from random import Random
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from checkout import Checkout  # noqa: E402
+from checkout import Checkout
 
 SEEDS = list(range(6))
 STUDY = {
