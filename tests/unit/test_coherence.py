@@ -153,6 +153,26 @@ def test_a_parity_of_other_versions_or_another_device_proves_nothing_of_what_was
     )
 
 
+def test_what_was_timed_on_another_kind_of_processor_or_in_another_image_is_in_no_claim(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    file = folder / "parity/torch.json"
+    proven = json.loads(file.read_text())
+    for own in ({"cpu": "Made Processor 9000"}, {"cpu": None}, {"gpu": "of no concern on a CPU"}):
+        file.write_text(json.dumps(proven | own))
+        comparison = make_tables(_results(folder))["comparisons"].data.iloc[0]
+        assert comparison["clean_pairs"] == 4 and comparison["faster"]
+    file.write_text(json.dumps(proven | {"cpu": "Other Processor"}))
+    tables = make_tables(_results(folder))
+    comparison, board = tables["comparisons"].data.iloc[0], tables["leaderboard"].data.set_index("case")
+    assert comparison["clean_pairs"] == 0 and not comparison["faster"] and "no claim" in comparison["speed_verdict"]
+    assert board.loc["torch", "parity"] == "unproven: on Other Processor, timed on Made Processor 9000"
+    file.write_text(json.dumps(proven | {"image": "sha256:" + "a" * 64}))
+    with_changes(folder, "torch", 1, image="sha256:" + "b" * 64)
+    tables = make_tables(_results(folder))
+    assert tables["comparisons"].data.loc[0, "clean_pairs"] == 3
+    assert "unproven: on image aaaaaaaaaaaa, timed on image bbbbbbbbbbbb" in tables["leaderboard"].data["parity"].tolist()
+
+
 def _results(folder: Path) -> Results:
     collect(folder)
     return Results.read(folder)

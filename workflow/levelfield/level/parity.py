@@ -68,6 +68,11 @@ class Parity:
     """Quantity to that distance over its bound."""
     gradient_bounds: dict[str, float] = field(default_factory=dict)
     """Beside `gradients`."""
+    cpu: str | None = None
+    """The processor's name; None in records of earlier versions, as the next two."""
+    gpu: str | None = None
+    image: str | None = None
+    """Digest of the container image, None outside one."""
 
     @property
     def barred(self) -> bool:

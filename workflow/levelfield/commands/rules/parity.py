@@ -9,6 +9,7 @@ from levelfield.images.images import digest_in_use
 from levelfield.level.parity import Parity, computed_in, judge, measure
 from levelfield.level.start import load_start
 from levelfield.level.trajectory import Trajectory
+from levelfield.measure import environment
 from levelfield.measure.device import hold_device
 from levelfield.study.protocol import Case, digest
 
@@ -24,7 +25,7 @@ def arguments(parser):
 
 
 def run(args):
-    digest_in_use(args.image)
+    image = digest_in_use(args.image)
     case = Case.read(args.case)
     start, start_sha256 = load_start(args.start)
     x, y = load_split(args.data, "train", case.protocol)
@@ -32,10 +33,11 @@ def run(args):
     threads = confine(case.device, args.threads)
     weights = start.weights_for(case.protocol, departures, registry.backend(case.backend).framework)
     reference = Trajectory.load(args.reference)
-    with hold_device(case.device):
+    with hold_device(case.device) as gpu:
         backend = load_backend(case.backend)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
         found = measure(case, backend, weights, reference, x, y)
+        machine = environment.machine(backend, threads, gpu)
     parity = Parity(
         case=case.name,
         backend=case.backend,
@@ -48,6 +50,9 @@ def run(args):
         protocol_sha256=digest(case.protocol),
         start_sha256=start_sha256,
         corpus=load_description(args.data)["title"],
+        cpu=machine.cpu,
+        gpu=machine.gpu,
+        image=image,
         **judge(found, reference.bounds[computed_in(case.protocol.precision, backend.device)]),
     )
     parity.write(args.out)

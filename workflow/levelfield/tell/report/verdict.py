@@ -176,6 +176,11 @@ def _unclean(results: Results) -> list[str]:
     if unclean:
         why = "the machine or their own checks say that their times are not to be trusted"
         said.append(f"Claims about speed rest on clean runs, {len(runs) - unclean} of {len(runs)}: of the others {why}.")
+    if unproven := int(runs["unproven"].notna().sum()):
+        why = runs["unproven"].dropna().iloc[0]
+        said.append(
+            f"In {unproven} of {len(runs)} runs what was timed is not what parity was measured of ({why}): no claim rests on them."
+        )
     if diverged:
         said.append(f"In {diverged} of {len(runs)} runs a loss was not finite: they are in no claim about speed.")
     barred = runs.dropna(subset="barred").groupby("case", sort=False)["barred"].first()

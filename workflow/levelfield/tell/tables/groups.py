@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from levelfield.tell.collect import run_columns
+from levelfield.tell.proven import unproven
 from levelfield.tell.results import Results, machine_of
 
 MEMORY = ["host_peak_bytes", "host_before_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
@@ -16,7 +17,7 @@ def finished(results: Results) -> pd.DataFrame:
     """A row each finished run: its record, `machine`, figures an epoch, and those of its last epoch (`LAST`).
 
     `barred`: what is wrong with its case's first losses in some run, so that nothing is claimed of the case. `diverged`: a loss was
-    not finite. `clean`: its time may bear a claim.
+    not finite. `unproven`: in what it is not what parity was measured of. `clean`: its time may bear a claim.
     """
     runs = results.finished.drop(columns="validation_seconds").copy()
     runs["machine"] = machine_of(runs)
@@ -26,7 +27,8 @@ def finished(results: Results) -> pd.DataFrame:
     runs = runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
     runs["barred"] = runs["case"].map(runs.dropna(subset="incoherent").groupby("case")["incoherent"].first())
     runs["diverged"] = [json.loads(checks).get("losses_finite") is False for checks in runs["checks"]]
-    runs["clean"] = runs["unclean"].isna() & runs["barred"].isna() & ~runs["diverged"].astype(bool)
+    runs["unproven"] = unproven(results, runs)
+    runs["clean"] = runs["unclean"].isna() & runs["unproven"].isna() & runs["barred"].isna() & ~runs["diverged"].astype(bool)
     return runs.merge(results.throughput, on=["case", "seed"], how="left")
 
 

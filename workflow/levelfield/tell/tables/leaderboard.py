@@ -1,16 +1,14 @@
 """The leaderboard: each case's time against the fastest's, its rank, what it learnt, and what speaks against its figures."""
 
-import json
-
 import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
-from levelfield.level.parity import Parity
 from levelfield.measure.spoilt import TIMING
 from levelfield.tell.coherence import mixtures
 from levelfield.tell.estimates import Estimate, ratio
 from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
+from levelfield.tell.proven import otherwise
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import Compared, compared, unclaimed
 from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, pairs
@@ -211,23 +209,10 @@ def _parity(results: Results, case: str, runs: pd.DataFrame) -> str:
         return "not measured"
     if not parity.matched:
         return "departs"
-    others = _otherwise(parity, runs[runs["status"] == "finished"]) if parity.passed else []
+    others = otherwise(parity, runs[runs["status"] == "finished"]) if parity.passed else []
     if others:
         return f"unproven: {'; '.join(others)}"
     return {True: "passed", False: "missed", None: "unproven"}[parity.passed]
-
-
-def _otherwise(parity: Parity, runs: pd.DataFrame) -> list[str]:
-    """In what the runs are not what parity was measured of."""
-    found = [f"on {parity.device}, timed on {device}" for device in runs["device"].unique() if device != parity.device]
-    timed: dict[str, set] = {}
-    for text in runs["versions"].dropna():
-        for package, version in json.loads(text).items():
-            timed.setdefault(package, set()).add(version)
-    for package in sorted(parity.versions.keys() & timed.keys()):
-        others = sorted(timed[package] - {parity.versions[package]})
-        found += [f"of {package} {parity.versions[package]}, timed {', '.join(others)}"] if others else []
-    return found
 
 
 def _seconds(row, digits: int) -> str:
