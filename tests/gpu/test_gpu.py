@@ -94,10 +94,23 @@ def usable() -> list[str]:
     return [name for name, found in available_backends().items() if found.device == "cuda"]
 
 
-def test_every_usable_backend_follows_the_contract(usable):
+def follows_the_contract(name: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "levelfield", "check", name], capture_output=True, text=True)
+    assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr[-2000:]}"
+
+
+def test_every_usable_framework_follows_the_contract(usable):
     for name in usable:
-        done = subprocess.run([sys.executable, "-m", "levelfield", "check", name], capture_output=True, text=True)
-        assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr[-2000:]}"
+        if not registry.option_of(name):
+            follows_the_contract(name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in registry.backends() if registry.option_of(name)])
+def test_every_usable_option_follows_the_contract(name, usable):
+    if name not in usable:
+        pytest.skip(f"{name} does not run here")
+    follows_the_contract(name)
 
 
 KERNELS = """

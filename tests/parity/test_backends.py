@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,11 @@ SMALL = {
 }
 QUICK = [("keras-tensorflow", "bilstm"), *(("torch", model) for model in SMALL)]
 PAIRS = [(backend, model) for backend in registry.backends() for model in SMALL if registry.supports(backend, model)]
+
+
+PLAIN = [(backend, model) for backend, model in PAIRS if not registry.option_of(backend)]
+OPTIONS = [(backend, "bilstm") for backend in registry.backends() if registry.option_of(backend)]
+ON_A_GPU = ("torch-compile-reduce-overhead", "torch-compile-max-autotune")
 BACKEND_SECONDS = 500
 EXAMPLE = Path(__file__).parent / "example_backend"
 
@@ -53,8 +58,10 @@ def levelfield(*arguments, environment=None, may_fail=False):
     return done.stdout
 
 
-def skip_without_huge_pages(backend="torch-huge-pages"):
-    if backend == "torch-huge-pages" and host.huge_pages() not in ("always", "madvise"):
+def skip_where_it_cannot_run(backend):
+    if backend in ON_A_GPU:
+        pytest.skip("is about a GPU")
+    if backend.endswith("-huge-pages") and host.huge_pages() not in ("always", "madvise"):
         pytest.skip("this kernel gives no huge pages")
 
 
@@ -72,6 +79,7 @@ def prepare(folder: Path, protocol: Protocol) -> Path:
 
 
 def parity_of(folder: Path, backend: str, protocol: Protocol, departures=()) -> dict:
+    protocol = replace(protocol, data_on=registry.backend(backend).data_on[0])
     case = Case("case", backend, tuple(departures), protocol, "cpu")
     case.write(folder / f"{backend}.json")
     known = ("--data", folder / "data", "--start", folder / "start.npz", "--reference", folder / "reference.npz")
@@ -119,16 +127,17 @@ def ahead(request, tmp_path_factory):
     ahead.pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize(("backend", "model"), QUICK)
+@pytest.mark.parametrize(("backend", "model"), [*QUICK, *(pytest.param(*pair, marks=pytest.mark.long) for pair in OPTIONS)])
 def test_is_within_the_bounds_in_a_small_model(ahead, backend, model):
+    skip_where_it_cannot_run(backend)
     parity = ahead.parity(small, backend, model).result()
     assert parity["passed"] and parity["steps"] == 50, parity["missed"]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("backend", "model"), PAIRS)
+@pytest.mark.parametrize(("backend", "model"), PLAIN)
 def test_is_within_the_bounds_in_the_published_model(ahead, backend, model):
-    skip_without_huge_pages(backend)
+    skip_where_it_cannot_run(backend)
     parity = ahead.parity(whole, backend, model).result()
     assert parity["passed"] and parity["steps"] == 50, parity["missed"]
 
@@ -137,10 +146,10 @@ def test_is_within_the_bounds_in_the_published_model(ahead, backend, model):
     ("backend", "model"), [pair if pair[0] == "torch" else pytest.param(*pair, marks=pytest.mark.long) for pair in PAIRS]
 )
 def test_keeps_the_contract(ahead, backend, model):
-    skip_without_huge_pages(backend)
+    skip_where_it_cannot_run(backend)
     lines = [line for line in ahead.checked(backend).result().splitlines() if line.split()[1:2] == [model]]
     passed = [line for line in lines if line.startswith("ok")]
-    assert len(passed) == 16 and passed == lines, [line for line in lines if line not in passed]
+    assert len(passed) == 17 and passed == lines, [line for line in lines if line not in passed]
 
 
 BEGUN = {
@@ -163,6 +172,89 @@ def test_a_departure_is_measured_and_misses_the_bounds(ahead):
         1e-3, rel=0.01
     )  # the bias moved by the learning rate once more
     assert parity["measured"]["gradients"] < 1e-5
+
+
+PLACED = """
+    import json, sys
+    import numpy as np
+    from dataclasses import replace
+    from levelfield import registry
+    from levelfield.backends import confine, load_backend
+    from levelfield.level.start import make_start
+    from levelfield.level.trial import small_protocol
+    threads, make, found = confine("cpu", 1), load_backend(sys.argv[1]), []
+    for place in registry.backend(sys.argv[1]).data_on:
+        protocol = small_protocol("bilstm", place)
+        x = np.random.default_rng(0).integers(0, protocol.vocabulary, (39, protocol.length)).astype(np.int32)
+        y = (x[:, -1] % 2).astype(np.float32)
+        start = make_start(protocol, 0, len(x))
+        backend = make(protocol, frozenset(), "cpu", threads)
+        backend.load(start.weights)
+        losses, correct = backend.train_epoch(x, y, start.order[0].astype(np.int64))
+        found.append([losses.tolist(), correct.tolist(), backend.predict(x).tolist()])
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    "backend", ["torch", *(pytest.param(name, marks=pytest.mark.long) for name in ("jax", "flax", "keras-torch"))]
+)
+def test_wherever_the_data_lies_every_loss_is_the_same_to_the_bit(backend):
+    command = [sys.executable, "-c", dedent(PLACED), backend]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    host, device = json.loads(done.stdout.splitlines()[-1])
+    assert len(host[0]) == 10 and host == device
+
+
+def test_each_framework_whose_program_can_have_its_data_on_the_device_says_so():
+    placed = {name for name, model in PLAIN if len(registry.backend(name).data_on) == 2}
+    assert placed == {"torch", "jax", "flax", "keras-torch"}
+
+
+COMPILED = """
+    import sys
+    import jax
+    import numpy as np
+    from levelfield.backends import confine, load_backend
+    from levelfield.level.start import make_start
+    from levelfield.level.trial import small_protocol
+    threads, make = confine("cpu", 1), load_backend(sys.argv[1])
+    protocol = small_protocol("cnn", sys.argv[2])
+    x = np.ones((75, protocol.length), np.int32)
+    y = np.ones(75, np.float32)
+    start = make_start(protocol, 0, len(x))
+    backend = make(protocol, frozenset(), "cpu", threads)
+    backend.warm_up(x, y, start.weights, 50)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    for order in (start.order[0].astype(np.int64),) * 2:
+        backend.train_epoch(x, y, order)
+        backend.predict(x[:50])
+    print([event for event in compiled if "compile" in event])
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("backend", "place"), [("jax", "host"), ("jax", "device"), ("jax-scan", "device"), ("flax-scan", "device")]
+)
+def test_nothing_is_left_to_compile_after_the_warm_up(backend, place):
+    command = [sys.executable, "-c", dedent(COMPILED), backend, place]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["keras-tensorflow-huge-pages", "jax-huge-pages"])
+def test_the_process_of_a_timed_run_is_started_with_its_backends_environment(ahead, tmp_path, backend):
+    """The C library reads GLIBC_TUNABLES at its start: set later it would be recorded and not heeded."""
+    skip_where_it_cannot_run(backend)
+    folder, run = ahead.prepared(small, "cnn").result(), tmp_path / backend / "seed-0"
+    Case(backend, backend, (), small("cnn"), "cpu").write(tmp_path / "case.json")
+    known = ("--case", tmp_path / "case.json", "--data", folder / "data", "--start", folder / "start.npz", "--threads", 1)
+    levelfield("train", *known, "--study", "s", "--seed", 0, "--out", run)
+    flags = json.loads((run / "run.json").read_text())["machine"]["flags"]
+    assert flags["malloc"] == "glibc.malloc.hugetlb=1" and flags["huge_pages"] in ("always", "madvise")
 
 
 @pytest.mark.long
@@ -199,7 +291,7 @@ def test_a_run_needs_no_more_than_a_container_has(ahead, tmp_path, model):
 
 def test_huge_pages_are_used_where_they_were_asked_for():
     """By the kernel's own account of the process that has built the experiment's model, whose embedding is 10 MB."""
-    skip_without_huge_pages()
+    skip_where_it_cannot_run("torch-huge-pages")
     code = """
         import re, sys
         from levelfield.backends import load_backend
@@ -248,7 +340,7 @@ def test_a_backend_outside_the_package_is_installed_and_checked(tmp_path):
     """As `backends/README.md` tells a newcomer; no network is needed. It trains the LSTM and nothing else."""
     site = installed(shutil.copytree(EXAMPLE, tmp_path / "source"), tmp_path / "site")
     there = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    assert "torch-cells (torch-cells): 16 of 16 checks passed, bilstm\n" in levelfield(
+    assert "torch-cells (torch-cells): 17 of 17 checks passed, bilstm\n" in levelfield(
         "check", "torch-cells", environment=there
     )
 

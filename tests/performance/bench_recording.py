@@ -80,8 +80,11 @@ def bare_jax(backend, protocol: Protocol, x, y, order):
 
 
 def bare_keras(backend, protocol: Protocol, x, y, order):
-    losses, ours = sys.modules["keras"].losses, backend.model.optimizer
+    """Plain Keras, its own Adam: so the row pays for what it puts in its place, too. On TensorFlow that is another optimiser for an
+    embedding (backends/README.md), and the row's stays."""
+    keras, ours = sys.modules["keras"], backend.model.optimizer
+    losses, adam = keras.losses, type(ours) if keras.backend.backend() == "tensorflow" else keras.optimizers.Adam
     loss = losses.BinaryCrossentropy if protocol.model.outputs == 1 else losses.SparseCategoricalCrossentropy
     model = registry.builder(protocol.model.name, "keras").build(protocol, frozenset())
-    model.compile(optimizer=type(ours).from_config(ours.get_config()), loss=loss(from_logits=True))
+    model.compile(optimizer=adam.from_config(ours.get_config()), loss=loss(from_logits=True))
     return lambda: model.fit(x[order], y[order], batch_size=protocol.batch_size, epochs=1, shuffle=False, verbose=0)

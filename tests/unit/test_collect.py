@@ -175,6 +175,7 @@ def test_records_of_an_earlier_version_are_read_as_todays(tmp_path):
     today = pd.read_parquet(folder / "runs.parquet").drop(columns="protocol_sha256")
     for file in (folder / "study.json", folder / "runs/torch/seed-0/run.json"):
         record = json.loads(file.read_text())
+        assert record["protocol"].pop("data_on") == "host"
         sizes = record["protocol"].pop("model")
         record["protocol"] |= {"embedding": sizes["embedding"], "units": sizes["units"]}
         if "measurements" in record:
@@ -183,3 +184,22 @@ def test_records_of_an_earlier_version_are_read_as_todays(tmp_path):
         file.write_text(json.dumps(record))
     collect(folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "runs.parquet")[list(today)], today)
+
+
+@pytest.mark.parametrize(
+    ("device", "status"), [("cpu", {"finished"}), ("cuda", {"finished", "failed"})], ids=["on a CPU", "on a GPU"]
+)
+def test_pytorch_had_its_data_on_the_device_before_the_protocol_said_where(tmp_path, device, status):
+    """A CPU's device is the host. On a GPU it is another program than the one that the study now asks for; JAX's is not."""
+    folder = make_study(tmp_path / "s", ["torch", "jax"], seeds=[0], steps=5)
+    for file in folder.glob("runs/*/seed-0/run.json"):
+        record = json.loads(file.read_text())
+        del record["protocol"]["data_on"]
+        record["protocol_sha256"] = digest(record["protocol"])
+        record["machine"]["device"] = device
+        file.write_text(json.dumps(record))
+    collect(folder)
+    runs = pd.read_parquet(folder / "runs.parquet").set_index("case")
+    assert set(runs["status"]) == status and runs["status"]["jax"] == "finished"
+    if device == "cuda":
+        assert "ran with data_on device, the study says host" in runs["error"]["torch"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from levelfield.backends.base import silent
+from levelfield.measure import summary
 from levelfield.measure.clock import ClockError, Stopwatch
 from levelfield.measure.latency import probe
 from levelfield.measure.pauses import StepClock
@@ -12,7 +13,7 @@ from levelfield.measure.pauses import StepClock
 class Backend:
     """Steps that take the given seconds on the device; the host hands each out in 1 ms and waits only where asked."""
 
-    batch_size = 4
+    batch_size, steps_a_call = 4, 1
 
     def __init__(self, seconds, stall_before=0.0, stall_after=0.0, waits_for_device=True):
         self.seconds, self.stall_before, self.stall_after = seconds, stall_before, stall_after
@@ -139,3 +140,55 @@ def test_a_clock_that_steps_back_gives_no_pauses():
     steps(1, None)
     with pytest.raises(ClockError):
         steps.pauses()
+
+
+class Calls(Backend):
+    """A backend that makes several steps in one call of its framework and reports the last of them."""
+
+    def __init__(self, a_call, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.a_call = self.steps_a_call = a_call
+
+    def train_epoch(self, x, y, order, progress=silent, wait=False):
+        steps = len(order) // self.batch_size
+
+        def of_calls(step, fetch):
+            if step % self.a_call == 0 or step == steps:
+                self.synchronize()
+                progress(step, fetch)
+
+        super().train_epoch(x, y, order, of_calls, wait)
+
+
+def test_where_a_call_makes_several_steps_no_single_one_has_a_latency():
+    backend = Calls(16, [0.1])
+    assert probe(backend, X, Y, step_seconds=0.1, clock=backend.clock) is None
+
+
+@pytest.mark.parametrize("a_call", [16, 60])
+def test_calls_of_several_steps_are_no_stall(a_call):
+    pauses = epoch(Calls(a_call, [0.1]))
+    assert (pauses.steps, pauses.a_call, pauses.stalls, pauses.unseen) == (200, a_call, 0, False)
+
+
+@pytest.mark.parametrize("fault", [{"stall_before": 5}, {"stall_after": 5}, {"seconds": [0.1] * 117 + [5.1] + [0.1] * 82}])
+def test_a_stall_beside_calls_of_several_steps_is_seen(fault):
+    pauses = epoch(Calls(16, **{"seconds": [0.1]} | fault))
+    assert pauses.stalls == 1 and pauses.stalled_seconds > 2
+
+
+def test_what_one_call_for_the_whole_epoch_hides_is_not_told():
+    """A stall of 5 s, and none: neither is told as none."""
+    for seconds in ([0.1], [0.1] * 117 + [5.1] + [0.1] * 82):
+        pauses = epoch(Calls(200, seconds))
+        assert pauses.unseen
+        assert set(summary.step_measurements([pauses], None).values()) == {None}
+        assert summary.time_checks([pauses], [0.0], None) == {"device_idle": True}
+
+
+def test_what_a_queue_hides_is_not_told_without_a_probe():
+    pauses = epoch(Queue(1000, [0.1]))
+    assert summary.step_measurements([pauses], None)["stalled_seconds"] is None
+    assert summary.time_checks([pauses], [0.0], None) == {"device_idle": True}
+    stalled = epoch(Queue(1000, [0.1], stall_before=5))
+    assert summary.time_checks([stalled], [0.0], None)["no_stall"] is False

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from levelfield.errors import UserError
 from levelfield.study.config import read_study
+from levelfield.study.protocol import reference_of
 from levelfield.study.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,3 +76,21 @@ def test_a_varied_setting_makes_a_case_for_each_value_with_the_rest_as_in_the_pr
     found = {case.name: (case.protocol.batch_size, case.protocol.length) for case in study.expanded}
     assert found == {"torch+batch_size=8": (8, 200), "torch+batch_size=16": (16, 200), "torch+length=50": (32, 50)}
     assert study.length == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"protocol": {"data_on": "device"}, "cases": ["keras-jax"]}, "keras-jax cannot have an epoch's data on the device"),
+        ({"cases": ["jax-scan"]}, "jax-scan cannot have an epoch's data on the host: set `data_on: device`"),
+    ],
+)
+def test_where_the_data_cannot_lie_is_said_before_anything_runs(changes, told):
+    with pytest.raises(UserError, match=told):
+        blocks(**changes)
+
+
+def test_a_case_may_have_its_data_elsewhere_and_is_then_named_so():
+    study = blocks(cases=["jax", {"backend": "jax-scan", "settings": {"data_on": "device"}}])
+    assert {case.name: case.protocol.data_on for case in study.expanded} == {"jax": "host", "jax-scan+data_on=device": "device"}
+    assert len({reference_of(case.protocol) for case in study.expanded}) == 1, "one reference for both"

@@ -84,6 +84,17 @@ def huge_pages() -> str | None:
     return modes.partition("[")[2].partition("]")[0]
 
 
+def started_with(variable: str) -> str | None:
+    """An environment variable as this process was started with it, which is what the C library heeds; None where it was not set, and
+    without a Linux `/proc`. Source: proc_pid_environ(5)."""
+    try:
+        told = (PROC / "self" / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    name = f"{variable}=".encode()
+    return next((entry.removeprefix(name).decode(errors="replace") for entry in told if entry.startswith(name)), None)
+
+
 def cpus_allowed() -> set[int] | None:
     """Numbers of the logical CPUs that this process's affinity allows; None where the system knows no affinity (macOS).
 

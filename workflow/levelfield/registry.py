@@ -36,11 +36,13 @@ class Registered:
     image: str
     """The container that it runs in."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables that are set before the framework is imported."""
+    """Variables that are set before the framework is imported; the process of a timed run is started with them."""
     options: dict[str, object] = field(default_factory=dict)
     """Keyword arguments of the class: a way of using the framework that has a row of its own."""
     departures: tuple[str, ...] = ()
     """Departures of the optimiser that it can make."""
+    data_on: tuple[str, ...] = ("host",)
+    """Where it can have an epoch's sequences lie: values of `protocol.data_on`, the usual one first."""
 
 
 @cache
@@ -121,6 +123,7 @@ def _registered(module: str, own: dict) -> Registered:
         own.get("environment", {}),
         own.get("options", {}),
         tuple(own.get("departures", ())),
+        tuple(own.get("data_on", ("host",))),
     )
 
 
@@ -129,6 +132,11 @@ def backend(name: str) -> Registered:
     if name not in backends():
         raise UserError(f"unknown backend {name!r}; there are {', '.join(sorted(backends()))}")
     return backends()[name]
+
+
+def option_of(name: str) -> str | None:
+    """The row that another is named after, as one way of using the same framework: `torch` of `torch-compile`; None for a framework's own."""
+    return max((other for other in backends() if name.startswith(f"{other}-")), key=len, default=None)
 
 
 @cache

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from levelfield.host import huge_pages
 from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
 
 Progress = Callable[[int, Callable[[], tuple[float, float]]], None]
-"""Called after each step with the number of steps done and a function that fetches the epoch's mean loss and accuracy
-so far. It costs nothing unless it decides to show them: fetching waits for the device. A framework may call it
-from threads of its own, and so out of order, except where each step is waited for."""
+"""Called after each step, or each call of the framework that makes several, with the number of steps done and a function that
+fetches the epoch's mean loss and accuracy so far. It costs nothing unless it decides to show them: fetching waits for the device. A
+framework may call it from threads of its own, and so out of order, except where each step is waited for."""
 
 
 def silent(step: int, fetch: Callable[[], tuple[float, float]]) -> None:
@@ -61,6 +62,17 @@ def refuse_too_old(capability: tuple[int, int], built_for: list[str], framework:
         )
 
 
+def refuse_without_huge_pages(name: str, device: str) -> None:
+    """Raises DeviceError where the row `name`, whose memory lies in pages of 2 MiB, is asked to run on a GPU or the kernel gives none."""
+    if device == "cuda":
+        raise DeviceError(f"{name} is about a CPU's memory: set `device: cpu` or `auto`")
+    if huge_pages() not in ("always", "madvise"):
+        raise DeviceError(
+            f"{name}: this kernel gives no huge pages: leave the case out, or as root "
+            "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`"
+        )
+
+
 class Backend(ABC):
     """One framework's implementation of the protocol."""
 
@@ -68,6 +80,9 @@ class Backend(ABC):
     """`cpu` or `cuda`: what is used."""
     seed: int = 0
     """Of what the framework draws by itself, which only the departure `own-dropout` asks for: `load` starts its stream anew."""
+    steps_a_call: int | None = 1
+    """Training steps that one call of the framework makes; None: all whole batches of an epoch. `progress` is told of calls, and where
+    they make several steps there is no latency of a single one."""
 
     def draw_from(self, seed: int) -> None:
         """To be called before `load`."""
@@ -96,8 +111,8 @@ class Backend(ABC):
         """Trains one step per batch of `order`, in that order, the smaller last batch included.
 
         x: int32 (sequences, length); y: labels (sequences,), float32 for one output, int32 for several; order: rows of x,
-        int64 (sequences trained,).
-        wait: wait for the device after each step, before `progress` is called: for the probe of single steps, never else.
+        int64 (sequences trained,). Where the sequences lie meanwhile `protocol.data_on` says.
+        wait: wait for the device after each call, before `progress` is called: for the probe of single steps, never else.
         Returns each step's mean loss (float32) and number of right answers (int32), both measured before the step's
         own update. Nothing is fetched from the device before the end, and the device is idle on return.
         """
@@ -125,7 +140,9 @@ class Backend(ABC):
         self.load(weights)
         self.train_epoch(x, y, rows)
         self.predict(x[rows])
-        self.predict(x[: validated % size or size])
+        whole = size * (self.steps_a_call or 1)  # predicted in one call, which may be a program of its own
+        for count in dict.fromkeys((validated % whole or whole, min(whole, validated) or size)):
+            self.predict(x[np.arange(count) % len(x)])
         self.load(weights)
         self.synchronize()
         self.reset_peak_memory()

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 from levelfield import registry
 from levelfield.backends.base import Weights
-from levelfield.backends.jax import Jax, adam, loss_and_correct, set_framework
+from levelfield.backends.jax import Jax, Scan, adam, loss_and_correct, set_framework
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -22,6 +22,14 @@ BACKENDS = {
         "image": "jax",
         "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
+    },
+    "flax-scan": {
+        "class": "FlaxScan",
+        "image": "jax",
+        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["device"],
     },
 }
 
@@ -92,3 +100,7 @@ class Flax(Jax):
 
     def versions(self) -> dict[str, str]:
         return super().versions() | {"flax": flax.__version__}
+
+
+class FlaxScan(Scan, Flax):
+    pass

@@ -1,8 +1,8 @@
-"""JAX with Optax: pure functions of a tree of weights, one jitted training step."""
+"""JAX with Optax: pure functions of a tree of weights, one jitted training step; or an epoch in one call, or memory in huge pages."""
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,8 +14,9 @@ import optax
 from jax import numpy as jnp
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_without_huge_pages, silent
 from levelfield.backends.departures import CLIP_NORM
+from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
@@ -26,6 +27,21 @@ BACKENDS = {
         "image": "jax",
         "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
+    },
+    "jax-scan": {
+        "class": "JaxScan",
+        "image": "jax",
+        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["device"],
+    },
+    "jax-huge-pages": {
+        "class": "JaxHugePages",
+        "image": "jax",
+        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
     },
 }
 
@@ -108,6 +124,12 @@ def peak_memory(device: str) -> tuple[int | None, int | None]:
     return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
 
 
+@partial(jax.jit, static_argnames="size")
+def cut(arrays: tuple[jax.Array, ...], first: int, size: int) -> tuple[jax.Array, ...]:
+    """Rows `first` to `first + size` of each array."""
+    return tuple(jax.lax.dynamic_slice_in_dim(whole, first, size) for whole in arrays)
+
+
 class Jax(Backend):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         self.device = set_framework(protocol, device)
@@ -144,15 +166,27 @@ class Jax(Backend):
         updates, moments = self.adam.update(gradients, moments, weights)
         return (optax.apply_updates(weights, updates), moments, key), loss, correct
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def _batches(self, *arrays: np.ndarray) -> Iterator[tuple]:
+        """Batches in order, as a jitted function takes them: of the host's memory, or cut on the device."""
+        size, count = self.protocol.batch_size, len(arrays[0])
+        if self.protocol.data_on == "device":
+            arrays = jax.device_put(arrays)
+            for first in range(0, count, size):
+                yield cut(arrays, first, size=min(size, count - first))
+        else:
+            for first in range(0, count, size):
+                yield tuple(whole[first : first + size] for whole in arrays)
+
+    def _trained(self, order: np.ndarray) -> np.ndarray:
+        """What of an epoch's order is trained on."""
         size = self.protocol.batch_size
-        if drops_last_batch(self.departures):
-            order = order[: len(order) // size * size]
-        tokens, labels = x[order], y[order]
+        return order[: len(order) // size * size] if drops_last_batch(self.departures) else order
+
+    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+        size, order = self.protocol.batch_size, self._trained(order)
         losses, corrects = [], []
-        for first in range(0, len(order), size):
-            batch = slice(first, first + size)
-            self.state, loss, correct = self.step(self.state, tokens[batch], labels[batch])
+        for tokens, labels in self._batches(x[order], y[order]):
+            self.state, loss, correct = self.step(self.state, tokens, labels)
             losses.append(loss)
             corrects.append(correct)
             if wait:
@@ -163,10 +197,17 @@ class Jax(Backend):
             )
         return np.array(jax.device_get(losses), np.float32), np.array(jax.device_get(corrects), np.int32)
 
+    def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
+        super().warm_up(x, y, weights, validated)
+        if self.protocol.data_on == "device":  # what cuts a batch is compiled for the number of sequences
+            trained = self._trained(np.arange(len(x)))
+            for arrays in ((x[trained], y[trained]), (np.zeros((validated, x.shape[1]), x.dtype),)):
+                for _ in self._batches(*arrays):
+                    pass
+            self.synchronize()
+
     def predict(self, x: np.ndarray) -> np.ndarray:
-        size = self.protocol.batch_size
-        found = [self.forward(self.state[0], x[first : first + size]) for first in range(0, len(x), size)]
-        return np.concatenate(jax.device_get(found))
+        return np.concatenate(jax.device_get([self.forward(self.state[0], *batch) for batch in self._batches(x)]))
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         (loss, _), found = self.gradient(self.state[0], x, y, jax.random.key(self.seed) if self.dropout else None)
@@ -187,3 +228,86 @@ class Jax(Backend):
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)
+
+
+class Scan:
+    """An epoch in one call, beside a class of JAX's: `lax.scan` over its whole batches, all on the device; the smaller last one by itself."""
+
+    steps_a_call = None
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        super().__init__(protocol, departures, device, threads)
+        self.programs = {}
+
+    def _epoch(self, state, batches):
+        def step(state, batch):
+            state, loss, correct = self._step(state, *batch)
+            return state, (loss, correct)
+
+        return jax.lax.scan(step, state, batches)
+
+    def _stacked(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The whole batches: (batches, batch, length) and (batches, batch)."""
+        size = self.protocol.batch_size
+        whole = len(x) // size
+        return x[: whole * size].reshape(whole, size, -1), y[: whole * size].reshape(whole, size)
+
+    def _compiled(self, batches):
+        """The program for so many batches; what it needs of the state are types and shapes."""
+        if len(batches[0]) not in self.programs:
+            lowered = jax.jit(self._epoch, donate_argnums=(0,)).lower(self.state, batches)
+            self.programs[len(batches[0])] = lowered.compile()
+        return self.programs[len(batches[0])]
+
+    def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
+        super().warm_up(x, y, weights, validated)
+        if len(x) >= self.protocol.batch_size:
+            self._compiled(jax.device_put(self._stacked(x, y)))
+
+    def _calls(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """Losses and right answers that each call of an epoch gave, on the device: those of all whole batches, that of the last one."""
+        size = self.protocol.batch_size
+        if len(x) >= size:
+            batches = jax.device_put(self._stacked(x, y))
+            self.state, found = self._compiled(batches)(self.state, batches)
+            yield found
+        if rest := len(x) % size:
+            self.state, *found = self.step(self.state, *jax.device_put((x[-rest:], y[-rest:])))
+            yield tuple(found)
+
+    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+        size, order = self.protocol.batch_size, self._trained(order)
+        losses, corrects = [], []
+        for loss, correct in self._calls(x[order], y[order]):
+            losses.append(loss)
+            corrects.append(correct)
+            if wait:
+                self.synchronize()
+            done = sum(each.size for each in losses)
+            progress(done, lambda n=done: (_whole(losses).mean(), _whole(corrects).sum() / min(n * size, len(order))))
+        return _whole(losses).astype(np.float32), _whole(corrects).astype(np.int32)
+
+    def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
+        if len(x) >= self.protocol.batch_size:
+            self._compiled(jax.device_put(self._stacked(x, y)))  # else the profile would be of the compiler
+        return super().kernels(x, y)
+
+
+def _whole(parts: list[jax.Array]) -> np.ndarray:
+    """What the calls gave, fetched and in one array."""
+    return np.hstack(jax.device_get(parts))
+
+
+class JaxScan(Scan, Jax):
+    pass
+
+
+class JaxHugePages(Jax):
+    """The same program on a CPU, its memory in pages of 2 MiB: the C library's own switch (glibc 2.35), which it reads at its start."""
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        refuse_without_huge_pages("jax-huge-pages", device)
+        super().__init__(protocol, departures, "cpu", threads)
+
+    def flags(self) -> dict[str, str]:
+        return super().flags() | {"huge_pages": huge_pages(), "malloc": started_with("GLIBC_TUNABLES") or "default"}

@@ -14,8 +14,9 @@ import numpy as np
 from keras import ops
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, silent
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, refuse_without_huge_pages, silent
 from levelfield.backends.departures import CLIP_NORM
+from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
@@ -27,10 +28,41 @@ BACKENDS = {
         "environment": {"KERAS_BACKEND": "tensorflow", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "2"},
         "departures": ["clip-norm", "sparse-embedding-adam"],
     },
+    "keras-tensorflow-jit": {
+        "class": "Keras",
+        "image": "tensorflow",
+        "environment": {"KERAS_BACKEND": "tensorflow", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        "options": {"jit_compile": True},
+        "departures": ["clip-norm", "sparse-embedding-adam"],
+    },
+    "keras-tensorflow-16-steps": {
+        "class": "Keras",
+        "image": "tensorflow",
+        "environment": {"KERAS_BACKEND": "tensorflow", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        "options": {"steps_a_call": 16},
+        "departures": ["clip-norm", "sparse-embedding-adam"],
+    },
+    "keras-tensorflow-huge-pages": {
+        "class": "KerasHugePages",
+        "image": "tensorflow",
+        "environment": {
+            "KERAS_BACKEND": "tensorflow",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        },
+        "departures": ["clip-norm", "sparse-embedding-adam"],
+    },
     "keras-jax": {
         "class": "Keras",
         "image": "jax",
         "environment": {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "departures": ["clip-norm"],
+    },
+    "keras-jax-16-steps": {
+        "class": "Keras",
+        "image": "jax",
+        "environment": {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "options": {"steps_a_call": 16},
         "departures": ["clip-norm"],
     },
     "keras-torch": {
@@ -38,6 +70,7 @@ BACKENDS = {
         "image": "torch",
         "environment": {"KERAS_BACKEND": "torch"},
         "departures": ["clip-norm"],
+        "data_on": ["host", "device"],
     },
 }
 
@@ -139,15 +172,18 @@ class StepRecord(keras.metrics.Metric):
 
 
 class ReportStep(keras.callbacks.Callback):
-    """Hands each step's number and the means that `fit` keeps anyway to a progress."""
+    """Hands each step's number, or each call's last one's, and the means that `fit` keeps anyway to a progress.
 
-    def __init__(self, progress: Progress, wait: bool):
+    Where a call makes several steps Keras counts the last call as a whole one, though fewer were left.
+    """
+
+    def __init__(self, progress: Progress, wait: bool, steps: int):
         super().__init__()
-        self.progress = progress
+        self.progress, self.steps = progress, steps
         self.async_safe = not wait  # without it fit waits for loss and accuracy after each step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.progress(batch + 1, lambda: (float(logs["loss"]), float(logs["accuracy"])))
+        self.progress(min(batch + 1, self.steps), lambda: (float(logs["loss"]), float(logs["accuracy"])))
 
 
 def device_in_use(device: str) -> str:
@@ -193,8 +229,9 @@ def set_framework(protocol: Protocol, device: str, threads: int) -> str:
     return used
 
 
-def feed(size: int, *arrays: np.ndarray) -> dict:
-    """What `fit` and `predict` are given: the arrays; on TensorFlow a dataset of them, without autotuning.
+def feed(size: int, device: str | None, *arrays: np.ndarray) -> dict:
+    """What `fit` and `predict` are given: the arrays, put on the device before if one is named (on PyTorch alone: on TensorFlow and JAX
+    Keras takes what it is given back to the host); on TensorFlow a dataset of them, without autotuning.
 
     TensorFlow's thread that tunes a dataset can miss its own end: it is woken before the cancellation that it asks for is
     set (`CancellationManager::StartCancel`), and sleeps on to the end of its period, which doubles from 10 ms to a minute
@@ -203,6 +240,8 @@ def feed(size: int, *arrays: np.ndarray) -> dict:
     Where the batches leave no rest, the graph knows their size, which made a step of `fit` 8 % faster on a CPU; Keras's own
     dataset does the same.
     """
+    if device:
+        arrays = [torch.from_numpy(np.ascontiguousarray(whole)).to(device) for whole in arrays]
     if ON != "tensorflow":
         return dict(zip("xy", arrays, strict=False)) | {"batch_size": size}
     options = tf.data.Options()
@@ -212,10 +251,21 @@ def feed(size: int, *arrays: np.ndarray) -> dict:
 
 
 class Keras(Backend):
-    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+    """jit_compile: through XLA; None: as Keras chooses. steps_a_call: `steps_per_execution` of `compile`."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        departures: frozenset[str],
+        device: str,
+        threads: int,
+        jit_compile: bool | None = None,
+        steps_a_call: int = 1,
+    ):
         self.device = set_framework(protocol, device, threads)
         self.protocol = protocol
         self.departures = departures
+        self.steps_a_call = steps_a_call
         self.model = registry.builder(protocol.model.name, "keras").build(protocol, departures)
         adam = keras.optimizers.Adam if "sparse-embedding-adam" in departures else ExactAdam
         self.model.compile(
@@ -230,7 +280,14 @@ class Keras(Backend):
             if self.model.output_shape[-1] == 1
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[StepRecord()],
+            jit_compile="auto" if jit_compile is None else jit_compile,
+            steps_per_execution=steps_a_call,
         )
+        if jit_compile and not self.model.jit_compile:
+            raise DeviceError(
+                f"Keras does not compile the model {protocol.model.name} with XLA here (cuDNN's LSTM on a GPU, deterministic kernels): "
+                "leave the case out"
+            )
         self.model.optimizer.build(self.model.trainable_variables)
         if ON == "torch":  # else the first `fit` looks at a batch, whose loader draws from the same stream as Dropout
             one = np.zeros((1, protocol.length), np.int32), np.zeros((1, 1), np.float32)
@@ -240,6 +297,10 @@ class Keras(Backend):
     @property
     def batch_size(self) -> int:
         return self.protocol.batch_size
+
+    @property
+    def _put_on(self) -> str | None:
+        return self.device if self.protocol.data_on == "device" else None
 
     @property
     def record(self) -> StepRecord:
@@ -272,13 +333,17 @@ class Keras(Backend):
         if steps > CAPACITY:
             raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
         self.model.fit(
-            **feed(size, x[order], y[order]), epochs=1, shuffle=False, verbose=0, callbacks=[ReportStep(progress, wait)]
+            **feed(size, self._put_on, x[order], y[order]),
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            callbacks=[ReportStep(progress, wait, steps)],
         )
         record = self.record
         return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].astype(np.int32)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.model.predict(**feed(self.protocol.batch_size, x), verbose=0).astype(np.float32)
+        return self.model.predict(**feed(self.protocol.batch_size, self._put_on, x), verbose=0).astype(np.float32)
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         model, labels = self.model, y.reshape(-1, 1)
@@ -330,7 +395,11 @@ class Keras(Backend):
         return found
 
     def flags(self) -> dict[str, str]:
-        found = {"dtype_policy": keras.config.dtype_policy().name, "jit_compile": str(self.model.jit_compile)}
+        found = {
+            "dtype_policy": keras.config.dtype_policy().name,
+            "jit_compile": str(self.model.jit_compile),
+            "steps_per_execution": str(self.steps_a_call),
+        }
         if ON == "tensorflow":
             found["tf32"] = str(tf.config.experimental.tensor_float_32_execution_enabled())
             found["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
@@ -360,3 +429,14 @@ class Keras(Backend):
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)
+
+
+class KerasHugePages(Keras):
+    """The same program on a CPU, its memory in pages of 2 MiB: the C library's own switch (glibc 2.35), which it reads at its start."""
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        refuse_without_huge_pages(f"keras-{ON}-huge-pages", device)
+        super().__init__(protocol, departures, "cpu", threads)
+
+    def flags(self) -> dict[str, str]:
+        return super().flags() | {"huge_pages": huge_pages(), "malloc": started_with("GLIBC_TUNABLES") or "default"}

@@ -1,8 +1,8 @@
-"""PyTorch: a training loop, Adam; eager, compiled, or with its memory in huge pages."""
+"""PyTorch: a training loop, Adam; eager, compiled in three ways, or with its memory in huge pages."""
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,28 +11,58 @@ from torch import nn
 from torch.nn import functional
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, silent
+from levelfield.backends.base import (
+    Backend,
+    DeviceError,
+    Progress,
+    Weights,
+    refuse_too_old,
+    refuse_without_huge_pages,
+    silent,
+)
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.host import huge_pages
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
-    "torch": {"class": "Torch", "image": "torch", "departures": ["clip-norm", "framework-epsilon"]},
+    "torch": {
+        "class": "Torch",
+        "image": "torch",
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
+    },
     "torch-compile": {
         "class": "Torch",
         "image": "torch",
-        "options": {"compiled": True},
+        "options": {"compiled": "default"},
         "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
+    },
+    "torch-compile-reduce-overhead": {
+        "class": "Torch",
+        "image": "torch",
+        "options": {"compiled": "reduce-overhead"},
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
+    },
+    "torch-compile-max-autotune": {
+        "class": "Torch",
+        "image": "torch",
+        "options": {"compiled": "max-autotune"},
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
     },
     "torch-huge-pages": {
         "class": "TorchHugePages",
         "image": "torch",
         "environment": {"THP_MEM_ALLOC_ENABLE": "1"},
         "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
     },
 }
 
+GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that use CUDA graphs
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
@@ -77,17 +107,23 @@ def loss_and_right(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Te
 
 
 class Torch(Backend):
-    """compiled: the same program through `torch.compile`, which leaves calls like `nn.LSTM` as they are."""
+    """compiled: the same program through `torch.compile` in this mode, which leaves calls like `nn.LSTM` as they are. `reduce-overhead`
+    and `max-autotune` put what they compile into CUDA graphs, the latter after trying several kernels for each product.
+    """
 
-    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int, compiled: bool = False):
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int, compiled: str | None = None):
         self.device = find_device(device, "PyTorch")
+        if self.device == "cpu" and compiled in GRAPHS:
+            raise DeviceError(
+                f"torch-compile-{compiled} is about a GPU, on a CPU it is torch-compile: leave the case out, or set `device: cuda`"
+            )
         torch.set_num_threads(threads)
         be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
         self.protocol = protocol
         self.departures = departures
         self.model = registry.builder(protocol.model.name, "torch").Model(protocol, departures).to(self.device)
-        self.forward = torch.compile(self.model) if compiled else self.model
+        self.forward = torch.compile(self.model, mode=compiled) if compiled else self.model
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._adam()
 
@@ -105,13 +141,22 @@ class Torch(Backend):
     def batch_size(self) -> int:
         return self.protocol.batch_size
 
+    def _tokens(self, x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(x))
+
     def _labels(self, y: np.ndarray) -> torch.Tensor:
-        """On the device, in the type that PyTorch's losses ask for: class numbers as int64."""
-        labels = torch.from_numpy(np.ascontiguousarray(y)).to(self.device)
+        """In the type that PyTorch's losses ask for: class numbers as int64."""
+        labels = torch.from_numpy(np.ascontiguousarray(y))
         return labels if labels.is_floating_point() else labels.long()
 
-    def _tokens(self, x: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+    def _batches(self, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Batches in order, on the device. Those that lie on the host are in pinned memory, so that no copy of one is waited for."""
+        if self.protocol.data_on == "device":
+            tensors = [whole.to(self.device) for whole in tensors]
+        elif self.device == "cuda":
+            tensors = [whole.pin_memory() for whole in tensors]
+        for batch in zip(*(whole.split(self.protocol.batch_size) for whole in tensors), strict=True):
+            yield tuple(part.to(self.device, non_blocking=True) for part in batch)
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
@@ -148,13 +193,12 @@ class Torch(Backend):
         size = self.protocol.batch_size
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
-        tokens, labels = self._tokens(x[order]), self._labels(y[order])
         steps = -(-len(order) // size)
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
         self.model.train()
-        for step, (batch, targets) in enumerate(zip(tokens.split(size), labels.split(size), strict=True)):
-            losses[step], correct[step] = self._step(batch, targets)
+        for step, (tokens, labels) in enumerate(self._batches(self._tokens(x[order]), self._labels(y[order]))):
+            losses[step], correct[step] = self._step(tokens, labels)
             if wait:
                 self.synchronize()
             progress(
@@ -165,13 +209,14 @@ class Torch(Backend):
     @torch.inference_mode()
     def predict(self, x: np.ndarray) -> np.ndarray:
         self.model.eval()
-        logits = [self.forward(batch) for batch in self._tokens(x).split(self.protocol.batch_size)]
+        # copied, since a CUDA graph writes each batch's into the same place
+        logits = [self.forward(batch).clone() for (batch,) in self._batches(self._tokens(x))]
         return torch.cat(logits).cpu().numpy()
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         self.model.train()
         self.model.zero_grad()
-        loss, _ = loss_and_right(self.forward(self._tokens(x)), self._labels(y))
+        loss, _ = loss_and_right(self.forward(self._tokens(x).to(self.device)), self._labels(y).to(self.device))
         loss.backward()
         found = {name: view(own[0].grad).cpu().numpy().copy() for name, view, own in self.model.layout()}
         self.model.zero_grad()
@@ -216,13 +261,7 @@ class TorchHugePages(Torch):
     """
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
-        if device == "cuda":
-            raise DeviceError("torch-huge-pages is about a CPU's memory: set `device: cpu` or `auto`")
-        if huge_pages() not in ("always", "madvise"):
-            raise DeviceError(
-                "torch-huge-pages: this kernel gives no huge pages: leave the case out, or as root "
-                "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`"
-            )
+        refuse_without_huge_pages("torch-huge-pages", device)
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:

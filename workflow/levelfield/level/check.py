@@ -5,7 +5,7 @@ is about ten times what rounding explains here. Where a mistake of `mistakes.py`
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def check(name: str, model: str, make: Callable[[Protocol, frozenset[str], str],
 
     An exception fails its check alone.
     """
-    trial = Trial(name, model, make)
+    trial = Trial(name, model, make, registry.backend(name).data_on[0])
     findings = []
     for title, test in CHECKS.items():
         try:
@@ -208,8 +208,8 @@ def warms_up_without_trace(trial: Trial) -> str:
 
 
 def reports_progress(trial: Trial) -> str:
-    """Each step once; in order where each is waited for, else a framework may report from threads of its own."""
-    told = {}
+    """Each step once, or each call's last one; in order where each is waited for, else a framework may report from threads of its own."""
+    told, call = {}, trial.loaded.steps_a_call or SEQUENCES // trial.protocol.batch_size
 
     def progress(step, fetch):
         told[step] = fetch()
@@ -217,7 +217,7 @@ def reports_progress(trial: Trial) -> str:
     for wait in (False, True):
         told.clear()
         losses, correct = trial.train(trial.loaded, progress=progress, wait=wait)
-        steps, expected = list(told), list(range(1, len(losses) + 1))
+        steps, expected = list(told), [*range(call, len(losses), call), len(losses)]
         expect((steps if wait else sorted(steps)) == expected, f"progress was told the steps {steps}, expected {expected}")
         within("losses beside progress", distance(losses, trial.losses[: len(losses)]), BOUND)
     loss, accuracy = told[len(losses)]
@@ -225,6 +225,18 @@ def reports_progress(trial: Trial) -> str:
     expect(abs(accuracy - share) < 1e-3, f"the last accuracy so far was {accuracy:.4f}, the epoch's is {share:.4f}")
     expect(abs(loss - losses.mean()) < 0.02, f"the last mean loss so far was {loss:.4f}, the epoch's is {losses.mean():.4f}")
     return f"{len(steps)} steps, means so far"
+
+
+def takes_data_from(trial: Trial) -> str:
+    """Wherever the backend can have an epoch's data lie, it trains on the same."""
+    first, *others = registry.backend(trial.name).data_on
+    expected, _ = trial.train(trial.loaded)
+    for place in others:
+        backend = trial.make(replace(trial.protocol, data_on=place), frozenset(), "auto")
+        backend.load(trial.weights)
+        losses, _ = trial.train(backend)
+        within(f"losses with the data on the {place} against the {first}", distance(losses, expected), BOUND)
+    return ", ".join((first, *others))
 
 
 def leaves_its_inputs(trial: Trial) -> str:
@@ -306,6 +318,7 @@ CHECKS: dict[str, Callable[[Trial], str]] = {
     "warm-up": warms_up_without_trace,
     "progress": reports_progress,
     "departures": makes_departures,
+    "data on": takes_data_from,
     "device": tells_its_device,
     "inputs": leaves_its_inputs,
 }

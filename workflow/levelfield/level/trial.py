@@ -19,11 +19,11 @@ SEQUENCES = 31
 SEED = 11
 
 
-def small_protocol(model: str) -> Protocol:
+def small_protocol(model: str, data_on: str = "host") -> Protocol:
     """The contract's tests' protocol for a model."""
     return Protocol(
         model=registry.model(model).small, vocabulary=40, length=12, batch_size=4, epochs=1,
-        learning_rate=2e-3, beta_1=0.8, beta_2=0.99, epsilon=1e-4,
+        learning_rate=2e-3, beta_1=0.8, beta_2=0.99, epsilon=1e-4, data_on=data_on,
     )  # fmt: skip
 
 
@@ -39,8 +39,9 @@ def weights_without_zeros(protocol: Protocol, departures: frozenset[str] = froze
 class Trial:
     """The material of the checks: data, weights, the reference's figures, and the backend, freshly loaded when asked for."""
 
-    def __init__(self, name: str, model: str, make: Callable[[Protocol, frozenset[str], str], Backend]):
-        self.name, self.make, self.protocol = name, make, small_protocol(model)
+    def __init__(self, name: str, model: str, make: Callable[[Protocol, frozenset[str], str], Backend], data_on: str = "host"):
+        self.name, self.make = name, make
+        self.protocol = small_protocol(model, data_on)
         rng = np.random.default_rng(SEED)
         self.x = rng.integers(0, self.protocol.vocabulary, (SEQUENCES, self.protocol.length)).astype(np.int32)
         labels = rng.random(SEQUENCES) < 0.5

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,12 +18,17 @@ from levelfield import registry
 from levelfield.backends import load_backend
 from levelfield.errors import UserError
 from levelfield.study.protocol import Protocol
-try:
-    model = next(model for name, model in registry.models().items() if registry.supports(sys.argv[1], name))
-    backend = load_backend(sys.argv[1])(Protocol(model=model.small, vocabulary=8, length=12), frozenset(), "auto", 1)
-    print(json.dumps({"device": backend.device, "versions": backend.versions()}))
-except UserError as error:
-    print(json.dumps({"missing": str(error)}))
+for name in sys.argv[1:]:
+    try:
+        model = next(model for model in registry.models() if registry.supports(name, model))
+        protocol = Protocol(model=registry.model(model).small, vocabulary=8, length=12)
+        backend = load_backend(name)(protocol, frozenset(), "auto", 1)
+        told = {"device": backend.device, "versions": backend.versions()}
+    except UserError as error:
+        told = {"missing": str(error)}
+    except Exception as error:  # whatever it is, the others of its framework are there all the same
+        told = {"missing": f"{type(error).__name__}: {error}"}
+    print(json.dumps({name: told}), flush=True)
 """
 
 
@@ -41,17 +47,22 @@ class Available:
 
 
 def available_backends() -> dict[str, Available]:
-    """Each registered backend, built in a process of its own, since a process holds one framework."""
+    """Each registered backend; a process holds one framework, and so its rows are built in one."""
+    together = defaultdict(list)
+    for name, known in registry.backends().items():
+        together[known.module, known.image].append(name)
     with ThreadPoolExecutor(min(4, cpus_available())) as pool:
-        return dict(zip(registry.backends(), pool.map(_probe, registry.backends()), strict=True))
+        found = {name: one for told in pool.map(_probe, together.values()) for name, one in told.items()}
+    return {name: found[name] for name in registry.backends()}
 
 
-def _probe(name: str) -> Available:
-    command = [sys.executable, "-c", PROBE, name]
+def _probe(names: list[str]) -> dict[str, Available]:
+    command = [sys.executable, "-c", PROBE, *names]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
-    if done.returncode:
-        return Available(missing=(done.stderr.strip().splitlines() or ["no word"])[-1])
-    return Available(**json.loads(done.stdout.splitlines()[-1]))
+    said = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    told = {name: Available(**values) for line in lines for name, values in line.items()}
+    return {name: told.get(name, Available(missing=said)) for name in names}
 
 
 def tool(*command: str) -> str | None:

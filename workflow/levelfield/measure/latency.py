@@ -21,10 +21,11 @@ def probe(
     step_seconds: mean step of the training, from which the number of steps is chosen that takes about 3 s: at least 20, or
     as many as a minute holds, over the same batches again where the data holds fewer. The weights are others afterwards.
     The first step, which carries the start of the loop, is left out. None where the data holds fewer than three full
-    batches: its epochs are too short to be held against single steps. Raises ClockError where the clock steps back.
+    batches, whose epochs are too short to be held against single steps, and where one call makes several steps, so that none
+    is single. Raises ClockError where the clock steps back.
     """
     batches = len(x) // backend.batch_size
-    if batches < 3:
+    if batches < 3 or backend.steps_a_call != 1:
         return None
     wanted = np.clip(PROBE_SECONDS / step_seconds, FEWEST, max(FEWEST, min(MOST, batches - 1)))
     steps = 1 + int(np.clip(LONGEST_SECONDS / step_seconds, 3, wanted))

@@ -24,13 +24,15 @@ class Pauses:
     steps: int
     seconds: float
     before_seconds: float
-    """From the call to the end of the first step."""
+    """From the start to the end of the first call."""
     longest_seconds: float
-    """Longest time between two steps."""
+    """Longest time between the ends of two calls."""
     after_seconds: float
-    """From the last step to the return: the queue is worked off."""
+    """From the last call to the return: the queue is worked off."""
     queued: int
-    """Steps that were handed out at once: the depth of the queue (JAX on a CPU 32, a GPU up to all)."""
+    """Calls that were handed out at once: the depth of the queue (JAX on a CPU 32, a GPU up to all)."""
+    a_call: int = 1
+    """Most steps that one call of the framework made: nothing is seen between these."""
 
     @property
     def stalls(self) -> int:
@@ -43,22 +45,28 @@ class Pauses:
         return sum(pause - least for pause, least in self._judged() if pause > least)
 
     @property
+    def unseen(self) -> bool:
+        """Whether one call made most of the epoch, so that nothing is known of pauses in it."""
+        return 2 * self.a_call > max(2, self.steps)
+
+    @property
     def hidden(self) -> bool:
         """Whether the queue took most of the epoch, so that pauses on the device cannot be seen from the host."""
-        return 2 * self.queued > self.steps
+        return 2 * self.queued * self.a_call > self.steps
 
     def _judged(self) -> list[tuple[float, float]]:
         mean = self.seconds / self.steps
         least = max(LEAST_SECONDS, LEAST_STEPS * mean)
+        call = (self.a_call - 1) * mean  # that its other steps take
         return [
-            (self.before_seconds, least),
-            (self.longest_seconds, least),
-            (self.after_seconds, least + QUEUE_MARGIN * self.queued * mean),
+            (self.before_seconds, least + call),
+            (self.longest_seconds, least + call),
+            (self.after_seconds, least + QUEUE_MARGIN * self.queued * self.a_call * mean),
         ]
 
 
 class StepClock:
-    """A progress that stamps every step (0.2 µs each) and hands it on; one for each epoch, made just before it starts."""
+    """A progress that stamps every step, or call of several (0.2 µs each), and hands it on; one for each epoch, made just before it starts."""
 
     def __init__(self, steps: int, progress: Progress, clock: Callable[[], float] = time.monotonic):
         self._stamps, self._progress, self._clock = np.full(steps, np.nan), progress, clock
@@ -72,7 +80,8 @@ class StepClock:
         """To be called as soon as the epoch has returned. Raises ClockError where the clock stepped back."""
         end = self._clock()
         # sorted, since Keras calls callbacks in threads of their own; a departure may leave out the last step
-        stamps = np.sort(self._stamps[~np.isnan(self._stamps)])
+        told = np.flatnonzero(~np.isnan(self._stamps)) + 1
+        stamps = np.sort(self._stamps[told - 1])
         if not len(stamps):
             raise RuntimeError("the backend reported no step: train_epoch must call progress after each")
         if stamps[0] < self._start or end < stamps[-1]:
@@ -82,10 +91,11 @@ class StepClock:
         between, seconds = np.diff(stamps), end - self._start
         at_once = between < QUEUED_SHARE * seconds / len(stamps)
         return Pauses(
-            steps=len(stamps),
+            steps=int(told[-1]),
             seconds=seconds,
             before_seconds=float(stamps[0] - self._start),
             longest_seconds=float(between.max(initial=0.0)),
             after_seconds=float(end - stamps[-1]),
             queued=int(at_once.sum()),
+            a_call=int(np.diff(told, prepend=0).max()),
         )

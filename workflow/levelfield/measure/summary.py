@@ -76,11 +76,13 @@ def gpu_warning(use: GpuUse) -> str | None:
 
 
 def step_measurements(pauses: list[Pauses], latency: Latency | None) -> dict[str, float | None]:
-    """How even the steps were: pauses over all epochs, and the spread of single steps (p90 / p50 − 1)."""
+    """How even the steps were: pauses over all epochs, None where a call or the queue took most of one and hid them, and the spread
+    of single steps (p90 / p50 − 1)."""
+    called, unseen = any(epoch.unseen for epoch in pauses), any(epoch.unseen or epoch.hidden for epoch in pauses)
     return {
-        "before_first_step_seconds": max(epoch.before_seconds for epoch in pauses),
-        "longest_pause_seconds": max(epoch.longest_seconds for epoch in pauses),
-        "stalled_seconds": sum(epoch.stalled_seconds for epoch in pauses),
+        "before_first_step_seconds": None if called else max(epoch.before_seconds for epoch in pauses),
+        "longest_pause_seconds": None if called else max(epoch.longest_seconds for epoch in pauses),
+        "stalled_seconds": None if unseen else sum(epoch.stalled_seconds for epoch in pauses),
         "step_spread": latency.p90_seconds / latency.p50_seconds - 1 if latency else None,
     }
 
@@ -95,13 +97,14 @@ def energy_measurements(epochs: list[Epoch], sequences: int, source: str | None)
 def time_checks(pauses: list[Pauses], waited_seconds: list[float], latency: Latency | None) -> dict[str, bool]:
     """Whether the epochs' times can be believed.
 
-    no_stall: nothing but steps is in them. device_idle: no work was left to the device when an epoch returned.
+    no_stall: nothing but steps is in them; left out where one call made most of an epoch and hid what was in it, or the queue did and
+    there is no probe. device_idle: no work was left to the device when an epoch returned.
     times_agree: a mean step is like a single step that was waited for; left out without a probe.
     """
-    checks = {
-        "no_stall": not any(epoch.stalls for epoch in pauses),
-        "device_idle": all(w <= IDLE_SHARE * p.seconds for w, p in zip(waited_seconds, pauses, strict=True)),
-    }
+    stalled = any(epoch.stalls for epoch in pauses)
+    unseen = any(epoch.unseen or (epoch.hidden and latency is None) for epoch in pauses)
+    checks = {"no_stall": not stalled} if stalled or not unseen else {}
+    checks["device_idle"] = all(w <= IDLE_SHARE * p.seconds for w, p in zip(waited_seconds, pauses, strict=True))
     if latency:
         least, most = latency.p50_seconds / AGREEMENT, AGREEMENT * latency.p90_seconds
         checks["times_agree"] = all(least <= epoch.seconds / epoch.steps <= most for epoch in pauses)

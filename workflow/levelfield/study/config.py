@@ -43,6 +43,7 @@ class Settings(Strict):
     epochs: int | None = Field(None, ge=1, le=100_000, description="See protocol.epochs.")
     learning_rate: float | None = Field(None, gt=0, le=1e6, description="See protocol.learning_rate.")
     precision: Literal["float32", "tf32", "bfloat16"] | None = Field(None, description="See protocol.precision.")
+    data_on: Literal["host", "device"] | None = Field(None, description="See protocol.data_on.")
     deterministic: bool | None = Field(None, description="See protocol.deterministic.")
 
     @property
@@ -114,10 +115,12 @@ class Study(Strict):
     data: Data = Field(Data(), description="The reviews.")
     protocol: Protocol = Field(default_factory=Protocol, description="All that is equal for every case.")
     cases: Annotated[list[CaseConfig], Field(min_length=1)] = Field(description="What is compared: one row each.")
-    vary: dict[Literal["model", "batch_size", "length", "precision", "deterministic"], list[int | bool | str]] = Field(
-        {},
-        description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol; of "
-        "models their names, each with its published sizes.",
+    vary: dict[Literal["model", "batch_size", "length", "data_on", "precision", "deterministic"], list[int | bool | str]] = (
+        Field(
+            {},
+            description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol; of "
+            "models their names, each with its published sizes.",
+        )
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
         [0, 1, 2], description="One run of every case for each."
@@ -228,10 +231,16 @@ class Study(Strict):
 
 
 def refuse_impossible(case: Case) -> None:
-    """Raises ValueError where a case's backend cannot train its model, or not with these departures."""
+    """Raises ValueError where a case's backend cannot train its model, or not with these departures or the data where it shall lie."""
     model = registry.model(case.protocol.model.name)
     if not registry.supports(case.backend, model.name):
         raise ValueError(f"case {case.name}: {case.backend} does not train the model {model.name}")
+    places = registry.backend(case.backend).data_on
+    if case.protocol.data_on not in places:
+        raise ValueError(
+            f"case {case.name}: {case.backend} cannot have an epoch's data on the {case.protocol.data_on}: "
+            f"set `data_on: {places[0]}`, for this case alone as `settings: {{data_on: {places[0]}}}`"
+        )
     weights = model.weights(case.protocol, frozenset(case.departures))  # raises what is wrong with the sizes
     if (count := sum(prod(weight.shape) for weight in weights.values())) > MOST_WEIGHTS:
         raise ValueError(f"case {case.name}: its model has {count:.3g} weights: at most {MOST_WEIGHTS:,}")

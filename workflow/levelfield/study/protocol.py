@@ -67,6 +67,11 @@ class Protocol:
     beta_1: float = setting(0.9, "Decay of Adam's first moment.", ge=0, lt=1)
     beta_2: float = setting(0.999, "Decay of Adam's second moment.", ge=0, lt=1)
     epsilon: float = setting(1e-7, "ε of Adam in the form α_t · m / (√v + ε), bias correction inside α_t.", gt=0, le=1)
+    data_on: Literal["host", "device"] = setting(
+        "host",
+        "Where the sequences lie during an epoch, in its order: `host`: in the host's memory, and each batch is handed to the framework "
+        "within its step; `device`: they are put on the device once an epoch, within its time, and batches are cut there.",
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
         "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: all layers but the last compute in "
@@ -112,6 +117,7 @@ def digest(value) -> str:
 
 
 def reference_of(protocol: Protocol) -> tuple[str, Protocol]:
-    """Name and protocol of the trajectory that a case is measured against: one for all that differ in epochs alone."""
-    shared = replace(protocol, deterministic=False, epochs=1)
+    """Name and protocol of the trajectory that a case is measured against: one for all that differ in epochs
+    or in where the data lies alone."""
+    shared = replace(protocol, deterministic=False, epochs=1, data_on="host")
     return f"reference-{digest(shared)[:12]}", shared

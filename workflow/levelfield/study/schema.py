@@ -26,6 +26,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `reproduction-transformer.yaml` | a second published comparison, of the Transformer in Keras and in JAX, bug for bug and corrected |
 | `ablation-transformer.yaml` | what each difference of that comparison is worth |
 | `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
+| `options.yaml` | each way of using a framework against that framework's default, on a CPU |
 | `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
 
 What is run again after a change: what depends on it. Another seed or case adds its runs; a setting of the protocol makes the
@@ -39,6 +40,11 @@ most `retakes` times, whatever it learnt; what was spoilt stays in `takes/` of t
 `retakes: 0`: then the runs are told, and nothing is claimed from them. `twin: true` runs the first case twice, under two names: how
 far these two come apart is what no claim can be smaller than. More seeds later, on another day or another machine, are new blocks of
 the same study; each run says on which host and in which session it was made.
+
+Where an epoch's sequences lie is a part of the protocol: `data_on: host`, each batch goes to the framework within its step; `data_on:
+device`, all are put on the device at the start of the epoch, within its time. Both compute the same to the bit on a CPU. Keras on TensorFlow
+and on JAX takes what it is given back to the host, and cannot have them on the device; an epoch in one call (`jax-scan`, `flax-scan`)
+can have them nowhere else. What cannot be is refused when the config is read.
 
 A case is a backend's name, or a mapping: `{backend: torch, departures: [second-bias], settings: {batch_size: 64}, name: mine}`.
 """

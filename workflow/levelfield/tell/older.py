@@ -22,8 +22,15 @@ def study(values: dict) -> dict:
 def run(values: dict) -> dict:
     """The content of a `run.json`."""
     if isinstance(values.get("protocol"), dict):
-        values = values | {"protocol": protocol(values["protocol"])}
+        values = values | {"protocol": {"data_on": _data_on(values)} | protocol(values["protocol"])}
     if isinstance(values.get("measurements"), dict):
         told = {MEASUREMENTS.get(name, name): value for name, value in values["measurements"].items()}
         values = values | {"measurements": told}
     return values
+
+
+def _data_on(values: dict) -> str:
+    """Where an epoch's data lay before the protocol said so: PyTorch copied it all to its GPU, everyone else batch by batch."""
+    machine = values.get("machine")
+    on_a_gpu = isinstance(machine, dict) and machine.get("device") == "cuda"
+    return "device" if on_a_gpu and str(values.get("backend")).startswith("torch") else "host"

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from levelfield import registry
 from levelfield.backends import confine
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
@@ -136,7 +137,9 @@ def take(args, number: int, failure: Path) -> None:
     given = {"study": args.study, "case": args.case, "seed": args.seed, "data": args.data, "start": args.start}
     given |= {"threads": args.threads, "calibration": args.calibration, "image": args.image, "out": args.out, "take": number}
     options = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
-    process = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "levelfield", "take", *options])
+    # from its start, since the C library reads some of it then
+    environment = os.environ | registry.backend(Case.read(args.case).backend).environment
+    process = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "levelfield", "take", *options], env=environment)
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda sign, _: _ended_from_outside(process, sign))
     limit = HANG * args.minutes * 60 if args.minutes else None

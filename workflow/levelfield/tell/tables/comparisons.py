@@ -13,7 +13,7 @@ from levelfield.tell.tables.families import Compared, compared, enough, program,
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 from levelfield.tell.tables.table import Table
 
-SETTINGS = ("learning_rate", "batch_size", "epochs")
+SETTINGS = ("learning_rate", "batch_size", "epochs", "data_on")
 """Settings of a case's own that are priced as a departure is."""
 
 
@@ -158,7 +158,8 @@ def counterpart(case: Case, study: Study) -> Case | None:
 
 
 def _price(case: Case, matched: Case, found: Pairs, family: int) -> dict:
-    settings = [f"{name} {getattr(case.protocol, name):g}" for name in SETTINGS if _differs(case, matched, name)]
+    own = {name: getattr(case.protocol, name) for name in SETTINGS if _differs(case, matched, name)}
+    settings = [f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
     row = {
         "case": case.name,
         "matched": matched.name,
