@@ -4,7 +4,7 @@
 rule collect:
     input:
         rules.data.output.description,
-        plan.each_run("run.json"),
+        plan.each_finished,
         plan.each_parity(),
         containers.analysis_inputs,
         study=rules.study.output[0],
