@@ -16,9 +16,7 @@ from levelfield.records import read_epochs
 
 CASES = ["pretended-jax", "pretended-flax"]
 STUDY = {
-    checkout.study(**STUDY | {"data": {"synthetic": True, "train": sequences, "validation": 24}} | (changes or {}))
-    done = checkout.snakemake(*arguments, **{"CUDA_VISIBLE_DEVICES": "0"} | environment)
-  "cases": CASES,
+    "cases": CASES,
     "device": "cuda",
     "protocol": {
         "model": {"name": "bilstm", "embedding": 4, "units": 3},
@@ -36,9 +34,8 @@ def ran(folder: Path, sequences: int, *arguments: str, changes: dict | None = No
     made_known(ROOT / "tests/pretended_backend", folder / "workflow")
     shutil.copy(ROOT / "tests/pretended_backend/pretended_gpu.py", folder / "workflow")
     shutil.copy(ROOT / "tests/fake_nvml/pynvml.py", folder / "workflow")
-    checkout.study(**STUDY |  | (changes or {}))
-    done = checkout.snakemake(*arguments, **{"CUDA_VISIBLE_DEVICES": "0"} | environment)| {"data": {"synthetic": True, "train": sequences, "validation": 24}})
-    done = checkout.snakemake(CUDA_VISIBLE_DEVICES="0", **environment)
+    checkout.study(**STUDY | {"data": {"synthetic": True, "train": sequences, "validation": 24}} | (changes or {}))
+    done = checkout.snakemake(*arguments, **{"CUDA_VISIBLE_DEVICES": "0"} | environment)
     assert done.returncode == 0, done.stdout[-5000:]
     return checkout
 

@@ -95,7 +95,8 @@ rule report:
 
 
 onerror:
-    # what finished is told all the same, failed and missing runs as such
-    shell(
-        f"test ! -e {plan.folder}/runs || {containers.analysis_call} python -m levelfield tell {plan.folder}"
-    )
+    # what finished is told all the same, failed and missing runs as such; a block leaves that to who started it
+    if plan.starts_runs:
+        shell(
+            f"test ! -e {plan.folder}/runs || {containers.analysis_call} python -m levelfield tell {plan.folder}"
+        )

@@ -182,8 +182,8 @@ class Plan:
         return attempt * minutes(protocol, *self.study.sequences)
 
     def threads(self, cores: int | None) -> int:
-        """Of a run or a block on this machine: all cores, so that one runs at a time; their share where there are several GPUs, so that
-        one runs on each. A cluster's profile sets them itself, and has no `cores`."""
+        """Of a run or a block on this machine: all cores, so that one runs at a time; with several GPUs a share of them, so that one
+        runs on each. A cluster's profile sets them itself, and has no `cores`."""
         cards = 1 if self.study.device == "cpu" else len(visible())
         return max(1, (cores or 1) // max(1, cards))
 

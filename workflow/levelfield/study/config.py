@@ -145,8 +145,8 @@ class Study(Strict):
     sessions: int = Field(
         1,
         ge=1,
-        description="In how many sessions (days, boots, hosts) the seeds are run, so many one after the other in each: the next one begins when "
-        "the same command is typed after a break of an hour, a restart, or on another host.",
+        description="In how many sessions (days, boots, hosts) the seeds are run, a part of them in each. The next one begins when the "
+        "same command is typed after a break of an hour, a restart, or on another host.",
     )
     images: Images = Field(Images(), description="Containers.")
 

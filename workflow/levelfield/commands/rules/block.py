@@ -30,17 +30,8 @@ def run(args):
     study = read_study(json.loads(args.study.read_text(encoding="utf-8")), str(args.study))
     command = [sys.executable, "-m", "snakemake", *args.runs, "--configfile", str(args.study), "--cores", str(args.threads)]
     # the runs alone; their priorities are the block's order, and the greedy scheduler keeps to them without a solver
-    command += [
-        "--allowed-rules",
-        "train",
-        "--keep-going",
-        "--scheduler",
-        "greedy",
-        "--nolock",
-        "--no-hooks",
-        "--rerun-incomplete",
-    ]
-    command += ["--profile", "none", "--workflow-profile", "none", *args.snakemake]
+    command += ["--allowed-rules", "train", "--scheduler", "greedy", "--nolock"]
+    command += ["--rerun-incomplete", "--profile", "none", "--workflow-profile", "none", *args.snakemake]
     with hold_device(study.device) as gpu:
         process = subprocess.Popen(command, env=os.environ | {HELD: gpu.uuid if gpu else CPU})
         for sign in (signal.SIGTERM, signal.SIGHUP):
