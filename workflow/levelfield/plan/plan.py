@@ -214,8 +214,14 @@ class Plan:
         return [f"{self.folder}/start/{name}/seed-{block.seed}.npz" for name in names]
 
     def block_parity(self, wildcards) -> list[str]:
+        """Of all its cases, but those whose proof was tried and is not there: they hold up no other."""
         cases = self.blocks[wildcards.block].cases if self.study.parity else ()
-        return [f"{self.folder}/parity/{case}.json" for case in cases]
+        files = {case: f"{self.folder}/parity/{case}.json" for case in cases}
+        return [
+            file
+            for case, file in files.items()
+            if Path(file).exists() or not Path(f"{self.folder}/logs/parity/{case}.log").exists()
+        ]
 
     def block_priority(self, wildcards) -> int:
         block = self.blocks[wildcards.block]

@@ -19,7 +19,7 @@ from levelfield.study.config import read_study
 
 def arguments(parser):
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="what the runs make: runs/<case>/seed-<n>/run.json, in any order"
+        "runs", nargs="+", type=Path, metavar="RUN", help="what the runs make: runs/<case>/seed-<n>/run.json, in any order"
     )
     parser.add_argument("--study", type=Path, required=True, metavar="JSON", help="study.json of the study")
     parser.add_argument("--threads", type=int, required=True, help="threads that each run may use")
@@ -28,7 +28,15 @@ def arguments(parser):
 
 def run(args):
     study = read_study(json.loads(args.study.read_text(encoding="utf-8")), str(args.study))
-    command = [sys.executable, "-m", "snakemake", *args.runs, "--configfile", str(args.study), "--cores", str(args.threads)]
+    # the block was not made to wait for a proof that had failed before: one that is still not there costs its own case alone
+    cases, proofs = {run: run.parent.parent.name for run in args.runs}, args.study.parent / "parity"
+    unproven = [run for run in args.runs if study.parity and not (proofs / f"{cases[run]}.json").exists()]
+    if unproven:
+        print(f"not run, parity was not measured, see logs/parity: {', '.join(cases[run] for run in unproven)}", flush=True)
+    runs = [str(run) for run in args.runs if run not in unproven]
+    if not runs:
+        return 1
+    command = [sys.executable, "-m", "snakemake", *runs, "--configfile", str(args.study), "--cores", str(args.threads)]
     # the runs alone; their priorities are the block's order, and the greedy scheduler keeps to them without a solver
     command += ["--allowed-rules", "train", "--scheduler", "greedy", "--nolock"]
     command += ["--rerun-incomplete", "--profile", "none", "--workflow-profile", "none", *args.snakemake]
@@ -37,4 +45,4 @@ def run(args):
         for sign in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, lambda number, _: process.send_signal(number))
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the inner one, too, which ends its runs
-        return process.wait()
+        return process.wait() or bool(unproven)
