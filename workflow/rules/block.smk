@@ -10,7 +10,7 @@ rule block:
         parity=plan.block_parity,
         images=containers.inputs_of_block,
         # what it says of other seeds or of the tables makes no block anew
-        study=ancient(rules.study.output[0]),
+        study=ancient(f"{plan.folder}/study.json"),
     output:
         touch(f"{plan.folder}/blocks/{{block}}.done"),
     log:
