@@ -1,6 +1,7 @@
 """What tests cannot wait for: many runs through a real Slurm of this machine, and a queue of thousands. Run by hand:
 
-python tests/cluster/by_hand.py runs 1000          a study of 1,000 tiny runs, from the first `sbatch` to the page
+python tests/cluster/by_hand.py runs 1000          a study of 1,000 tiny runs, from the first `sbatch` to the page, a job each
+python tests/cluster/by_hand.py runs 1000 --block 10    the same in blocks of ten cases, a job a block; with --single a job a run
 python tests/cluster/by_hand.py queue 10000        10,000 jobs planned, then held in the queue: what the controller bears
 """
 
@@ -26,13 +27,15 @@ WATCHED_SECONDS = 20
 IN_THE_QUEUE = (100, 1_000, 10_000)
 
 
-def run_study(slurm: Slurm, folder: Path, runs: int) -> dict:
-    """A study of so many runs through the cluster: its time, and what Snakemake took of it.
+def run_study(slurm: Slurm, folder: Path, runs: int, block: int = 1, single: bool = True) -> dict:
+    """A study of so many runs, in blocks of so many cases, through the cluster: its time, and what Snakemake took of it.
 
     `job_seconds`: what Slurm counted of a job, median. `run_seconds`: of that, the training's process. The rest of a job is
-    two Snakemakes and what Slurm needs to start it.
+    two Snakemakes (three of a block) and what Slurm needs to start it.
     """
-    checkout = made(folder / "checkout", slurm, cases=[CASE], seeds=list(range(runs)))
+    cases = [{"backend": CASE, "name": f"{CASE}-{number}"} for number in range(block)] if block > 1 else [CASE]
+    checkout = made(folder / "checkout", slurm, cases=cases, seeds=list(range(runs // block)))
+    checkout.site(config=[f"runs={'single' if single else 'blocks'}"])
     began, controller = time.monotonic(), daemon(slurm)
     snakemake = checkout.begin()
     while snakemake.poll() is None:
@@ -105,12 +108,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("runs", "queue"))
     parser.add_argument("count", type=int)
+    parser.add_argument("--block", type=int, default=1, metavar="CASES", help="cases of a block, which is then one job")
+    parser.add_argument("--single", action="store_true", help="the same blocks, each run a job")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lf-", ignore_cleanup_errors=True) as folder:
         slurm = Slurm(Path(folder))
         try:
             slurm.start()
-            found = {"runs": run_study, "queue": fill_queue}[args.what](slurm, Path(folder), args.count)
+            if args.what == "queue":
+                found = fill_queue(slurm, Path(folder), args.count)
+            else:
+                found = run_study(slurm, Path(folder), args.count, args.block, args.single or args.block == 1)
         finally:
             slurm.stop()
     print(json.dumps(found, indent=1))

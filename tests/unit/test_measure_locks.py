@@ -63,3 +63,20 @@ def test_what_is_no_lock_is_refused_at_once(tmp_path, monkeypatch, kind):
     with pytest.raises(UserError, match=locks.ELSEWHERE), device.hold_device("cpu"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_runs_of_a_block_do_not_wait_for_the_lock_that_the_block_holds(monkeypatch):
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    with device.hold_device("cpu"):
+        monkeypatch.setenv(locks.HELD, "cpu")
+        with device.hold_device("cpu"):
+            pass
+        monkeypatch.setenv(locks.HELD, "GPU-of-another-block")
+        with pytest.raises(UserError, match="waited"), device.hold_device("cpu"):
+            pass
+    monkeypatch.setenv(locks.HELD, "cpu")
+    told = pytest.raises(UserError, match="waited")
+    with device.hold_device("cpu"):  # nobody held it: it is held now
+        monkeypatch.delenv(locks.HELD)
+        with told, device.hold_device("cpu"):
+            pass

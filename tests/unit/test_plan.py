@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from made_study import make_study
 
 from levelfield.commands.cli import main
 from levelfield.plan.budget import minutes
+from levelfield.plan.plan import Plan
+from levelfield.study.config import read_study
 from levelfield.study.protocol import Protocol
 from levelfield.tell.collect import collect
 
@@ -88,3 +91,37 @@ def test_what_a_study_could_show_is_told_beforehand_by_the_spread_of_earlier_res
 def test_what_is_not_there_is_named(checkout, capsys):
     assert main(["plan", "large.yaml"]) == 2
     assert "large.yaml is not there" in capsys.readouterr().err
+
+
+def test_a_proof_that_was_tried_and_is_not_there_holds_up_no_block(checkout):
+    """Of a case whose framework cannot be imported there is a log and no record; of one that was not tried, neither."""
+    plan = Plan(read_study(yaml.safe_load(CONFIG), "small.yaml"), runs="blocks")
+    block = SimpleNamespace(block="seed-0")
+    both = {"results/small/parity/torch.json", "results/small/parity/jax.json"}
+    assert set(plan.block_parity(block)) == both
+    log = checkout / "results/small/logs/parity/jax.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("ModuleNotFoundError")
+    assert plan.block_parity(block) == ["results/small/parity/torch.json"]
+    record = checkout / "results/small/parity/jax.json"
+    record.parent.mkdir()
+    record.write_text("{}")
+    assert set(plan.block_parity(block)) == both
+
+
+def test_a_block_is_granted_the_time_of_its_runs_and_its_share_of_the_cores(checkout, monkeypatch):
+    plan = Plan(read_study(yaml.safe_load(CONFIG), "small.yaml"), runs="blocks")
+    one = plan.minutes(SimpleNamespace(case="torch"), 1)
+    assert plan.block_minutes(SimpleNamespace(block="seed-1"), 2) == 2 * 2 * one
+    for cards, threads in ((0, 16), (1, 16), (2, 8), (3, 5), (32, 1)):
+        monkeypatch.setattr("levelfield.plan.plan.visible", lambda cards=cards: [None] * cards)
+        assert plan.threads(16) == threads and plan.threads(None) == 1
+
+
+def test_a_profile_of_blocks_has_a_job_a_block_and_sessions_are_told(checkout, capsys):
+    (checkout / "config.yaml").write_text(PROFILE + "config: [steps=here, runs=blocks]\n")
+    (checkout / "small.yaml").write_text(CONFIG + "sessions: 2\n")
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    told = capsys.readouterr().out
+    assert "4 jobs, each with 1 a100" in told, "two proofs, two blocks"
+    assert "session 2 of 2 misses 1 blocks: seed 1" in told and "waits until 2 runs of seed 0 have ended" in told

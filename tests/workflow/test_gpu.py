@@ -28,14 +28,14 @@ STUDY = {
 }
 
 
-def ran(folder: Path, sequences: int, **environment: str) -> Checkout:
+def ran(folder: Path, sequences: int, *arguments: str, changes: dict | None = None, **environment: str) -> Checkout:
     """The study in a checkout whose path holds the pretended NVML and the pretended backends."""
     checkout = Checkout.made(folder)
     made_known(ROOT / "tests/pretended_backend", folder / "workflow")
     shutil.copy(ROOT / "tests/pretended_backend/pretended_gpu.py", folder / "workflow")
     shutil.copy(ROOT / "tests/fake_nvml/pynvml.py", folder / "workflow")
-    checkout.study(**STUDY | {"data": {"synthetic": True, "train": sequences, "validation": 24}})
-    done = checkout.snakemake(CUDA_VISIBLE_DEVICES="0", **environment)
+    checkout.study(**STUDY | {"data": {"synthetic": True, "train": sequences, "validation": 24}} | (changes or {}))
+    done = checkout.snakemake(*arguments, **{"CUDA_VISIBLE_DEVICES": "0"} | environment)
     assert done.returncode == 0, done.stdout[-5000:]
     return checkout
 
@@ -102,3 +102,22 @@ def test_a_gpu_that_nvml_does_not_know_is_told_as_not_told(tmp_path):
         assert run["memory"]["nvml_peak_bytes"] is None
     for file in ("README.md", "report.html"):
         assert "GPU not told" in (checkout.folder / "results/small" / file).read_text(encoding="utf-8"), file
+
+
+def test_with_two_cards_a_block_runs_on_each_at_the_same_time(tmp_path):
+    """As `workflow/profiles/gpu` has it: one run at a time on a card, all cases of a seed on the same one, named by none of them."""
+    (tmp_path / "nvml.json").write_text(json.dumps({"driver": DRIVER, "gpus": [a_gpu(1), a_gpu(2)]}))
+    more = {"parity": False, "seeds": [0, 1]}
+    nvml = {"FAKE_NVML": str(tmp_path / "nvml.json"), "CUDA_VISIBLE_DEVICES": "0,1", "LEVELFIELD_LOCKS": str(tmp_path)}
+    checkout = ran(tmp_path, 20_000, "--config", "runs=blocks", changes=more, **nvml)
+    spans, cards = {}, {}
+    for seed in (0, 1):
+        runs = [json.loads(file.read_text()) for file in checkout.folder.glob(f"results/small/runs/*/seed-{seed}/run.json")]
+        assert len(runs) == 2
+        cards[seed] = {run["machine"]["gpu_uuid"] for run in runs}
+        (first, second) = sorted((run["started"], run["ended"]) for run in runs)
+        assert first[1] <= second[0], "one run at a time on a card"
+        spans[seed] = first[0], second[1]
+        assert {run["machine"]["threads"] for run in runs} == {1}, "each has its share of the cores"
+    assert cards[0] != cards[1] and cards[0] | cards[1] == {"GPU-111", "GPU-222"}, cards
+    assert max(spans[0][0], spans[1][0]) < min(spans[0][1], spans[1][1]), "at the same time"

@@ -1,11 +1,14 @@
-"""The host: its processor, memory and control groups, and the age and peak memory of this process."""
+"""The host: its processor, memory and control groups, what tells it from others, and the age and peak memory of this process."""
 
 import os
 import platform
 import re
 import resource
+import socket
 import sys
 import time
+import uuid
+from hashlib import sha256
 from pathlib import Path
 
 PROC, SYS = Path("/proc"), Path("/sys")
@@ -70,6 +73,25 @@ def cpu_model() -> str:
         if key.strip() == "model name":
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def host_id() -> str:
+    """12 hexadecimal digits that tell this machine from others of its model: of its name, processor and network address.
+
+    The same in a container and outside. Where no network address can be read, name and processor are all there is.
+    """
+    address = uuid.getnode()
+    made_up = bool(address >> 40 & 1)  # the multicast bit: RFC 9562 sets it in an address that was drawn at random
+    known = (socket.gethostname(), cpu_model(), "" if made_up else f"{address:x}")
+    return sha256("|".join(known).encode()).hexdigest()[:12]
+
+
+def boot() -> str | None:
+    """The kernel's random number of this boot; None without a Linux `/proc`."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def huge_pages() -> str | None:

@@ -6,7 +6,7 @@ rule evaluate_others:
         case=f"{plan.folder}/cases/{{case}}.json",
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        weights=plan.exchanged_weights,
+        weights=plan.exchanged_inputs,
         image=containers.inputs_of_case,
     output:
         f"{plan.folder}/exchange/{{case}}.json",
@@ -15,16 +15,17 @@ rule evaluate_others:
     container:
         containers.of_case
     # as rule train: the same kernels on the same device
-    threads: workflow.resource_settings.cores or 1
+    threads: plan.threads(workflow.resource_settings.cores)
     resources:
         runtime=plan.minutes,
     params:
         data=subpath(input.description, parent=True),
+        weights=plan.exchanged_weights,
     shell:
         "python -m levelfield exchange"
         " --case {input.case:q}"
         " --data {params.data:q}"
-        " --weights {input.weights:q}"
+        " --weights {params.weights:q}"
         " --threads {threads}"
         " --image {input.image:q}"
         " --out {output:q}"

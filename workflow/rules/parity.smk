@@ -43,7 +43,7 @@ rule parity:
     container:
         containers.of_case
     # as rule train: the same kernels on the same device
-    threads: workflow.resource_settings.cores or 1
+    threads: plan.threads(workflow.resource_settings.cores)
     resources:
         runtime=plan.minutes,
     params:

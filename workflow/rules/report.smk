@@ -4,7 +4,7 @@
 rule collect:
     input:
         rules.data.output.description,
-        plan.each_run("run.json"),
+        plan.each_finished,
         plan.each_parity(),
         containers.analysis_inputs,
         study=rules.study.output[0],
@@ -95,7 +95,8 @@ rule report:
 
 
 onerror:
-    # what finished is told all the same, failed and missing runs as such
-    shell(
-        f"test ! -e {plan.folder}/runs || {containers.analysis_call} python -m levelfield tell {plan.folder}"
-    )
+    # what finished is told all the same, failed and missing runs as such; a block leaves that to who started it
+    if plan.starts_runs:
+        shell(
+            f"test ! -e {plan.folder}/runs || {containers.analysis_call} python -m levelfield tell {plan.folder}"
+        )

@@ -22,8 +22,8 @@ rule train:
     priority: plan.priority
     container:
         containers.of_case
-    # all threads, so that no other job runs beside it
-    threads: workflow.resource_settings.cores or 1
+    # all threads, so that no other job runs beside it on its device
+    threads: plan.threads(workflow.resource_settings.cores)
     # a resource, since a change of it makes no finished run anew, as one of a parameter would
     resources:
         runtime=plan.minutes,

@@ -53,7 +53,8 @@ def run(args):
         override.parent.mkdir(exist_ok=True)
         override.write_text(json.dumps({"cases": names, "device": "cuda"}), encoding="utf-8")
         command = [sys.executable, "-m", "snakemake", "--cores", str(cpus_available()), "--resources", "gpu=1"]
-        within(until, began, [*command, "--configfile", f"config/{study}.yaml", str(override)])
+        blocks = ["--config", "runs=blocks"] if len(cards) > 1 else []  # a block on each card
+        within(until, began, [*command, *blocks, "--configfile", f"config/{study}.yaml", str(override)])
         keep = [sys.executable, "-m", "levelfield", "keep", f"results/{study}", str(out / study)]
         kept.append(subprocess.run(keep, check=False).returncode)
     print(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from levelfield.errors import UserError
+from levelfield.plan import sessions
 from levelfield.plan.budget import minutes
 from levelfield.study.config import Study, read_study
 from levelfield.study.protocol import Case
@@ -45,6 +46,7 @@ def run(args):
         name = heading == "case"
         grid.add_column(heading, justify="left" if name else "right", no_wrap=name, min_width=max(map(len, heading.split())))
     jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
+    in_blocks = "runs=blocks" in (profile.get("config") or [])
     for case in study.expanded:
         finished = _took(folder, case, study.seeds)
         took = [seconds for seconds in finished if seconds is not None]
@@ -54,12 +56,16 @@ def run(args):
         grid.add_row(
             case.name, str(runs), str(len(finished)), str(proofs), str(limit), f"{median(took) / 60:.1f}" if took else ""
         )
-        jobs += runs + proofs
+        jobs += proofs if in_blocks else runs + proofs
         granted += (runs + proofs) * limit / 60
         expected += runs * median(took) / 3600 if took else 0
         unknown += runs if not took else 0
     console.print(f"study {study.study}: {len(study.expanded)} cases, {len(study.runs)} runs")
     console.print(grid)
+    if study.sessions > 1:
+        console.print("\n".join(sessions.told(folder, study)))
+    if in_blocks:
+        jobs += sum(map(len, sessions.missing_blocks(folder, study)))
     asked = _asked(profile)
     console.print(f"{jobs} jobs, each with {asked}; at most {profile.get('jobs', 'all')} in the queue at once")
     console.print(f"at most {granted:.1f} hours of a GPU, if every job took all it is granted")

@@ -3,8 +3,6 @@
 import os
 import platform
 import socket
-import uuid
-from hashlib import sha256
 
 from levelfield import host
 from levelfield.backends.base import Backend
@@ -50,26 +48,7 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
         versions=versions,
         flags=backend.flags(),
         scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
-        host_id=host_id(),
-        boot=boot(),
+        host_id=host.host_id(),
+        boot=host.boot(),
         environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(STEERING)},
     )
-
-
-def host_id() -> str:
-    """12 hexadecimal digits that tell this machine from others of its model: of its name, processor and network address.
-
-    The same in a container and outside. Where no network address can be read, name and processor are all there is.
-    """
-    address = uuid.getnode()
-    made_up = bool(address >> 40 & 1)  # the multicast bit: RFC 9562 sets it in an address that was drawn at random
-    known = (socket.gethostname(), host.cpu_model(), "" if made_up else f"{address:x}")
-    return sha256("|".join(known).encode()).hexdigest()[:12]
-
-
-def boot() -> str | None:
-    """The kernel's random number of this boot; None without a Linux `/proc`."""
-    try:
-        return (host.PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None

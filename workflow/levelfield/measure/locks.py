@@ -17,6 +17,8 @@ LOCKS = Path("/tmp")
 """Not TMPDIR, which differs between users and jobs: everyone who measures on this machine must see the same files."""
 ELSEWHERE = "LEVELFIELD_LOCKS"
 """The environment variable that names another folder."""
+HELD = "LEVELFIELD_HELD"
+"""The environment variable by which a block tells its runs the lock that it holds for them all."""
 WAIT_SECONDS = 24 * 3600
 POLL_SECONDS = 1.0
 PROC = Path("/proc")
@@ -24,6 +26,8 @@ PROC = Path("/proc")
 
 def first_free(names: list[str], what: str) -> tuple[str, int]:
     """The first of `names` whose lock could be had, and the descriptor that holds it; waits until there is one.
+
+    Inside a block it is the one that the block holds, and the descriptor holds nothing.
 
     what: the device in words, for who reads that it waits. Raises UserError where a lock's file cannot be used, and after a day.
     """
@@ -35,6 +39,8 @@ def first_free(names: list[str], what: str) -> tuple[str, int]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return name, lock
             except BlockingIOError:
+                if os.environ.get(HELD) == name:
+                    return name, lock
                 os.close(lock)
         holders = ", ".join(holder(folder / f"levelfield-{name}.lock") for name in names)
         if not told:

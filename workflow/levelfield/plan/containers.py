@@ -59,6 +59,14 @@ class Containers:
         """`input:` of the same rule: its image must be there, and a new one means a new run."""
         return [self._of(wildcards).file] if self.used else []
 
+    def inputs_of_block(self, wildcards) -> list[str]:
+        """The same of a rule with the wildcard `block`: the images of all its cases."""
+        if not self.used:
+            return []
+        cases = next(block.cases for block in self.study.blocks if block.file == wildcards.block)
+        backends = {case.name: case.backend for case in self.study.expanded}
+        return list(dict.fromkeys(self.all[registry.backend(backends[case]).image].file for case in cases))
+
     def analysis(self, wildcards=None) -> str | None:
         """`container:` of a rule that needs no framework."""
         return self.all[ANALYSIS].file if self.used else None

@@ -11,13 +11,17 @@ from hashlib import sha256
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from levelfield.commit import commit
 from levelfield.data.origin import origin_of, own_file, recorded, refuse_another, tracked
 from levelfield.errors import UserError
+from levelfield.measure.gpu import visible
+from levelfield.measure.locks import HELD
 from levelfield.models.base import weights_of
+from levelfield.plan import sessions
 from levelfield.plan.budget import minutes
-from levelfield.study.config import Study, read_study
+from levelfield.study.config import Block, Study, read_study
 from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -41,35 +45,43 @@ class Untracked:
 class Plan:
     """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
 
-    def __init__(self, study: Study, steps: str = "here", replace: str | None = None):
-        self.study, self.steps, self.replace = study, steps, replace
+    def __init__(self, study: Study, steps: str = "here", replace: str | None = None, runs: str = "single", workflow=None):
+        self.study, self.steps, self.replace, self.in_blocks = study, steps, replace, runs == "blocks"
+        self.workflow = workflow
         self.folder = f"results/{study.study}"
         self.downloads = "results/.downloads"
         self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
         self.seeds = study.seeds
+        self.blocks: dict[str, Block] = {block.file: block for block in study.blocks}
 
     @classmethod
-    def read(cls, config: dict, files: list[str]) -> "Plan":
+    def read(cls, config: dict, files: list[str], workflow=None) -> "Plan":
         """The plan of Snakemake's config, or one line that says what is wrong with it, before anything runs.
 
+        workflow: Snakemake's own.
         From here on `python` in a rule is the one that runs Snakemake, be its environment activated or not.
         """
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        steps, replacing = config.pop("steps", "here"), config.pop("replace", None)
+        steps, replacing, runs = config.pop("steps", "here"), config.pop("replace", None), config.pop("runs", "single")
         try:
             if steps not in ("here", "jobs"):
                 raise UserError(
                     f"steps: found {steps!r}: `here` runs the light steps where Snakemake runs, `jobs` on the cluster"
+                )
+            if runs not in ("single", "blocks"):
+                raise UserError(
+                    f"runs: found {runs!r}: `single` makes each run a job, `blocks` all cases of a seed and size together"
                 )
             if replacing not in (None, "data"):
                 raise UserError(
                     f"replace: found {replacing!r}: `data` replaces a study's data, and with it its starts and runs"
                 )
             own = [str(file) for file in files if Path(file).name != "config.yaml"]
-            plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing)
+            plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing, runs, workflow)
             if not replacing:
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now
+            plan.forget_untrue()
             return plan
         except UserError as error:
             raise WorkflowError(str(error)) from None
@@ -169,6 +181,74 @@ class Plan:
         protocol = self.cases[wildcards.case].protocol
         return attempt * minutes(protocol, *self.study.sequences)
 
+    def threads(self, cores: int | None) -> int:
+        """Of a run or a block on this machine: all cores, so that one runs at a time; with several GPUs a share of them, so that one
+        runs on each. A cluster's profile sets them itself, and has no `cores`."""
+        cards = 1 if self.study.device == "cpu" else len(visible())
+        return max(1, (cores or 1) // max(1, cards))
+
+    def block_mark(self, block: Block) -> str:
+        """The file that says that all runs of the block have finished."""
+        return f"{self.folder}/blocks/{block.file}.done"
+
+    def forget_untrue(self) -> None:
+        """Takes away the marks of blocks of which a run is not there any more: it was deleted to be made anew."""
+        for block in self.blocks.values():
+            mark = Path(self.block_mark(block))
+            if mark.exists() and not all(Path(run).exists() for run in self._runs_of(block)):
+                mark.unlink(missing_ok=True)
+
+    def _runs_of(self, block: Block) -> list[str]:
+        return [f"{self.folder}/runs/{case}/seed-{block.seed}/run.json" for case in block.cases]
+
+    def block_runs(self, wildcards) -> list[str]:
+        """What the runs of a block make, in its order."""
+        return self._runs_of(self.blocks[wildcards.block])
+
+    def block_cases(self, wildcards) -> list[str]:
+        return [f"{self.folder}/cases/{case}.json" for case in self.blocks[wildcards.block].cases]
+
+    def block_starts(self, wildcards) -> list[str]:
+        block = self.blocks[wildcards.block]
+        names = dict.fromkeys(self._start_names[case] for case in block.cases)
+        return [f"{self.folder}/start/{name}/seed-{block.seed}.npz" for name in names]
+
+    def block_parity(self, wildcards) -> list[str]:
+        """Of all its cases, but those whose proof was tried and is not there: they hold up no other."""
+        cases = self.blocks[wildcards.block].cases if self.study.parity else ()
+        files = {case: f"{self.folder}/parity/{case}.json" for case in cases}
+        return [
+            file
+            for case, file in files.items()
+            if Path(file).exists() or not Path(f"{self.folder}/logs/parity/{case}.log").exists()
+        ]
+
+    def block_priority(self, wildcards) -> int:
+        block = self.blocks[wildcards.block]
+        return self._rank[block.cases[0], block.seed]
+
+    def inner_arguments(self, wildcards) -> "Untracked":
+        """What the Snakemake inside a block is told as this one was: the Snakefile, what makes a run anew, containers."""
+        words, deployment = ["--snakefile", str(self.workflow.main_snakefile)], self.workflow.deployment_settings
+        words += ["--rerun-triggers", *sorted(trigger.item_to_choice() for trigger in self.workflow.rerun_triggers)]
+        if deployment.deployment_method:
+            words += [
+                "--software-deployment-method",
+                *sorted(method.item_to_choice() for method in deployment.deployment_method),
+            ]
+            words += [f"--apptainer-args={deployment.apptainer_args}"] if deployment.apptainer_args else []
+            words += ["--apptainer-prefix", str(deployment.apptainer_prefix)] if deployment.apptainer_prefix else []
+        return Untracked(shlex.join(words))
+
+    def sha256_of_shell(self, rule) -> str:
+        """Of the command that a rule runs, so that another rule is made anew with it."""
+        return sha256(rule.shellcmd.encode()).hexdigest()
+
+    def block_minutes(self, wildcards, attempt: int) -> int:
+        """The time that a scheduler grants a block: what its runs are granted."""
+        protocols = [self.cases[case].protocol for case in self.blocks[wildcards.block].cases]
+        return attempt * sum(minutes(protocol, *self.study.sequences) for protocol in protocols)
+
     def parity_of(self, wildcards) -> list[str]:
         return [f"{self.folder}/parity/{wildcards.case}.json"] if self.study.parity else []
 
@@ -192,9 +272,32 @@ class Plan:
         name = self._start_of(self._references[f"reference-{wildcards.digest}"])
         return f"{self.folder}/start/{name}/seed-{self.seeds[0]}.npz"
 
+    @property
+    def starts_runs(self) -> bool:
+        """Whether this is the Snakemake that a person started: not a job of it, nor the one inside a block."""
+        return HELD not in os.environ and (self.workflow is None or self.workflow.is_main_process)
+
+    @cached_property
+    def begun(self) -> set[int]:
+        """The seeds of the sessions that have begun, or begin with this start of Snakemake; a job of it adds none."""
+        folder = Path(self.folder)
+        return set(sessions.begun(folder, self.study)[0] if self.starts_runs else sessions.recorded(folder, self.study))
+
+    def tell_session(self) -> None:
+        """Says which session the study asks for next, and what it waits for."""
+        if told := sessions.begun(Path(self.folder), self.study)[1]:
+            logger.warning(told)
+
     def each_run(self, file: str) -> list[str]:
-        """The path of `file` in every run's folder."""
-        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs]
+        """The path of `file` in the folder of every run of the sessions that have begun."""
+        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs if seed in self.begun]
+
+    @property
+    def each_finished(self) -> list[str]:
+        """What says that the runs have finished: a mark a block where they go in blocks, else their own records."""
+        if not self.in_blocks:
+            return self.each_run("run.json")
+        return [self.block_mark(block) for block in self.study.blocks if block.seed in self.begun]
 
     def category(self, wildcards) -> str:
         """Where a figure or table stands in Snakemake's report, whose categories are sorted by name."""
@@ -208,6 +311,15 @@ class Plan:
         mine = _function(self.cases[wildcards.case])
         names = [name for name, case in self.cases.items() if case.matched and _function(case) == mine]
         return [f"{self.folder}/runs/{name}/seed-{self.seeds[0]}/weights.npz" for name in names]
+
+    def exchanged_inputs(self, wildcards) -> list[str]:
+        """The same as a rule's input: where runs go in blocks, no rule makes weights by themselves."""
+        weights = self.exchanged_weights(wildcards)
+        if not self.in_blocks:
+            return weights
+        names = {Path(file).parts[-3] for file in weights}
+        blocks = [block for block in self.study.blocks if block.seed == self.seeds[0] and names.intersection(block.cases)]
+        return [self.block_mark(block) for block in blocks]
 
     @property
     def each_exchange(self) -> list[str]:

@@ -61,13 +61,14 @@ def jobs() -> list[Job]:
     return found
 
 
-def before_submitting(executor: str, study: str, device: str, resources: Mapping) -> None:
+def before_submitting(executor: str, study: str, device: str, rule) -> None:
     """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
 
-    study: folder of the study. device: as in its config. resources: Snakemake's, of the rule `train`. Raises WorkflowError.
+    study: folder of the study. device: as in its config. rule: Snakemake's, that times runs: `train` or `block`. Raises WorkflowError.
     """
     if executor == "slurm":
-        refuse_without_gpu(device, {name: resource.raw for name, resource in resources.items()}, sys.argv)
+        resources = {name: resource.raw for name, resource in rule.resources.items()}
+        refuse_without_gpu(device, resources, sys.argv, rule.name)
         refuse_to_run_twice(study)
     else:
         logger.warning(
@@ -117,23 +118,23 @@ def asks_for_gpu(resources: Mapping) -> bool:
     return counted or any("gpu" in str(told[name] or "") for name in ("gres", "slurm_extra", "tres_per_task"))
 
 
-def refuse_without_gpu(device: str, resources: Mapping, arguments: list[str]) -> None:
+def refuse_without_gpu(device: str, resources: Mapping, arguments: list[str], rule: str = "train") -> None:
     """Raises WorkflowError where runs that are to be timed on a GPU would be submitted without one.
 
-    resources: those of the rule `train`, as they stand in the end. A `--set-resources train:…` of the command line replaces all
+    resources: those of the rule, as they stand in the end. A `--set-resources train:…` of the command line replaces all
     that the profile sets for the rule, its GPU too. arguments: the command line, whose profile tells with `device: auto` what
     was meant; `device: cpu` needs none.
     """
     if device == "cpu" or asks_for_gpu(resources):
         return
     profile = _profile(arguments)
-    meant = (profile.get("set-resources") or {}).get("train") or {}
+    meant = (profile.get("set-resources") or {}).get(rule) or {}
     if device == "cuda" or asks_for_gpu({**(profile.get("default-resources") or {}), **meant}):
         whole = ", ".join(f"{name}: {value}" for name, value in meant.items()) or "gpu: 1"
         raise WorkflowError(
             "the runs would be submitted without a GPU, and nothing was submitted: "
             + ("the study says `device: cuda`" if device == "cuda" else "the profile asks for one")
-            + ", but the resources of the rule `train` hold none. `--set-resources` on the command line replaces all that the "
+            + f", but the resources of the rule `{rule}` hold none. `--set-resources` on the command line replaces all that the "
             f"profile sets for a rule: change the profile instead, or repeat all of it ({whole}); `device: cpu` in the study runs "
             "without a GPU"
         )

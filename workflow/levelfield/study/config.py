@@ -4,7 +4,7 @@ import re
 import reprlib
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from random import Random
 from typing import Annotated, Literal
@@ -103,6 +103,11 @@ class Block:
     seed: int
     cases: tuple[str, ...]
 
+    @property
+    def file(self) -> str:
+        """The name as a file has it: `batch_size=64+seed-3`."""
+        return self.name.replace(", ", "+").replace(" ", "-")
+
 
 TWIN = "-twin"
 """What is added to the name of the case that runs twice."""
@@ -140,6 +145,12 @@ class Study(Strict):
     retakes: int = Field(
         2, ge=0, le=2, description="How often a run that noise or its own checks spoilt is taken again, whatever its result."
     )
+    sessions: int = Field(
+        1,
+        ge=1,
+        description="In how many sessions (days, boots, hosts) the seeds are run, a part of them in each. The next one begins when the "
+        "same command is typed after a break of an hour, a restart, or on another host.",
+    )
     images: Images = Field(Images(), description="Containers.")
 
     @field_validator("protocol", mode="before")
@@ -156,6 +167,10 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def consistent(self):
+        if self.sessions > len(self.seeds):
+            raise ValueError(
+                f"sessions: found {self.sessions} with {len(self.seeds)} seeds: each session needs a seed of its own"
+            )
         names = [case.name for case in self.expanded]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
@@ -212,6 +227,12 @@ class Study(Strict):
             told = {key: value.name if isinstance(value, Sizes) else value for key, value in own.items()}
             parts += [f"{key}={value}" for key, value in told.items() if config.name is None or key in variant]
         return Case("+".join(parts), config.backend, config.departures, protocol, self.device)
+
+    @property
+    def sessions_of_seeds(self) -> list[list[int]]:
+        """The seeds of each session that is asked for, as even as can be."""
+        ends = [len(self.seeds) * number // self.sessions for number in range(self.sessions + 1)]
+        return [self.seeds[first:last] for first, last in pairwise(ends)]
 
     @property
     def length(self) -> int:

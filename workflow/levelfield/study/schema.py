@@ -38,8 +38,12 @@ Runs go in blocks: all cases of one seed, and of one size where a size varies, i
 always the first or always meets the machine at its worst. A run that the machine's noise or its own checks spoilt is taken again, at
 most `retakes` times, whatever it learnt; what was spoilt stays in `takes/` of the run's folder. On a machine that is never quiet set
 `retakes: 0`: then the runs are told, and nothing is claimed from them. `twin: true` runs the first case twice, under two names: how
-far these two come apart is what no claim can be smaller than. More seeds later, on another day or another machine, are new blocks of
-the same study; each run says on which host and in which session it was made.
+far these two come apart is what no claim can be smaller than.
+
+More seeds later, on another day or another machine, are new blocks of the same study; each run says on which host and in which session
+it was made. `sessions: 2` asks for that from the start: the first half of the seeds is run, and what is told says what the second half
+waits for: the same command, typed after a break of an hour, after a restart, or on another host. With seeds added later the halves are
+drawn anew, and what has been run stays.
 
 Where an epoch's sequences lie is a part of the protocol: `data_on: host`, each batch goes to the framework within its step; `data_on:
 device`, all are put on the device at the start of the epoch, within its time. Both compute the same to the bit on a CPU. Keras on TensorFlow

@@ -15,6 +15,7 @@ import numpy as np
 
 from levelfield.level.parity import Parity
 from levelfield.models.base import weights_of
+from levelfield.plan.sessions import BREAK
 from levelfield.records import Run
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
@@ -25,8 +26,6 @@ ALLOWANCE = 10
 """Times what parity's bounds explain, since those are of one seed's batches."""
 OVERLAP = timedelta(seconds=1)
 """Time that two runs share before they are said to overlap: earlier records have their start to the second."""
-BREAK = timedelta(hours=1)
-"""Without a run on a host, after which a new session begins."""
 
 
 class Expected:

@@ -1,0 +1,48 @@
+"""Runs a block in a row: all cases of one seed and size on one device, each as the workflow's rule `train` runs it.
+
+The runs belong to a Snakemake inside this job, so that each has its own image and process, one that fails leaves the others alone,
+and what has finished is not redone when the block is continued.
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from levelfield.measure.device import CPU, hold_device
+from levelfield.measure.locks import HELD
+from levelfield.study.config import read_study
+
+
+def arguments(parser):
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="what the runs make: runs/<case>/seed-<n>/run.json, in any order"
+    )
+    parser.add_argument("--study", type=Path, required=True, metavar="JSON", help="study.json of the study")
+    parser.add_argument("--threads", type=int, required=True, help="threads that each run may use")
+    parser.add_argument("--snakemake", type=shlex.split, default=[], metavar="ARGUMENTS", help="as the outer one has them")
+
+
+def run(args):
+    study = read_study(json.loads(args.study.read_text(encoding="utf-8")), str(args.study))
+    # the block was not made to wait for a proof that had failed before: one that is still not there costs its own case alone
+    cases, proofs = {run: run.parent.parent.name for run in args.runs}, args.study.parent / "parity"
+    unproven = [run for run in args.runs if study.parity and not (proofs / f"{cases[run]}.json").exists()]
+    if unproven:
+        print(f"not run, parity was not measured, see logs/parity: {', '.join(cases[run] for run in unproven)}", flush=True)
+    runs = [str(run) for run in args.runs if run not in unproven]
+    if not runs:
+        return 1
+    command = [sys.executable, "-m", "snakemake", *runs, "--configfile", str(args.study), "--cores", str(args.threads)]
+    # the runs alone; their priorities are the block's order, and the greedy scheduler keeps to them without a solver
+    command += ["--allowed-rules", "train", "--scheduler", "greedy", "--nolock"]
+    command += ["--rerun-incomplete", "--profile", "none", "--workflow-profile", "none", *args.snakemake]
+    with hold_device(study.device) as gpu:
+        process = subprocess.Popen(command, env=os.environ | {HELD: gpu.uuid if gpu else CPU})
+        for sign in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, lambda number, _: process.send_signal(number))
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the inner one, too, which ends its runs
+        return process.wait() or bool(unproven)
