@@ -17,6 +17,7 @@ from levelfield.data.origin import origin_of, own_file, recorded, refuse_another
 from levelfield.errors import UserError
 from levelfield.models.base import weights_of
 from levelfield.plan.budget import minutes
+from levelfield.plan.future import pulled_back
 from levelfield.study.config import Study, read_study
 from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
@@ -70,6 +71,7 @@ class Plan:
             if not replacing:
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now
+            pulled_back(Path(plan.folder))  # the clock may have been set back since
             return plan
         except UserError as error:
             raise WorkflowError(str(error)) from None
