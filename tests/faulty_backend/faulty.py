@@ -50,7 +50,7 @@ class Faulty(PlainNumpy):
             raise RuntimeError("the device was lost")
         losses, correct = super().train_epoch(x, y, order, progress, wait)
         if self.warm and self.fault == "nan":
-            losses[1:] = np.nan
+            losses[:] = np.nan
         if self.warm and self.fault == "diverges":
             losses *= np.float32(10) ** np.arange(0, 20 * len(losses), 20, dtype=np.float32)
         return losses, correct
