@@ -194,3 +194,16 @@ def test_a_run_that_was_taken_again_is_told(tmp_path):
     runs_of(folder)
     board = make_tables(Results.read(folder))["leaderboard"].shown.set_index("case")
     assert board.loc["torch", "remarks"] == "1 taken again"
+
+
+def test_a_clock_that_was_set_back_takes_a_runs_cleanness_and_never_a_time(tmp_path):
+    """Times are of a clock that cannot be set; when a run was is of one that can."""
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    right = runs_of(folder)["train_seconds"]
+    with_changes(folder, "torch", 1, ended="2026-01-04T09:00:00+00:00")  # within the run
+    first = json.loads((folder / "runs/torch/seed-0/run.json").read_text())["started"]
+    with_changes(folder, "keras-tensorflow", 3, started=first)  # between two runs
+    runs = runs_of(folder)
+    assert (runs["status"] == "finished").all() and runs["train_seconds"].equals(right)
+    assert runs["unclean"].notna().sum() >= 2 and "ran beside" in runs.loc[("keras-tensorflow", 3), "unclean"]
+    assert make_tables(Results.read(folder))["leaderboard"].data["seeds"].tolist() == [4, 4]

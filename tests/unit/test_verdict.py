@@ -270,5 +270,8 @@ def test_what_was_published_is_said_beside_what_repeating_and_matching_it_gave(t
         r"Keras 0\.\d{4} and JAX 0\.\d{4} after epoch 2\.",
         told,
     )
-    assert ", 2 or 10 epochs, 3 seeds, 1 session on 1 host. For each seed matched cases of one protocol start from" in measured_on(results)
+    assert (
+        ", 2 or 10 epochs, 3 seeds, 1 session on 1 host. For each seed matched cases of one protocol start from"
+        in measured_on(results)
+    )
     assert "Published" not in " ".join(said(tmp_path / "few", cases=TRANSFORMERS, steps=40, protocol={"model": "transformer"}))

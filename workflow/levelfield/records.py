@@ -165,7 +165,10 @@ class Steps:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes under another name, then moves into place: a reader sees the whole file or none."""
+    """Writes under another name, then moves into place: a reader sees the whole file or none.
+
+    An OSError (a full disk, a folder that can only be read) names `path`; what stood there before stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -175,6 +178,9 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -11,6 +12,17 @@ from levelfield.errors import UserError
 HERE = Path(__file__).parent
 GROUPS = {"what people type": "levelfield.commands", "what the rules call": "levelfield.commands.rules"}
 """Heading of the help to the package that holds the verbs."""
+PLACES = {
+    errno.ENOSPC: "the disk is full: make room, or put `results/` on another one (a link will do)",
+    errno.EDQUOT: "your quota is used up: make room, or put `results/` on another disk (a link will do)",
+    errno.EFBIG: "no file may be that large here: raise the limit (`ulimit -f`)",
+    errno.EROFS: "what it lies on can only be read: work in a copy elsewhere",
+    errno.EACCES: "you have no right to: ask its owner, or work in a copy of your own",
+    errno.EPERM: "you have no right to: ask its owner, or work in a copy of your own",
+    errno.EIO: "the disk failed: look into the system's log",
+    errno.ESTALE: "the network's disk has lost it",
+}
+"""What is wrong and what to do where the place of a file is at fault, and not the program."""
 
 
 def verbs(package: str) -> dict[str, str]:
@@ -57,6 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
         return args.run(args) or 0
     except UserError as error:
         print(f"levelfield {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in PLACES:
+            raise
+        file = error.filename2 or error.filename  # of two, what was copied to
+        what = f"{file}: {error.strerror}" if file else error.strerror
+        print(f"levelfield {args.verb}: {what}: {PLACES[error.errno]}; then run the same again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

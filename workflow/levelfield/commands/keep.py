@@ -44,8 +44,12 @@ def run(args):
     for file in found:
         if file.name == "run.json" and (driver := _driver(file)).startswith(PRETENDED):
             raise UserError(f"{file}: driver {driver!r}: a pretended GPU measured nothing, and its records are not kept")
-    for file in found:
-        kept = args.folder / file.relative_to(args.source)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, kept)
-    tell.run(args)
+    try:
+        for file in found:
+            kept = args.folder / file.relative_to(args.source)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, kept)
+        tell.run(args)
+    except BaseException:  # as on a full disk: half of a study is none, and would stand in the way of the next try
+        shutil.rmtree(args.folder, ignore_errors=True)
+        raise

@@ -159,6 +159,9 @@ def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable
             os.fsync(file.fileno())
             size = file.tell()
         part.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
     return {"sha256": digest.hexdigest(), "bytes": size, "shape": list(shape), "dtype": str(dtype)}

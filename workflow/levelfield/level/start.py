@@ -14,7 +14,7 @@ from levelfield import registry
 from levelfield.errors import UserError
 from levelfield.models.base import MATCHED, Weight, model_of, weights_of
 from levelfield.models.initial import draw
-from levelfield.records import load_arrays, save_arrays
+from levelfield.records import load_arrays, save_arrays, write_whole
 from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
@@ -75,7 +75,7 @@ def save_start(path: Path, start: Start) -> None:
     """Writes `seed-<n>.npz` and beside it `seed-<n>.npz.sha256`, as `sha256sum` writes and checks it."""
     path = Path(path)
     save_arrays(path, {**start.weights, "order": start.order, "seed": np.array(start.seed)})
-    path.with_name(path.name + ".sha256").write_text(f"{file_sha256(path)}  {path.name}\n", encoding="utf-8")
+    write_whole(path.with_name(path.name + ".sha256"), f"{file_sha256(path)}  {path.name}\n".encode())
 
 
 def load_start(path: Path) -> tuple[Start, str]:

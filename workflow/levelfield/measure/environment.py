@@ -2,11 +2,14 @@
 
 import os
 import platform
+import re
 import socket
+from collections.abc import Mapping
 
 from levelfield import host
 from levelfield.backends.base import Backend
 from levelfield.measure import gpu
+from levelfield.measure.steering import without_secrets
 from levelfield.records import Machine
 
 STEERING = ("CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "FLAX_", "GOMP_", "JAX_", "KERAS_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_")
@@ -24,6 +27,10 @@ STEERING += (
     "GLIBC_TUNABLES",
 )
 """Beginnings of the names of variables that frameworks, their libraries and the allocator read."""
+SECRET = re.compile(
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|COOKIE|APIKEY|(^|_)(KEYS?|PASS|AUTH|PAT|VAR)(_|$)", re.IGNORECASE
+)
+"""In the name of a variable that may hold a secret, whatever it begins with: NVIDIA_API_KEY; TF_VAR_… and TF_TOKEN_… are Terraform's."""
 SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "CUDA_VISIBLE_DEVICES")
 
 
@@ -50,5 +57,14 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
         scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
         host_id=host.host_id(),
         boot=host.boot(),
-        environment={name: value for name, value in sorted(os.environ.items()) if name.startswith(STEERING)},
+        environment=steering(os.environ),
     )
+
+
+def steering(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that steer a framework, sorted; none that may hold a secret, and no secret within the values of others."""
+    return {
+        name: without_secrets(value)
+        for name, value in sorted(environment.items())
+        if name.startswith(STEERING) and not SECRET.search(name)
+    }

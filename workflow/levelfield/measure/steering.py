@@ -1,9 +1,16 @@
-"""Environment variables that would have another program run than the one that the study asks for."""
+"""Environment variables that would have another program run than the one that the study asks for; and what of a value is told."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from levelfield.study.protocol import Protocol
+
+IN_ADDRESS = re.compile(r"(?<=://)[^/\s]*(?=@)")
+"""Name and password in an address."""
+NAMED = re.compile(r"(?i)((?:token|secret|passw|api_?key|signature|credential)\w*=)[^\s&,;:]+")
+"""A value that is called a secret within another one."""
+HIDDEN = "***"
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,12 @@ def contradictions(environment: Mapping[str, str], protocol: Protocol) -> list[s
     is none of it.
     """
     return [
-        f"{rule.variable}={environment[rule.variable]} {rule.why}: `unset {rule.variable}`"
+        f"{rule.variable}={without_secrets(environment[rule.variable])} {rule.why}: `unset {rule.variable}`"
         for rule in RULES
         if environment.get(rule.variable) and rule.contradicts(environment[rule.variable], protocol)
     ]
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for passwords in addresses and for what is called a secret in it."""
+    return NAMED.sub(rf"\g<1>{HIDDEN}", IN_ADDRESS.sub(HIDDEN, text))

@@ -21,6 +21,7 @@ from levelfield.measure.locks import HELD
 from levelfield.models.base import weights_of
 from levelfield.plan import sessions
 from levelfield.plan.budget import minutes
+from levelfield.plan.future import pulled_back
 from levelfield.study.config import Block, Study, read_study
 from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
@@ -82,6 +83,7 @@ class Plan:
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now
             plan.forget_untrue()
+            pulled_back(Path(plan.folder))  # the clock may have been set back since
             return plan
         except UserError as error:
             raise WorkflowError(str(error)) from None

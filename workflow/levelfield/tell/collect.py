@@ -212,5 +212,8 @@ def _whole(file: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(file)
+    except OSError as error:
+        error.filename = str(file)
+        raise
     finally:
         part.unlink(missing_ok=True)

@@ -72,7 +72,8 @@ def outcomes(folder: Path, study: Study) -> Iterator[tuple[Case, int, str, str |
                 elif (run / "failure.json").exists():
                     yield case, seed, "failed", _json(run / "failure.json")["error"], None
                 else:
-                    yield case, seed, "missing", None, None
+                    unproven = _unproven(folder, case) if study.parity else None
+                    yield case, seed, "failed" if unproven else "missing", unproven, None
             except BrokenRecord as error:
                 yield case, seed, "failed", str(error), None
 
@@ -84,6 +85,16 @@ def _barred(folder: Path, case: Case) -> str | None:
     except BrokenRecord as error:
         return str(error)
     return f"parity missed: {'; '.join(parity.missed)}" if parity and parity.barred else None
+
+
+def _unproven(folder: Path, case: Case) -> str | None:
+    """How the job ended that should have proven the case, by its log, where it left no parity; None where it has not begun."""
+    log = folder / "logs" / "parity" / f"{case.name}.log"
+    if (folder / "parity" / f"{case.name}.json").exists() or not log.exists():
+        return None
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if "Error" in line or "error" in line or line.startswith("levelfield ")] or lines
+    return f"its parity was not measured: {told[-1] if told else 'its job was killed, or is still running'}"
 
 
 def read_record(folder: Path, case: Case, seed: int) -> Record:

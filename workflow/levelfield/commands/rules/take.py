@@ -1,5 +1,6 @@
 """One take of a run, on a device that `levelfield train` holds: trains, measures, records."""
 
+import contextlib
 import ctypes
 import json
 import signal
@@ -29,7 +30,8 @@ def run(args):
     except BaseException as error:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         before = json.loads(failure.read_text(encoding="utf-8"))
-        write_json(failure, before | {"error": told, "log_tail": traceback.format_exc()[-2000:]})
+        with contextlib.suppress(OSError):  # as on a full disk: the first cause is the one to be told
+            write_json(failure, before | {"error": told, "log_tail": traceback.format_exc()[-2000:]})
         raise
 
 

@@ -21,19 +21,31 @@ from levelfield.images.images import digest_in_use
 from levelfield.measure.device import hold_device
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
+from levelfield.plan.future import pulled_back
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
+from levelfield.training.said import Said
 
 HANG = 4
 """A take is ended after so many times the minutes that a run is granted: no machine is that slow."""
 KEPT = ("run.json", "epochs.csv", "steps.npz", "weights.npz")
 """Files of a take that stay where it was spoilt, in `takes/<number>/`."""
+LINE = "levelfield take: "
+"""How the one line begins that a take says of an error."""
 SHARE = 0.9
 """Of the granted minutes that all takes together may need: a scheduler ends a run that needs more, finished takes and all."""
 
 
 class EndedFromOutside(UserError):
     """The job was told to end: no take stands for it."""
+
+
+class TakeError(UserError):
+    """A take ended without its record; `log_tail`: what it said last."""
+
+    def __init__(self, told: str, log_tail: str):
+        super().__init__(told)
+        self.log_tail = log_tail
 
 
 def arguments(parser):
@@ -83,12 +95,17 @@ def run(args):
         confine(case.device, args.threads)
         with hold_device(case.device):
             takes(args, case, failure)
+        for folder in {args.data, args.start.parent, args.case.parent} | ({args.parity.parent} if args.parity else set()):
+            pulled_back(folder)  # the clock may have been set back while it trained
     except BaseException as error:
         told = json.loads(failure.read_text(encoding="utf-8"))
         if not told.get("log_tail"):  # else the take itself said what went wrong
             said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            told = record | {"error": said, "log_tail": None}
-        write_json(failure, told | {"seconds": time.monotonic() - began})
+            told = record | {"error": said, "log_tail": getattr(error, "log_tail", None)}
+        try:
+            write_json(failure, told | {"seconds": time.monotonic() - began})
+        except OSError as full:  # as on a full disk: the first cause is the one to be told
+            print(f"{failure}: cannot be written: {full.strerror}", file=sys.stderr, flush=True)
         raise
     failure.unlink(missing_ok=True)  # a job that outlived its Snakemake may have ended it already
 
@@ -133,34 +150,65 @@ def _move(source: Path, target: Path) -> None:
 
 
 def take(args, number: int, failure: Path) -> None:
-    """One take in a process of its own; raises UserError naming how it ended, where it did not end well."""
+    """One take in a process of its own; raises TakeError naming how it ended, where it did not end well.
+
+    One that ends badly after its record was written stands: what came after the training costs itself alone.
+    """
     given = {"study": args.study, "case": args.case, "seed": args.seed, "data": args.data, "start": args.start}
     given |= {"threads": args.threads, "calibration": args.calibration, "image": args.image, "out": args.out, "take": number}
     options = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
+    command, file = [sys.executable, "-X", "faulthandler", "-m", "levelfield", "take", *options], args.out / "run.json"
+    before = _version(file)
     # from its start, since the C library reads some of it then
     environment = os.environ | registry.backend(Case.read(args.case).backend).environment
-    process = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "levelfield", "take", *options], env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda sign, _: _ended_from_outside(process, sign))
-    limit = HANG * args.minutes * 60 if args.minutes else None
+    said = Said(process.stdout)
+    limit, code = HANG * args.minutes * 60 if args.minutes else None, None
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:
-        raise UserError(
-            f"take {number} did not end within {HANG * args.minutes} minutes, {HANG} times what a run is granted: it hangs, or "
-            "the machine is far too slow: see the run's log"
-        ) from None
+        pass
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    if code < 0:
-        raise UserError(f"take {number} was ended by {_signal(-code)}: the last lines of the run's log say where")
-    if code:
-        told = json.loads(failure.read_text(encoding="utf-8"))
-        raise UserError(
-            told["error"] if told.get("log_tail") else f"take {number} ended with exit code {code}: see the run's log"
+        last = said.tail()
+    written = _version(file) != before
+    ended = None if code == 0 and written else _ended(number, code, args.minutes, failure, last)
+    if ended and written:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        write_json(file, record | {"measurements": record["measurements"] | {"extras_failed": ended}})
+        print(f"{record['case']}, seed {args.seed}: after the training {ended}, and the run stands", flush=True)
+    elif ended:
+        raise TakeError(ended, last)
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Another one whenever the file was written whole; None where it is not there."""
+    if not file.exists():
+        return None
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
+def _ended(number: int, code: int | None, minutes: int | None, failure: Path, last: str) -> str:
+    """How a take ended that did not end well. code: None where it hung; last: what it said last."""
+    if code is None:
+        return (
+            f"take {number} did not end within {HANG * minutes} minutes, {HANG} times what a run is granted: it hangs, or "
+            "the machine is far too slow: see the run's log"
         )
+    if code < 0:
+        return f"take {number} was ended by {_signal(-code)}: the last lines of the run's log say where"
+    told = json.loads(failure.read_text(encoding="utf-8"))
+    if told.get("log_tail"):
+        return told["error"]
+    lines = [line for line in last.splitlines() if line.startswith(LINE)]  # where it could not write any more
+    return (
+        lines[-1].removeprefix(LINE) if lines else f"take {number} ended with exit code {code} and no record: see the run's log"
+    )
 
 
 def _ended_from_outside(process: subprocess.Popen, sign: int):
