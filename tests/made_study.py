@@ -83,12 +83,13 @@ def make_study(
     speed: float = 1.0,
     protocol: dict | None = None,
     twin: bool = False,
+    **more,
 ) -> Path:
     """Makes the study `folder.name` in `folder` and returns the folder.
 
     `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch with batches of 32. `failures`: {(case, seed): "failed" |
     "missing"} and {case: "failed-parity"}. `gpus`: the GPU model that a case ran on; CPU for those not named. `speed`:
-    factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model. `twin`: the first case runs twice.
+    factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model. `twin`: the first case runs twice. `more`: other keys of the config.
     """
     folder, failures, gpus = Path(folder), failures or {}, gpus or {}
     sequences = 32 * (steps - 1) + 8  # as 25,000 = 32 · 781 + 8: the last batch of an epoch is smaller
@@ -96,7 +97,7 @@ def make_study(
         {
             "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {}, "twin": twin,
             "protocol": {"epochs": epochs} | (protocol or {}), "data": {"train": sequences, "validation": sequences},
-        },
+        } | more,
         "made_study.py",
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)

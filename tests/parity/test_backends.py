@@ -307,6 +307,29 @@ def test_huge_pages_are_used_where_they_were_asked_for():
     assert kilobytes["torch-huge-pages"] >= unasked + 8_192, kilobytes
 
 
+@pytest.mark.parametrize(("backend", "left"), [("torch", True), ("torch-flush-subnormals", False)])
+def test_subnormal_numbers_are_flushed_by_every_thread_where_that_was_asked_for(backend, left):
+    """In products over a whole array and of matrices, with two threads, and in what autograd does."""
+    code = """
+        import sys, torch
+        from levelfield.backends import load_backend
+        from levelfield.models.bilstm import BiLstm
+        from levelfield.study.protocol import Protocol
+        protocol = Protocol(model=BiLstm(embedding=4, units=3), vocabulary=50, length=12)
+        backend = load_backend(sys.argv[1])(protocol, frozenset(), "cpu", 2)
+        assert torch.get_num_threads() == 2
+        small = torch.full((4_000_000,), 1e-30, requires_grad=True)
+        product = small * 1e-10
+        product.backward(torch.full((4_000_000,), 1e-30))
+        matrix = torch.full((512, 512), 1e-30) @ torch.full((512, 512), 1e-10)
+        print(backend.flags().get("subnormals"), *(int((x != 0).sum()) for x in (product.detach(), small.grad, matrix)))
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code), backend], check=True, capture_output=True, text=True)
+    flag, *counts = done.stdout.split()
+    assert flag == ("None" if left else "flushed")
+    assert [int(count) for count in counts] == ([4_000_000, 4_000_000, 262_144] if left else [0, 0, 0])
+
+
 @pytest.mark.long
 def test_the_profile_of_a_loop_over_time_steps_fits_into_memory():
     """Keras's on PyTorch without a GPU; without care it took 4 GB for the experiment's 200 time steps, 24 GB for 800."""

@@ -202,9 +202,9 @@ def test_thousand_labels_and_no_more(tmp_path):
 
 def test_the_models_outputs_fit_the_labels(tmp_path):
     corpus = found(csv(tmp_path / "reviews.csv"), text="review", label="stars")
-    refuse_unfit(corpus, [3])
+    refuse_unfit(corpus.title, corpus.labels, [3])
     with pytest.raises(UserError, match=r"found 1, but .* has 3 labels \(bad, good, so so\): write `.*name: cnn, outputs: 3"):
-        refuse_unfit(corpus, [1], "cnn")
+        refuse_unfit(corpus.title, corpus.labels, [1], "cnn")
 
 
 def test_text_of_many_blocks(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""PyTorch: a training loop, Adam; eager, compiled in three ways, or with its memory in huge pages."""
+"""PyTorch: a training loop, Adam; eager, compiled in three ways, with its memory in huge pages, or with subnormal numbers flushed to 0."""
 
 import ctypes
 import os
@@ -57,6 +57,12 @@ BACKENDS = {
         "class": "TorchHugePages",
         "image": "torch",
         "environment": {"THP_MEM_ALLOC_ENABLE": "1"},
+        "departures": ["clip-norm", "framework-epsilon"],
+        "data_on": ["host", "device"],
+    },
+    "torch-flush-subnormals": {
+        "class": "TorchFlushSubnormals",
+        "image": "torch",
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
@@ -266,3 +272,21 @@ class TorchHugePages(Torch):
 
     def flags(self) -> dict[str, str]:
         return super().flags() | {"huge_pages": huge_pages()}
+
+
+class TorchFlushSubnormals(Torch):
+    """The same program on a CPU, numbers below float32's normal range taken for 0, as TensorFlow and JAX take them.
+
+    The processor's flag is each thread's own, and a new thread has it as the one that starts it: it is set before PyTorch's pool starts.
+    """
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        if device == "cuda":
+            raise DeviceError("torch-flush-subnormals is about a CPU's arithmetic: set `device: cpu` or `auto`")
+        if not torch.set_flush_denormal(True):
+            raise DeviceError("torch-flush-subnormals: this processor cannot flush subnormal numbers: leave the case out")
+        super().__init__(protocol, departures, "cpu", threads)
+
+    def flags(self) -> dict[str, str]:
+        product = torch.full((1,), 1e-30) * 1e-10
+        return super().flags() | {"subnormals": "kept" if product.item() else "flushed"}

@@ -2,20 +2,24 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from levelfield.data import kept
 from levelfield.data.corpus import Corpus, find_corpus
 from levelfield.data.origin import Origin, origin_of
 from levelfield.data.prepare import Shape, prepare, refuse_unfit
 from levelfield.errors import UserError
+from levelfield.records import write_whole
 from levelfield.study.config import Study, read_study
 from levelfield.study.data import Data
 
 
 def arguments(parser):
     parser.add_argument("config", type=Path, nargs="?", metavar="config/<study>.yaml", help="the study whose data is told")
+    parser.add_argument("--plot", type=Path, metavar="SVG", help="draw it, too: a .svg or .png")
     rule = parser.add_argument_group("what the rule `data` calls, to write the data as plain arrays")
     rule.add_argument("--settings", type=json.loads, default={}, metavar="JSON", help="the config's `data`, as JSON")
     rule.add_argument("--vocabulary", type=int, default=20_000)
@@ -29,6 +33,8 @@ def arguments(parser):
 
 
 def run(args):
+    if args.plot is not None and args.plot.suffix not in (".svg", ".png"):
+        raise UserError(f"--plot: found {args.plot.name!r}: name a .svg or a .png")
     if (args.config is None) == (args.out is None):
         raise UserError("name a config, as `levelfield data config/quick.yaml`")
     if args.config is not None:
@@ -41,6 +47,8 @@ def run(args):
         outputs = settings.pop("outputs", {})
         data = _made(Data.model_validate(settings), shape, outputs, args.downloads, args.out)
     print(told(data))
+    if args.plot is not None:
+        _draw(data, args.plot)
 
 
 def _study(config: Path) -> Study:
@@ -58,12 +66,25 @@ def _outputs(study: Study) -> dict[str, int]:
 
 
 def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict:
-    """Gets the corpus, checks that the models fit it, and writes it to `out`."""
+    """Gets the data that was encoded before, or the corpus; checks that the models fit it, and writes it to `out`."""
     out.mkdir(parents=True, exist_ok=True)
+    name = kept.name_of(origin_of(settings, downloads), shape, settings)
+    if name and (before := kept.described(name, downloads)):
+        _refuse_unfit(before["title"], before["labels"], outputs)
+        if data := kept.take(name, downloads, out):
+            print("encoded before: the same file with the same settings")
+            return data
     corpus = find_corpus(downloads, settings, vocabulary=shape.vocabulary, work=out)
+    _refuse_unfit(corpus.title, corpus.labels, outputs)
+    data = prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, settings, downloads))
+    if name:
+        kept.keep(name, downloads, out)
+    return data
+
+
+def _refuse_unfit(title: str, labels: Sequence[str], outputs: dict[str, int]) -> None:
     for model, count in outputs.items():
-        refuse_unfit(corpus, [count], model)
-    return prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, settings, downloads))
+        refuse_unfit(title, labels, [count], model)
 
 
 def _origin(corpus: Corpus, settings: Data, downloads: Path) -> Origin:
@@ -100,3 +121,13 @@ def told(data: dict) -> str:
 
 def _row(name: str, train: str, validation: str) -> str:
     return f"{name:12} {train:>12} {validation:>12}"
+
+
+def _draw(data: dict, out: Path) -> None:
+    """The figure of the data as the study's page has it."""
+    from levelfield.tell.figures.data import told as drawn  # with it comes what draws, which the rule does without
+    from levelfield.tell.figures.theme import Look, render
+
+    svg, png = render(drawn(data, Look()))
+    write_whole(out, svg.encode() if out.suffix == ".svg" else png)
+    print(out)

@@ -10,6 +10,7 @@ from levelfield.measure.gpu import PRETENDED
 
 RECORDS = (
     "study.json",
+    "answer.md",
     "data/data.json",
     "cases/*.json",
     "parity/*.json",

@@ -1,8 +1,9 @@
-"""Writes the config's JSON schema and the table of its keys, both from the models in study.py."""
+"""Writes the config's JSON schema, the page of its keys and that of the questions asked, all from the models and configs."""
 
 from pathlib import Path
 
 from levelfield.records import write_whole
+from levelfield.study.asked import PAGE, asked_readme
 from levelfield.study.schema import CONFIG_README, SCHEMA, config_readme, schema_text
 
 
@@ -13,3 +14,4 @@ def arguments(parser):
 def run(args):
     write_whole(args.out / SCHEMA, schema_text().encode())
     write_whole(args.out / CONFIG_README, config_readme().encode())
+    write_whole(args.out / PAGE, asked_readme().encode())

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from levelfield.records import write_json
 
 ROWS_AT_ONCE = 8192
 """Rows encoded and written together: 6.5 MB at 200 tokens, however many there are."""
+BARS = 30
+"""Of how long the texts are, up to the length that 99 of 100 do not exceed; one more holds those that do."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,14 @@ def prepare(
     return data
 
 
-def refuse_unfit(corpus: Corpus, outputs: Iterable[int], model: str = "bilstm") -> None:
-    """Raises UserError where a model has another number of outputs than the corpus has classes; one output serves two."""
-    classes = len(corpus.labels)
+def refuse_unfit(title: str, labels: Sequence[str], outputs: Iterable[int], model: str = "bilstm") -> None:
+    """Raises UserError where a model has another number of outputs than the corpus has labels; one output serves two."""
+    classes = len(labels)
     for found in outputs:
         if found != classes and not (found == 1 and classes == 2):
-            names = ", ".join(corpus.labels[:6]) + (", …" if classes > 6 else "")
+            names = ", ".join(labels[:6]) + (", …" if classes > 6 else "")
             raise UserError(
-                f"protocol.model.outputs: found {found}, but {corpus.title} has {classes} labels ({names}): write "
+                f"protocol.model.outputs: found {found}, but {title} has {classes} labels ({names}): write "
                 f"`protocol: {{model: {{name: {model}, outputs: {1 if classes == 2 else classes}}}}}`"
             )
 
@@ -133,11 +135,18 @@ def _told(corpus: Corpus, reviews: Reviews, rows: np.ndarray, shape: Shape, coun
             "p90": float(middle[1]),
             "most": int(sizes.max()),
         },
+        "lengths": _lengths(sizes),
         "empty": int((sizes == 0).sum()),
         "padding_share": 1 - counted["tokens"] / (len(rows) * shape.length),
         "truncated_share": float((sizes + ahead > shape.length).mean()),
         "unknown_share": None if corpus.encoded else counted["unknown"] / max(1, counted["tokens"]),
     }
+
+
+def _lengths(sizes: np.ndarray) -> dict:
+    """How many texts have how many words: `texts` of each bar, which is `words` wide, from 0; the last one has no end."""
+    width = max(1, int(np.ceil(np.percentile(sizes, 99) / BARS)))
+    return {"words": width, "texts": np.bincount(np.minimum(sizes // width, BARS), minlength=BARS + 1).tolist()}
 
 
 def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[np.ndarray]) -> dict:

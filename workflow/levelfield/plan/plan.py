@@ -28,7 +28,7 @@ from levelfield.study.protocol import Case, Protocol, digest, reference_of
 PACKAGE = Path(__file__).resolve().parents[1]
 CATEGORIES = {
     "1 Verdict": ("ranking", "models", "departures", "leaderboard", "comparisons"),
-    "2 Learning": ("loss", "accuracy", "validation", "training", "published"),
+    "2 Learning": ("loss", "accuracy", "validation", "training", "published", "parting"),
     "4 Provenance": ("parity", "gradients", "parameters", "exchange"),
 }
 
@@ -336,7 +336,7 @@ class Plan:
     @cached_property
     def tell_sha256(self) -> str:
         """Hash of the code that tells results: as it changes, tables and figures are made anew, which costs seconds."""
-        files = [*sorted((PACKAGE / "tell").rglob("*.*")), PACKAGE / "study/published.py"]
+        files = [*sorted((PACKAGE / "tell").rglob("*.*")), PACKAGE / "study/published.py", PACKAGE / "study/asked.py"]
         return sha256(b"".join(f.read_bytes() for f in files if f.is_file() and f.suffix != ".pyc")).hexdigest()
 
 

@@ -117,6 +117,15 @@ class Study(Strict):
     """The content of a file of `config/`."""
 
     study: str = Field(pattern=NAME, description="Name of the study and of its folder in `results/`.")
+    question: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="What the study is to answer, in one line: its README and page begin with it.",
+    )
+    source: str | None = Field(
+        None, min_length=1, max_length=200, description="Who asks: public threads as `owner/repository#number`, or in words."
+    )
     data: Data = Field(Data(), description="The reviews.")
     protocol: Protocol = Field(default_factory=Protocol, description="All that is equal for every case.")
     cases: Annotated[list[CaseConfig], Field(min_length=1)] = Field(description="What is compared: one row each.")

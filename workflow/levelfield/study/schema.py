@@ -28,6 +28,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
 | `options.yaml` | each way of using a framework against that framework's default, on a CPU |
 | `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
+| [`asked/`](asked/README.md) | questions that people asked in public, one a file, with their answers |
 
 What is run again after a change: what depends on it. Another seed or case adds its runs; a setting of the protocol makes the
 runs anew that have it; `data` makes all anew. Tables, figures and page are made anew as the code that makes them changes; a
@@ -57,8 +58,9 @@ OWN_DATA = """
 ## Own data
 
 `levelfield new reviews.csv --text review --label stars` writes a first config from a file, `levelfield data config/reviews.yaml`
-tells classes, lengths, padding, unknown words and duplicates before anything is trained, `snakemake --configfile
-config/reviews.yaml` runs it. As much by hand:
+tells classes, lengths, padding, unknown words and duplicates before anything is trained, with `--plot reviews.svg` in a figure, too,
+`snakemake --configfile config/reviews.yaml` runs it. What was encoded is kept by its content, in `results/.downloads/encoded` (8 GB at
+most), so that the same file with the same settings is read once, however many studies use it. As much by hand:
 
 ```yaml
 study: reviews

@@ -5,6 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from levelfield.records import write_whole
+from levelfield.study.asked import answer_in, linked
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables, write_tables
@@ -29,9 +30,11 @@ def readme(results: Results, tables: dict[str, Table]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["text"] = markdown_text
+    environment.filters["linked"] = linked
     return environment.get_template("readme.md.j2").render(
         results=results,
         study=results.study,
+        answer=answer_in(results.folder),
         data=results.data,
         verdict=verdict(results, tables),
         measured_on=measured_on(results),

@@ -7,7 +7,7 @@ from pathlib import Path
 import altair as alt
 
 from levelfield.records import write_whole
-from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed, validation
+from levelfield.tell.figures import comparisons, data, learning, models, proof, scaling, speed, validation
 from levelfield.tell.figures.theme import Look, render
 from levelfield.tell.results import Results
 
@@ -32,6 +32,7 @@ OPTIONAL: dict[str, Figure] = {
     "models": models.models,
     "profile": models.profile,
     "departures": comparisons.worth,
+    "data": data.data,
 }
 """Made where the study has their data; they return None where it has not."""
 FORMER: dict[str, Figure] = {"standing": lambda results, look: None}

@@ -9,6 +9,7 @@ import yaml
 
 from levelfield import registry
 from levelfield.models.base import model_of
+from levelfield.study.asked import config_of
 from levelfield.study.protocol import Sizes
 from levelfield.tell.coherence import FIRST_STEPS, mixtures
 from levelfield.tell.collect import allowances
@@ -142,7 +143,7 @@ def config(results: Results) -> str:
 def command(results: Results) -> str:
     """What to type in a checkout to run the study again."""
     threads = int(results.finished["threads"].max()) if len(results.finished) else 2
-    return f"make setup\n. .venv/bin/activate\nsnakemake --cores {threads} --configfile config/{results.study.study}.yaml"
+    return f"make setup\n. .venv/bin/activate\nsnakemake --cores {threads} --configfile {config_of(results.study.study)}"
 
 
 def departures(results: Results) -> Table | None:

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from levelfield.records import write_whole
 from levelfield.study import published
+from levelfield.study.asked import answer_in
 from levelfield.tell.figures.theme import PAGE, config, scale, vega_lite_version
 from levelfield.tell.report import provenance
 from levelfield.tell.report.differences import differences
@@ -37,6 +38,7 @@ def page(results: Results) -> str:
     return HTML.get_template("page.html.j2").render(
         results=results,
         study=results.study,
+        answer=answer_in(results.folder),
         verdict=verdict(results, tables),
         measured_on=measured_on(results),
         picture=first,

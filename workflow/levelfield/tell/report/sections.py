@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import altair as alt
 
-from levelfield.tell.figures import comparisons, learning, models, proof, scaling, speed, validation
+from levelfield.tell.figures import comparisons, data, learning, models, proof, scaling, speed, validation
 from levelfield.tell.figures.theme import Look
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Table
@@ -92,7 +92,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         Section(
             "tables", "Loss and accuracy by epoch",
             "Means over the seeds, beside what was published of the same model where the data are the same.",
-            tables=chosen("training", "validation", "published"), folded=chosen("parameters"),
+            tables=chosen("training", "validation", "published", "parting"), folded=chosen("parameters"),
         ),
         Section(
             "learning", "Learning",
@@ -143,6 +143,13 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             "departures", tables["departures"].title.partition(":")[0] if "departures" in tables else "",
             "A departure is one named difference from the protocol. Each is compared with the matched case of the same backend.",
             charts=_worth(results), tables=chosen("departures"),
+        ),
+        Section(
+            "data", "The data", f"{results.data['title']}: what was trained on, before any training.",
+            charts=[
+                replace(_panel(f"data-{name}", data.TITLES[name], data.EXPLAINED[name], panel), values=data.values(results.data, name))
+                for name, panel in data.panels(results.data).items()
+            ],
         ),
     ]  # fmt: skip
     return [section for section in found if section.charts or section.tables or section.folded]

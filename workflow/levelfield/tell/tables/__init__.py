@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from levelfield.tell.results import Results
-from levelfield.tell.tables import comparisons, leaderboard, learning, proof, speed
+from levelfield.tell.tables import comparisons, leaderboard, learning, parting, proof, speed
 from levelfield.tell.tables.table import Table
 
 TABLES: dict[str, Callable[[Results], Table | None]] = {
@@ -13,6 +13,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "training": learning.training,
     "validation": learning.validation,
     "published": learning.repeated,
+    "parting": parting.parting,
     "performance": speed.performance,
     "departures": comparisons.departures,
     "parameters": proof.parameters,

@@ -1,0 +1,151 @@
+"""The same file with the same settings is encoded once, by its content; what is kept is bounded, whole, and checked."""
+
+import json
+import os
+import shutil
+
+import pytest
+import yaml
+
+from levelfield.commands import data as command
+from levelfield.commands.cli import main
+from levelfield.data import kept
+
+DOWNLOADS = "downloads"
+
+
+@pytest.fixture
+def reviews(tmp_path, monkeypatch):
+    """A CSV of two labels, and a working folder."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f'"film {n % 7} was {("bad", "good")[n % 2]}",{("no", "yes")[n % 2]}\n' for n in range(40))
+    (tmp_path / "reviews.csv").write_text("text,label\n" + rows)
+    return tmp_path / "reviews.csv"
+
+
+@pytest.fixture
+def encodings(monkeypatch):
+    """Counts how often a corpus was read."""
+    found = []
+    find_corpus = command.find_corpus
+    monkeypatch.setattr(command, "find_corpus", lambda *a, **k: (found.append(1), find_corpus(*a, **k))[1])
+    return found
+
+
+def made(file, out, length=6, **settings):
+    told = json.dumps({"source": "text", "file": str(file), "outputs": {"bilstm": 1}} | settings)
+    assert main(["data", "--settings", told, "--length", str(length), "--downloads", DOWNLOADS, "--out", str(out)]) == 0
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+
+def entries(tmp_path):
+    return sorted((tmp_path / DOWNLOADS / kept.FOLDER).iterdir())
+
+
+def test_another_study_of_the_same_file_gets_the_same_bytes_without_reading_it_again(reviews, tmp_path, encodings):
+    first = made(reviews, tmp_path / "one")
+    again = made(reviews, tmp_path / "two")
+    assert len(encodings) == 1 and first == again and len(first) == 5
+
+
+def test_the_content_decides_and_not_the_time_or_place(reviews, tmp_path, encodings):
+    made(reviews, tmp_path / "one")
+    moved = tmp_path / "elsewhere" / "reviews.csv"
+    moved.parent.mkdir()
+    shutil.copy(reviews, moved)
+    os.utime(moved, (1, 1))
+    made(moved, tmp_path / "two")
+    assert len(encodings) == 1
+    before = reviews.stat()
+    reviews.write_text(reviews.read_text().replace("film 3", "film 9"))
+    os.utime(reviews, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    made(reviews, tmp_path / "three")
+    assert len(encodings) == 2
+
+
+@pytest.mark.parametrize(
+    "changed", [{"length": 7}, {"train": 10}, {"validation_share": 0.5}, {"split_seed": 3}, {"title": "Mine"}]
+)
+def test_another_setting_is_encoded_anew(reviews, tmp_path, encodings, changed):
+    made(reviews, tmp_path / "one")
+    made(reviews, tmp_path / "two", **changed)
+    assert len(encodings) == 2
+
+
+def test_a_copy_that_was_damaged_goes_and_the_file_is_read_again(reviews, tmp_path, encodings):
+    first = made(reviews, tmp_path / "one")
+    (entry,) = entries(tmp_path)
+    with (entry / "x_train.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x07")
+    assert made(reviews, tmp_path / "two") == first and len(encodings) == 2
+    assert made(reviews, tmp_path / "three") == first and len(encodings) == 2
+
+
+def test_a_copy_that_lacks_a_file_is_none(reviews, tmp_path, encodings):
+    first = made(reviews, tmp_path / "one")
+    (entries(tmp_path)[0] / "y_val.npy").unlink()
+    assert made(reviews, tmp_path / "two") == first and len(encodings) == 2
+
+
+def test_what_was_not_used_for_longest_goes_when_the_limit_is_reached(reviews, tmp_path, encodings, monkeypatch):
+    made(reviews, tmp_path / "one")
+    (one,) = entries(tmp_path)
+    made(reviews, tmp_path / "two", split_seed=1)
+    (two,) = {*entries(tmp_path)} - {one}
+    os.utime(one, (1, 1))
+    os.utime(two, (2, 2))
+    made(reviews, tmp_path / "one again")
+    monkeypatch.setattr(kept, "LIMIT_BYTES", int(2.5 * sum(file.stat().st_size for file in one.iterdir())))
+    made(reviews, tmp_path / "three", split_seed=2)
+    assert one.exists() and not two.exists() and len(entries(tmp_path)) == 2 and len(encodings) == 3
+
+
+def test_what_is_larger_than_the_limit_is_not_kept(reviews, tmp_path, encodings, monkeypatch):
+    monkeypatch.setattr(kept, "LIMIT_BYTES", 100)
+    made(reviews, tmp_path / "one")
+    made(reviews, tmp_path / "two")
+    assert len(encodings) == 2 and not (tmp_path / DOWNLOADS / kept.FOLDER).exists()
+
+
+def test_a_full_disk_leaves_nothing_half_kept_and_the_data_stand(reviews, tmp_path, encodings, monkeypatch, capsys):
+    def full(source, target):
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept.shutil, "copyfile", full)
+    assert len(made(reviews, tmp_path / "one")) == 5
+    assert "not kept for other studies: No space left on device" in capsys.readouterr().out
+    assert entries(tmp_path) == []
+
+
+def test_what_a_killed_process_left_goes_a_day_later(reviews, tmp_path):
+    folder = tmp_path / DOWNLOADS / kept.FOLDER
+    for name in (".old.1.part", ".new.2.part"):
+        (folder / name).mkdir(parents=True)
+    os.utime(folder / ".old.1.part", (1, 1))
+    made(reviews, tmp_path / "one")
+    assert [entry.name for entry in entries(tmp_path) if entry.name.startswith(".")] == [".new.2.part"]
+
+
+def test_a_model_that_does_not_fit_is_refused_as_before(reviews, tmp_path, capsys):
+    made(reviews, tmp_path / "one")
+    told = json.dumps({"source": "text", "file": str(reviews), "outputs": {"cnn": 3}})
+    arguments = ["data", "--settings", told, "--length", "6", "--downloads", DOWNLOADS, "--out", "two"]
+    assert main(arguments) == 2 and "has 2 labels (no, yes)" in capsys.readouterr().err
+    assert not list((tmp_path / "two").glob("*.npy"))
+
+
+def test_what_levelfield_data_read_the_study_need_not_read_again(reviews, tmp_path, encodings):
+    config = {"study": "mine", "data": {"source": "text", "file": str(reviews)}, "protocol": {"length": 6}, "cases": ["torch"]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    assert main(["data", "mine.yaml", "--downloads", DOWNLOADS]) == 0
+    made(reviews, tmp_path / "one")
+    assert len(encodings) == 1
+
+
+def test_made_up_sequences_have_no_file_and_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = json.dumps({"synthetic": True, "train": 8, "validation": 4})
+    assert main(["data", "--settings", told, "--downloads", DOWNLOADS, "--out", "one"]) == 0
+    assert not (tmp_path / DOWNLOADS / kept.FOLDER).exists()
