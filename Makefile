@@ -4,7 +4,7 @@ CORES ?= 4
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run setup test test-all faults bench gpu locks clean
+.PHONY: run setup test test-all faults bench gpu cuda-images locks clean
 
 run: setup
 	snakemake --cores $(CORES) --configfile config/quick.yaml
@@ -33,6 +33,13 @@ bench: setup
 # needs no network: the packages that are there
 gpu:
 	PYTHONPATH=workflow $(PYTHON) -m levelfield gpu
+
+# the three CUDA images where no registry can be reached, and every backend tried in them on the CPU
+CUDA_BASE := results/.images/base
+cuda-images: setup
+	@test -d $(CUDA_BASE) || levelfield images base $(CUDA_BASE)
+	levelfield images build --kind cuda --base $(CUDA_BASE)
+	levelfield images try --kind cuda --base $(CUDA_BASE)
 
 # resolved with Python 3.11 by a pip that reads metadata alone
 locks: setup

@@ -1,5 +1,7 @@
 """What an image is made of: locks that answer what is asked, one base, a Dockerfile that a linter accepts. Builds nothing."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from levelfield import registry
+from levelfield.commands.images import refuse_incomplete
 from levelfield.errors import UserError
-from levelfield.images import images, lockfiles
+from levelfield.images import images, inside, lockfiles
 
 KINDS = [(name, kind) for name in images.names() for kind in images.kinds(name)]
 ROOT = images.CONTAINERS.parent
@@ -125,3 +128,63 @@ def test_a_host_that_runs_containers_needs_no_more_than_snakemake():
     absent = ["numpy", "pandas", "pyarrow", "scipy", "altair", "torch", "tensorflow", "jax", "keras"]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import levelfield.plan.plan, levelfield.plan.containers, levelfield.commands.images"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_left_out_is_told_by_kind_and_changes_the_image(tmp_path, monkeypatch):
+    for file in [*images.CONTAINERS.glob("*.in"), *images.CONTAINERS.glob("*.lock"), images.TEMPLATE]:
+        (tmp_path / file.name).write_text(file.read_text())
+    monkeypatch.setattr(images, "CONTAINERS", tmp_path)
+    before = images.built("jax", "cuda").stem, images.built("jax", "cpu").stem
+    with (tmp_path / "jax.in").open("a") as asked:
+        asked.write("# without cuda: nvidia/*/extra nvidia/more\n")
+    assert images.without("jax", "cuda")[-2:] == ["nvidia/*/extra", "nvidia/more"]
+    assert "nvidia/more" not in images.without("jax", "cpu")
+    assert images.built("jax", "cuda").stem != before[0] and images.built("jax", "cpu").stem == before[1]
+
+
+@pytest.fixture
+def in_use(tmp_path, monkeypatch) -> Path:
+    """The image that this process is told to run in, with its record."""
+    file = tmp_path / "jax-cuda-00000000.sif"
+    file.write_bytes(b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0".ljust(64, b"\1") + bytes(100_000))
+    record = {"digest": images.digest(file), "stamp": images.stamp(file)}
+    file.with_suffix(".json").write_text(json.dumps(record))
+    monkeypatch.setenv("APPTAINER_CONTAINER", str(file))
+    return file
+
+
+def test_the_digest_of_a_run_is_of_the_file_that_runs(in_use):
+    planned = json.loads(in_use.with_suffix(".json").read_text())["digest"]
+    assert images.digest_in_use(in_use) == planned
+    os.utime(in_use, ns=(1, 1))  # moved, copied, touched: it is read, and is the same
+    assert images.digest_in_use(in_use) == planned
+
+
+def test_an_image_whose_header_is_the_same_and_its_content_is_not_is_refused(in_use):
+    header = images.sif_id(in_use)
+    with in_use.open("r+b") as file:
+        file.seek(50_000)
+        file.write(b"\1")
+    assert images.sif_id(in_use) == header
+    with pytest.raises(UserError, match="is not the file of its record"):
+        images.digest_in_use(in_use)
+
+
+def test_cuda_libraries_that_are_not_in_an_image_are_named():
+    image = images.Image("jax", "cuda", None, "00000000")
+    refuse_incomplete(image, {"missing": {}, "cudnn": {"nvidia/cudnn/lib": 92000}})
+    with pytest.raises(UserError, match=r"libcufft\.so\.12 \(for jaxlib/a\.so\)"):
+        refuse_incomplete(image, {"missing": {"libcufft.so.12": ["jaxlib/a.so"]}, "cudnn": {}})
+    with pytest.raises(UserError, match="cuDNN more than once"):
+        refuse_incomplete(image, {"missing": {}, "cudnn": {"nvidia/cudnn/lib": 92000, "torch/lib": 91900}})
+
+
+def test_names_of_libraries_and_search_paths_are_read_from_a_file(tmp_path):
+    file = tmp_path / "package/a.so"
+    file.parent.mkdir()
+    names = b"\0libcudnn.so.9\0_ZN3tsl15GetNcclDsoHandleEv\0GetTensorRtDsoHandle\0libcudnn_graph.so.9\0xlibcublasLt.so.13\0libcurl.so.4\0libcudart.so\0libcuda.so.1\0libnccl.so.2\0"
+    file.write_bytes(b"\x7fELF" + names + b"$ORIGIN/../nvidia/cu13/lib:$ORIGIN/lib\0")
+    found, parts, folders = inside.named(file)
+    assert parts == {"nccl"}
+    assert found == {"libcudnn.so.9", "libcudnn_graph.so.9", "libcublasLt.so.13", "libnccl.so.2"}
+    assert folders == {tmp_path / "nvidia/cu13/lib", tmp_path / "package/lib"}

@@ -190,13 +190,13 @@ def test_a_run_in_another_image_than_the_planned_is_refused(environment, built):
 def test_an_image_that_was_replaced_is_refused(environment, built, tmp_path):
     copy = tmp_path / built["jax"].name
     copy.symlink_to(built["jax"])
-    stale = record_of(built["jax"]) | {"sif_id": record_of(built["torch"])["sif_id"]}
+    stale = record_of(built["jax"]) | {name: record_of(built["torch"])[name] for name in ("stamp", "digest")}
     built_record = built["jax"].with_suffix(".json")
     saved = built_record.read_text()
     try:
         built_record.write_text(json.dumps(stale))
         bound = environment | {"APPTAINER_BIND": f"{ROOT},{built['jax'].parent}"}
-        assert "was replaced" in inside(bound, built["jax"], *train(built["jax"], built["jax"])).stderr
+        assert "is not the file of its record" in inside(bound, built["jax"], *train(built["jax"], built["jax"])).stderr
     finally:
         built_record.write_text(saved)
 

@@ -3,9 +3,9 @@
 The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisation", "clock", "energy" (mJ),
 "temperature", "reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
 "errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer]}. A key that is left out is not
-supported by that GPU; a number may be {"from", "per_second"}, one that rises with time. As in pynvml, calls before nvmlInit raise,
-texts are `str`, bytes that are not told are None, and a driver that is older than a function raises NVMLLibraryMismatchError where
-the function has versions.
+supported by that GPU; a number may be {"from", "per_second"}, one that rises with time, or {"steps": [[since, value], …]},
+both on `time.monotonic`. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and a driver
+that is older than a function raises NVMLLibraryMismatchError where the function has versions.
 """
 
 import json
@@ -75,6 +75,8 @@ def _gpu(handle, key):
     value = values[key]
     if isinstance(value, dict) and "per_second" in value:  # a trace: on a clock that all processes of the machine share
         return int(value["from"] + value["per_second"] * time.monotonic())
+    if isinstance(value, dict) and "steps" in value:
+        return [number for since, number in value["steps"] if time.monotonic() >= since][-1]
     return value
 
 

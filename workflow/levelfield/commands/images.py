@@ -1,4 +1,4 @@
-"""Make the containers' images, their locks, or a base from Debian's packages."""
+"""Make the containers' images, their locks, or a base from Debian's packages; try the backends in them."""
 
 import argparse
 import json
@@ -8,37 +8,40 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from hashlib import file_digest
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from levelfield import registry
 from levelfield.errors import UserError
 from levelfield.images import images, lockfiles
 
-ASK = """
-import json, sys
-from importlib.metadata import distributions
-packages = {}
-for found in distributions():  # in the order of sys.path: the first of a name is the one that is imported
-    packages.setdefault(found.metadata["Name"], found.version)
-json.dump({"python": sys.version.split()[0], "packages": dict(sorted(packages.items()))}, sys.stdout)
-"""
+INSIDE = Path(images.__file__).with_name("inside.py")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     choices = parser.add_subparsers(dest="what", required=True, metavar="what")
-    build = choices.add_parser("build", help="build an image, or take a ready one, into results/.images")
-    build.add_argument("name", help="an image: " + ", ".join(images.names()))
-    build.add_argument("--kind", choices=["cuda", "cpu"], default="cuda", help="for an NVIDIA GPU (default), or without one")
-    build.add_argument("--base", help="`image@sha256:…`, or the folder of a root file system; default: the template's")
+    build = choices.add_parser("build", help="build images, or take a ready one, into results/.images")
     build.add_argument("--ready", help="take this image instead: a `.sif`, or `docker://…@sha256:…`")
+    tried = choices.add_parser(
+        "try", help="run the contract's tests of every backend in its image, on the CPU, without a network"
+    )
+    tried.add_argument("--backend", action="append", help="only this one; default: all that run in the image")
+    for command in (build, tried):
+        command.add_argument(
+            "names", nargs="*", metavar="name", help=f"images: {', '.join(images.names())}; default: all of the kind"
+        )
+        command.add_argument(
+            "--kind", choices=["cuda", "cpu"], default="cuda", help="for an NVIDIA GPU (default), or without one"
+        )
+        command.add_argument("--base", help="`image@sha256:…`, or the folder of a root file system; default: the template's")
     lock = choices.add_parser("lock", help="resolve the locks anew (downloads no package)")
     lock.add_argument("names", nargs="*", default=images.names(), help="images; default: all")
     base = choices.add_parser("base", help="make a root file system from this machine's Debian mirror")
     base.add_argument("folder", type=Path, help="where to; must not exist")
 
 
-def run(args) -> None:
+def run(args) -> int | None:
     if args.what == "lock":
         for name in args.names:
             for kind in images.kinds(name):
@@ -47,9 +50,48 @@ def run(args) -> None:
                 say(f"{images.lock_file(name, kind).name}: {len(lockfiles.pins(text))} packages")
     elif args.what == "base":
         make_base(args.folder)
+    elif args.what == "build":
+        for image in chosen(args):
+            make_image(image)
     else:
-        image = images.ready(args.name, args.ready) if args.ready else images.built(args.name, args.kind, args.base)
-        make_image(image)
+        return int(any([try_image(image, args.backend) for image in chosen(args)]))
+    return None
+
+
+def chosen(args) -> list[images.Image]:
+    """The images that the arguments name; all that there are of the kind where they name none."""
+    if ready := getattr(args, "ready", None):
+        if len(args.names) != 1:
+            raise UserError(
+                "a ready image needs the name of the one that it stands for: `levelfield images build torch --ready …`"
+            )
+        return [images.ready(args.names[0], ready)]
+    names = args.names or [name for name in images.names() if args.kind in images.kinds(name)]
+    return [images.built(name, args.kind, args.base) for name in names]
+
+
+def try_image(image: images.Image, backends: list[str] | None) -> bool:
+    """Runs `levelfield check` of each backend in its image, as a job of a study would be run; returns whether one failed.
+
+    Of the bidirectional LSTM alone. The reference's `autograd`, which no image of a framework holds, is lent by this environment.
+    """
+    file, failed = Path(image.file), False
+    if not file.is_file():
+        raise UserError(f"{file} is not there: `levelfield images build {image.name} --kind {image.kind}` makes it")
+    reference = find_spec("autograd")
+    if reference is None or reference.origin is None:
+        raise UserError("the contract's tests need the package autograd, which is not installed here: `make setup`")
+    source, lent = images.CONTAINERS.parent / "workflow", "/lent"
+    bound = f"{source},{Path(reference.origin).parent}:{lent}/autograd"
+    inside = [images.runtime(), "exec", "--cleanenv", "--contain", "--net", "--network", "none", "--bind", bound]
+    for name, known in registry.backends().items():
+        if known.image == image.name and (not backends or name in backends):
+            began = time.monotonic()
+            command = [*inside, "--env", f"PYTHONPATH={source}:{lent}", str(file), "python", "-m", "levelfield", "check", name]
+            code = subprocess.run([*command, "--model", "bilstm"], stdout=sys.stderr).returncode
+            say(f"{image.stem}: {name} {'FAILED' if code else 'passed'} in {time.monotonic() - began:.0f} s")
+            failed |= code != 0
+    return failed
 
 
 def say(line: str) -> None:
@@ -80,7 +122,7 @@ def make_image(image: images.Image) -> None:
             times = build(runtime, image, part, Path(work) / "wheels")
         say(f"{image.stem}: asks what is inside")
         asked = subprocess.run(
-            [runtime, "exec", "--cleanenv", "--contain", part, "python", "-c", ASK],
+            [runtime, "exec", "--cleanenv", "--contain", part, "python", "-c", INSIDE.read_text(encoding="utf-8")],
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -106,6 +148,7 @@ def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict:
     downloaded = time.monotonic()
     say(f"{image.stem}: builds the image")
     values = {"LOCK": lock, "NAME": image.name, "DEBIAN": " ".join(images.debian_packages(image.name))}
+    values["WITHOUT"] = " ".join(images.without(image.name, image.kind))
     if image.source:
         local = Path(image.source).is_dir()
         values |= {
@@ -143,23 +186,31 @@ def describe(image: images.Image, file: Path, inside: dict) -> dict:
         wrong = {name: pin for name, pin in pinned(image).items() if packages.get(name) != pin}
         if wrong:
             raise UserError(f"{image.stem}: its packages are not those of its lock: {wrong}")
+    refuse_incomplete(image, inside["cuda_libraries"])
 
     def version(*names: str) -> str | None:
         return next((packages[name] for name in names if name in packages), None)
 
-    with file.open("rb") as content:
-        digest = f"sha256:{file_digest(content, 'sha256').hexdigest()}"
     return {
         "name": image.name,
         "kind": image.kind,
         "source": image.source,
-        "digest": digest,
-        "sif_id": images.sif_id(file),
+        "digest": images.digest(file),
+        "stamp": images.stamp(file),
         "bytes": file.stat().st_size,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "cuda": version("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"),
         "cudnn": version("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
     } | inside
+
+
+def refuse_incomplete(image: images.Image, libraries: dict) -> None:
+    """Raises UserError where a CUDA library that the packages load is not in the image, or where it holds cuDNN twice."""
+    if libraries["missing"]:
+        lacks = "; ".join(f"{name} (for {', '.join(asking[:3])})" for name, asking in libraries["missing"].items())
+        raise UserError(f"{image.stem}: CUDA libraries that its packages load are not in it: {lacks}")
+    if len(libraries["cudnn"]) > 1:
+        raise UserError(f"{image.stem}: it holds cuDNN more than once: {libraries['cudnn']}")
 
 
 def make_base(folder: Path) -> None:

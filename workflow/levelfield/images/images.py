@@ -12,7 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from uuid import UUID
 
@@ -37,6 +37,12 @@ RUNTIME = (
 def names() -> list[str]:
     """The images that there are: one `.in` file each."""
     return sorted(file.stem for file in CONTAINERS.glob("*.in"))
+
+
+def without(name: str, kind: str) -> list[str]:
+    """Patterns of what an image leaves out of its packages: the lines `# without: …` and `# without <kind>: …` of its `.in` file."""
+    lines = re.findall(r"^# without(?: (\w+))?: (.+)$", _asked(name), re.MULTILINE)
+    return [pattern for of, patterns in lines if of in ("", kind) for pattern in patterns.split()]
 
 
 def lock_file(name: str, kind: str) -> Path:
@@ -98,6 +104,7 @@ def built(name: str, kind: str, base: str | None = None) -> Image:
         TEMPLATE.read_text(encoding="utf-8"),
         lock.read_text(encoding="utf-8"),
         " ".join(debian_packages(name)),
+        " ".join(without(name, kind)),
         base_identity(base),
     ]
     return Image(name, kind, base, sha256(json.dumps(parts).encode()).hexdigest()[:8])
@@ -172,7 +179,7 @@ def _without_namespaces(found: str) -> str:
 
 
 def sif_id(file: Path) -> str:
-    """The random identity that each image file is given when it is written (bytes 48 to 64 of a SIF header)."""
+    """The random identity in a SIF header (bytes 48 to 64): tells one image from another, and proves nothing of what is in it."""
     with Path(file).open("rb") as image:
         head = image.read(64)
     if head[32:41] != b"SIF_MAGIC":
@@ -180,11 +187,23 @@ def sif_id(file: Path) -> str:
     return str(UUID(bytes=head[48:64]))
 
 
+def digest(file: Path) -> str:
+    """`sha256:…` of a whole file."""
+    with Path(file).open("rb") as content:
+        return "sha256:" + file_digest(content, "sha256").hexdigest()
+
+
+def stamp(file: Path) -> list[int]:
+    """What a file changes when it is written to, moved in from elsewhere or replaced: its number, bytes, nanosecond of the last change."""
+    told = Path(file).stat()
+    return [told.st_ino, told.st_size, told.st_mtime_ns]
+
+
 def digest_in_use(planned: Path | None) -> str | None:
     """Digest of the image that this process runs in; None where the plan names none.
 
-    planned: the image file that the plan names, its record beside it. Raises UserError where the process runs in another
-    image, or in none.
+    planned: the image file that the plan names, its record beside it. The file is the one that the record speaks of where its
+    stamp is; any other is read whole. Raises UserError where the process runs in another image, in none, or in a changed one.
     """
     if planned is None:
         return None
@@ -194,6 +213,8 @@ def digest_in_use(planned: Path | None) -> str | None:
     if Path(inside).resolve() != planned.resolve():
         raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
     record = json.loads(planned.with_suffix(".json").read_text(encoding="utf-8"))
-    if sif_id(planned) != record["sif_id"]:
-        raise UserError(f"{planned} was replaced after its record was written: remove both, then `snakemake images`")
+    if stamp(planned) != record.get("stamp") and digest(planned) != record["digest"]:
+        raise UserError(
+            f"{planned} is not the file of its record (other content, other sha256): remove both, then `snakemake images`"
+        )
     return record["digest"]

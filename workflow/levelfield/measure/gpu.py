@@ -203,6 +203,16 @@ def processes(uuid: str) -> dict[int, int | None] | None:
     return None if listed is None else {process.pid: process.usedGpuMemory for process in listed}
 
 
+def clock_mhz(uuid: str) -> int | None:
+    """The SM clock now; None where it is not told, or not in time."""
+
+    def ask() -> int | None:
+        handle, _ = _handle(uuid)
+        return None if handle is None else _told("nvmlDeviceGetClockInfo", handle, nvml().NVML_CLOCK_SM) or None
+
+    return in_time(ask)
+
+
 def energy_joules(uuid: str) -> float | None:
     """The GPU's energy counter since the driver was loaded; None without NVML, on a GPU older than Volta, in slices, and where
     it does not answer in time."""

@@ -16,11 +16,12 @@ from levelfield.level.start import Start, load_start
 from levelfield.measure import calibrate, environment, kernels, limit, summary
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy, source
-from levelfield.measure.gpu import Gpu
+from levelfield.measure.gpu import Gpu, clock_mhz
 from levelfield.measure.latency import probe
 from levelfield.measure.noise import Restlessness
 from levelfield.measure.pauses import Pauses, StepClock
 from levelfield.measure.sampler import Sampler
+from levelfield.measure.settling import NOT_WAITED, settle
 from levelfield.models.base import model_of, parameters
 from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
 from levelfield.study.protocol import Case, Protocol, digest
@@ -82,11 +83,17 @@ def train(
         backend.draw_from(seed)
         backend.load(weights)
     check_parameters(backend, case)
-    with Stopwatch(backend.synchronize) as warming:
+
+    def warm_up() -> None:
         backend.warm_up(x_train, y_train, weights, len(x_val))
+
+    with Stopwatch(backend.synchronize) as warming:
+        warm_up()
+    used = gpu if backend.device == "cuda" else None
+    settling = settle(warm_up, lambda: clock_mhz(used.uuid)) if used else NOT_WAITED
     print(
         f"{case.name}, seed {seed}: {description['title']}, {len(x_train):,} + {len(x_val):,} sequences, on {backend.device}, "
-        f"{threads} threads; warm-up took {warming.seconds:.1f} s",
+        f"{threads} threads; warm-up took {warming.seconds:.1f} s{settling}",
         flush=True,
     )
 
@@ -97,7 +104,6 @@ def train(
         training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpu)
     ended = now()
     use = sampler.stop()
-    used = gpu if backend.device == "cuda" else None
     memory = summary.memory(backend, used, use, before)
     epochs, steps = training.epochs, training.steps
     save_arrays(out / "weights.npz", backend.weights())
@@ -135,7 +141,8 @@ def train(
         memory=memory,
         checks=checks(steps) | summary.time_checks(training.pauses, training.waited_seconds, None),
         measurements={
-            "start_up_seconds": age - importing.seconds - warming.seconds if age else None,
+            "start_up_seconds": age - importing.seconds - warming.seconds - settling.seconds if age else None,
+            **settling.measurements(),
             **summary.gpu_measurements(use if used else None),
             **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None, backend.device)),
             **rest.measurements(),

@@ -1,0 +1,73 @@
+"""A GPU's clock at the end of the warm-up: work goes on until it has settled, so that no epoch is timed while it still climbs or falls.
+
+How long that takes is measured, not assumed: an idle card starts slow, and a cold one runs faster than it will after a minute.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TOLERANCE = 0.02
+"""Share of the highest reading by which readings may differ; clocks move in steps of 15 MHz, 1 % of a data centre card's."""
+STEADY_SECONDS = 2.0
+"""For so long, to be settled."""
+LEAST_READINGS = 3
+LIMIT_SECONDS = 30.0
+"""After which a clock that still moves is told as not settled, and training begins."""
+
+
+@dataclass(frozen=True)
+class Settling:
+    """What the wait for the clock found."""
+
+    seconds: float
+    """Time that it took, the steady stretch included."""
+    settled: bool | None
+    """None where the clock was not told, or not waited for."""
+    range_mhz: tuple[int, int] | None
+    """Lowest and highest reading of the last stretch."""
+
+    def __str__(self) -> str:
+        if self.settled is None or self.range_mhz is None:
+            return ""
+        low, high = self.range_mhz
+        if self.settled:
+            return f"; the clock settled in {self.seconds:.1f} s, at {high} MHz"
+        return f"; the clock did not settle: {low} to {high} MHz in the last of {self.seconds:.1f} s"
+
+    def measurements(self) -> dict[str, float | str | None]:
+        """As `run.json` has them; both None where the clock was not told. `gpu_settling`: `settled`, or what it did instead."""
+        told = str(self).removeprefix("; ")
+        return {
+            "gpu_settling_seconds": self.seconds if told else None,
+            "gpu_settling": ("settled" if self.settled else told) if told else None,
+        }
+
+
+NOT_WAITED = Settling(0.0, None, None)
+"""On a CPU, and on a GPU that NVML does not know."""
+
+
+def settle(work: Callable[[], None], clock: Callable[[], int | None], now: Callable[[], float] = time.monotonic) -> Settling:
+    """Repeats `work` until `clock` has settled, at most for LIMIT_SECONDS and the work that is then under way.
+
+    work: steps like those to come, the device waited for. clock: the SM clock in MHz; one None ends the wait.
+    """
+    began = now()
+    readings: deque[tuple[float, int]] = deque()
+    while True:
+        work()
+        megahertz, read = clock(), now()
+        if megahertz is None:
+            return Settling(read - began, None, None)
+        readings.append((read, megahertz))
+        # the oldest one kept stands at the stretch's beginning, or before it
+        while len(readings) > LEAST_READINGS and readings[1][0] <= read - STEADY_SECONDS:
+            readings.popleft()
+        low, high = min(value for _, value in readings), max(value for _, value in readings)
+        long_enough = len(readings) >= LEAST_READINGS and read - readings[0][0] >= STEADY_SECONDS
+        if long_enough and high - low <= TOLERANCE * high:
+            return Settling(read - began, True, (low, high))
+        if read - began >= LIMIT_SECONDS:
+            return Settling(read - began, False, (low, high))
