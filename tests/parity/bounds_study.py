@@ -115,23 +115,25 @@ def prepared(folder: Path, point: Point) -> Trajectory:
     found = proven(protocol, start.weights, x, y, order)
     found.save(own / "reference.npz")
     save_arrays(own / "data.npz", {"x": x, "y": y})
-    slightest = {kind: slightest_caught(found, found.bounds[kind]) for kind in found.bounds}
-    write_json(own / "point.json", asdict(point) | {"reference_seconds": time.monotonic() - began, "slightest": slightest})
+    slightest = {kind: slightest_caught(found, known) for kind, known in found.bounds.items()}
+    told = {"reference_seconds": time.monotonic() - began, "slightest": slightest, "bounds": found.bounds}
+    write_json(own / "point.json", asdict(point) | told)
     return found
 
 
 def slightest_caught(found: Trajectory, bounds: dict) -> dict[str, float]:
     """What a fault of a known size must reach to miss a bound: 1e-4 is one of 0.01 %.
 
-    logits: a factor 1 + ε on them. gradient: such a factor on one tensor's gradient, of the tensor whose bound is widest but for those
-    whose gradient is nothing but rounding. rate: such a factor on the learning rate.
+    logits: a factor 1 + ε on them. gradient: such a factor on one tensor's gradient, of the median of all tensors; worst_gradient: of
+    the tensor whose bound is widest. rate: such a factor on the learning rate.
     """
     p = found.probabilities
     z = np.log(p) - np.log1p(-p) if p.shape[1] == 1 else np.log(p)
     moved = p * (1 - p) * z if p.shape[1] == 1 else p * (z - (p * z).sum(axis=1, keepdims=True))
     return {
         "logits": bounds["probabilities"]["probabilities"] / float(np.abs(moved).max()),
-        "gradient": max(value for value in bounds["gradients"].values() if value < 1),
+        "gradient": float(np.median(list(bounds["gradients"].values()))),
+        "worst_gradient": max(bounds["gradients"].values()),
         "rate": min(bounds["moved_step_1"].values()),
     }
 
@@ -220,13 +222,17 @@ def fault_shares(protocol: Protocol, found: Trajectory, x: np.ndarray, y: np.nda
 def fault_share(protocol: Protocol, found: Trajectory, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, float]]:
     bounds, start = found.bounds[protocol.precision], found.start
 
-    def wrong_slope(name: str, tensor: str, place: int, step: float = 1e-4) -> float:
-        """The mistaken program's gradient at one entry, by central differences."""
+    @cache
+    def slope_of(name: str | None, tensor: str, step: float = 1e-4) -> float:
+        """The mistaken program's gradient, or the right one's, at the entry that is largest in the right one; by central differences."""
         losses = []
         for sign in (1, -1):
             moved = {**start, tensor: start[tensor].copy()}
-            moved[tensor].flat[place] += sign * step
-            wrong = dict(mistakes.of_outputs(protocol, moved, x))[name]()
+            moved[tensor].flat[int(np.abs(found.gradients[tensor]).argmax())] += sign * step
+            if name is None:
+                wrong = mistakes.outputs(protocol, moved, x)
+            else:
+                wrong = dict(mistakes.of_outputs(protocol, moved, x))[name]()
             right = wrong[:, 0] if wrong.shape[1] == 1 else wrong[np.arange(len(y)), y.astype(int)]
             losses.append(-np.mean(np.log(np.where(y > 0, right, 1 - right) if wrong.shape[1] == 1 else right)))
         return (losses[0] - losses[1]) / (2 * step)
@@ -234,8 +240,8 @@ def fault_share(protocol: Protocol, found: Trajectory, x: np.ndarray, y: np.ndar
     def by_gradients(name: str) -> float:
         shares = [0.0]
         for tensor, slope in found.gradients.items():
-            place = int(np.abs(slope).argmax())
-            off = abs(wrong_slope(name, tensor, place) / slope.flat[place] - 1)
+            # against the right program's differences, not its slope: both cross the kinks that lie within a step
+            off = abs(slope_of(name, tensor) - slope_of(None, tensor)) / np.abs(slope).max()
             shares.append(share(off, max(bounds["gradients"][tensor], 1e-6)))  # differences tell no less than that
             if shares[-1] > 1:
                 break

@@ -19,7 +19,7 @@ OUT = Path(__file__).parent / "bounds"
 POINT = ["model", "precision", "corpus", "batch", "length", "seed", "steps"]
 SHARES, MISTAKES = OUT / "shares.csv", OUT / "mistakes.csv"
 TURNED = "weights_step_1"
-"""In bfloat16 some entry's first step of Adam turns round, whose bound is two steps: it lies at its bound, and beyond it by nothing."""
+"""In TF32 and bfloat16 some entry's first step of Adam turns round, whose bound is two steps: it lies at its bound, and beyond it by nothing."""
 
 
 def gathered(folder: Path) -> None:
@@ -49,12 +49,12 @@ def gathered(folder: Path) -> None:
 
 
 def told_share(program: str, record: dict, precision: str) -> dict:
-    """The quantity that is nearest to its bound; in bfloat16 but for the largest entry of the first step."""
+    """The quantity that is nearest to its bound; in TF32 and bfloat16 but for the largest entry of the first step."""
     told = {"program": program, "share": None, "quantity": None, "tensor": None, "turned": None, "missed": None, "error": None}
     if "error" in record:
         return told | {"error": record["error"].replace("\n", " ")[:120]}
     shares = dict(record["shares"])
-    turned = shares.pop(TURNED) if precision == "bfloat16" else None
+    turned = shares.pop(TURNED) if precision != "float32" else None
     quantity = max(shares, key=lambda name: float("inf") if shares[name] is None else shares[name])
     found = {"share": shares[quantity], "quantity": quantity, "tensor": record["nearest"][quantity], "turned": turned}
     return told | found | {"missed": "; ".join(record["missed"])}
