@@ -5,19 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from levelfield import registry
-from levelfield.level import reference
-from levelfield.level.bounds import proven
-from levelfield.level.parity import share
+from levelfield.level import bounds, reference
+from levelfield.level.bounds import RoundedAdam, proven
+from levelfield.level.parity import judge, share
 from levelfield.level.rounding import MARGIN, SINGLE, Rounded, Rounding, exact, rounded
 from levelfield.level.start import make_start
 from levelfield.level.trajectory import distance, first_distances
 from levelfield.level.trial import small_protocol, weights_without_zeros
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bounds_study import fault_shares
+import bounds_told
+from bounds_study import by_numpy, fault_shares, to_tf32
 
 MODELS = sorted(registry.models())
 
@@ -132,3 +134,66 @@ def test_tf32_where_float32_was_asked_is_outside_the_bounds(case):
     logits = reference.logits(protocol, rounding("tf32").of(found.start), x[rows])
     off = distance(reference.probabilities(exact(logits)), found.probabilities)
     assert off / MARGIN > found.bounds["float32"]["probabilities"]["probabilities"]
+
+
+def test_tf32_as_a_gpu_rounds_it_is_within_its_bounds_and_outside_those_of_float32(case):
+    protocol, x, y, before = case
+    protocol = replace(protocol, precision="tf32")
+    start = {name: value.astype(np.float32) for name, value in before.start.items()}
+    found = proven(protocol, start, x, y, before.rows[: protocol.batch_size])
+    told = by_numpy(protocol, found, x, y)
+    assert judge(told, found.bounds["tf32"])["missed"] == []
+    assert judge(told, found.bounds["float32"])["missed"] != []
+
+
+def test_tf32_is_rounded_to_the_nearest_even_of_ten_bits():
+    ulp = 2.0**-10
+    given = np.array([1, 1 + ulp, 1 + ulp / 2, 1 + 3 * ulp / 2, 1 + 0.51 * ulp, -1 - 0.49 * ulp], np.float32)
+    np.testing.assert_array_equal(to_tf32(given), [1, 1 + ulp, 1, 1 + 2 * ulp, 1 + ulp, -1])
+
+
+@pytest.mark.parametrize("places", [np.array([[3, 1], [3, -2], [0, 3]]), np.s_[1:5:2], (np.array([1, 1]), np.array([2, 2]))])
+def test_what_is_scattered_is_off_by_the_size_of_its_terms(places):
+    """As autograd and the references add up the gradient of what was taken from an array: by rows, by slices, by places."""
+    rng = np.random.default_rng(6)
+    before = rng.normal(size=(6, 4))
+    values = rng.normal(size=before[places].shape) * 1e3
+    expected, found = before.copy(), before.copy()
+    np.add.at(expected, places, values)
+    np.add.at(found, places, rounded(values, rounding()))
+    touched = expected != before
+    np.testing.assert_array_equal(found[~touched], before[~touched])
+    assert 0 < off(found, expected) < 20 * MARGIN * SINGLE * np.abs(values).max() and np.all(
+        found[touched] != expected[touched]
+    )
+
+
+def test_adam_by_blocks_is_adam(monkeypatch):
+    """Bit for bit, and what does not move is not rounded."""
+    protocol = small_protocol("bilstm")
+    rng = np.random.default_rng(7)
+    slopes = {"a": rng.normal(size=(50, 8)) * (np.arange(50) % 3 > 0)[:, None], "b": rng.normal(size=9)}
+    start = {name: rng.normal(size=value.shape) for name, value in slopes.items()}
+    trained = []
+    for block in (1 << 15, 16):
+        monkeypatch.setattr(reference, "BLOCK", block)
+        weights = {name: value.copy() for name, value in start.items()}
+        for _ in range(3):
+            reference.Adam(protocol, weights).update(weights, slopes)
+        trained.append(weights)
+    simulated = {name: value.copy() for name, value in start.items()}
+    RoundedAdam(protocol, simulated, rounding()).update(simulated, slopes)
+    for name, value in start.items():
+        np.testing.assert_array_equal(trained[0][name], trained[1][name])
+        still = slopes[name] == 0
+        assert np.all(simulated[name][still] == value[still]) and np.all(simulated[name][~still] != value[~still])
+
+
+def test_the_page_tells_what_was_measured():
+    """Its two tables are those of the committed records, in which nothing right is barred."""
+    page = (Path(bounds.__file__).parent / "README.md").read_text(encoding="utf-8")
+    shares, wrong = pd.read_csv(bounds_told.SHARES), pd.read_csv(bounds_told.MISTAKES)
+    assert bounds_told.no_false_bar(shares) in page and bounds_told.no_false_pass(wrong) in page
+    right = shares[(shares["program"] != "numpy-for-float32") & shares["error"].isna()]
+    assert right["missed"].isna().all() and right["share"].max() <= 1
+    assert shares.loc[shares["program"] == "numpy-for-float32", "share"].min() > 1

@@ -58,6 +58,26 @@ def gradient_bounds(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.n
     return {name: max(gradient_distances(found, expected)[name] for found in rounded_ones) for name in expected}
 
 
+class RoundedAdam(Adam):
+    """Adam in float32, and with its 1 - β^t, which float32 has off by half a unit of 1: as much of itself as it is small."""
+
+    def __init__(self, protocol: Protocol, weights: Weights, rounding: Rounding):
+        super().__init__(protocol, weights)
+        self.rounding, self.rate = rounding, 1.0
+
+    def update(self, weights: Weights, gradients: Weights) -> None:
+        decays = [beta ** (self.steps + 1) for beta in (self.protocol.beta_1, self.protocol.beta_2)]
+        self.rate = 1 + MARGIN * SINGLE * sum(self.rounding.generator.normal() * decay / (1 - decay) for decay in decays)
+        super().update(weights, gradients)
+
+    def move(self, weights: np.ndarray, step: np.ndarray) -> None:
+        """What does not move is not rounded."""
+        moves = step != 0
+        if moves.any():
+            moved = self.rounding.result(weights - self.rounding.result(step, OPTIMISER) * self.rate)
+            np.copyto(weights, moved, where=moves)
+
+
 class Training:
     """A training whose every operation is rounded."""
 
@@ -66,7 +86,7 @@ class Training:
         self.rounding = Rounding(precision, np.random.default_rng([SEED, seed]))
         self.single = self.rounding.single()
         self.weights = {name: value.astype(np.float64) for name, value in start.items()}
-        self.adam = Adam(protocol, self.weights)
+        self.adam = RoundedAdam(protocol, self.weights, self.single)
 
     def step(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, Weights, float]:
         """Probabilities, gradients and loss of a batch; moves the weights."""
@@ -75,14 +95,7 @@ class Training:
         outputs = exact(probabilities(logits))
         loss, slope = loss_and_slope(logits, y.astype(np.float64))
         slopes = {name: exact(value) for name, value in back(slope).items()}
-        before = {name: value.copy() for name, value in self.weights.items()}
         self.adam.update(self.weights, slopes)
-        # 1 - β^t in float32 is off by half a unit of 1: as much of itself as it is small
-        decays = [beta**self.adam.steps for beta in (self.protocol.beta_1, self.protocol.beta_2)]
-        rate = 1 + MARGIN * SINGLE * sum(self.single.generator.normal() * decay / (1 - decay) for decay in decays)
-        for name, value in self.weights.items():
-            moved = self.single.result(value - before[name], OPTIMISER) * rate
-            self.weights[name] = self.single.result(before[name] + moved)
         return outputs, slopes, loss
 
 

@@ -75,6 +75,10 @@ def gradients(
     return loss, back(slope)
 
 
+BLOCK = 1 << 15
+"""Numbers of a weight that Adam takes at a time."""
+
+
 class Adam:
     """Adam (Kingma and Ba 2015) in the second form of its section 2, which Keras documents: w −= α_t · m / (√v + ε),
     α_t = α · √(1 − β₂^t) / (1 − β₁^t)."""
@@ -90,10 +94,17 @@ class Adam:
         self.steps += 1
         rate = p.learning_rate * np.sqrt(1 - p.beta_2**self.steps) / (1 - p.beta_1**self.steps)
         for name, gradient in gradients.items():
-            m, v = self.first[name], self.second[name]
-            m += (gradient - m) * (1 - p.beta_1)
-            v += (gradient**2 - v) * (1 - p.beta_2)
-            weights[name] -= rate * m / (np.sqrt(v) + p.epsilon)
+            rows = max(1, BLOCK * len(gradient) // gradient.size)
+            for first in range(0, len(gradient), rows):  # a block at a time stays in the processor's cache
+                block = slice(first, first + rows)
+                m, v, slope = self.first[name][block], self.second[name][block], gradient[block]
+                m += (slope - m) * (1 - p.beta_1)
+                v += (slope**2 - v) * (1 - p.beta_2)
+                self.move(weights[name][block], rate * m / (np.sqrt(v) + p.epsilon))
+
+    def move(self, weights: np.ndarray, step: np.ndarray) -> None:
+        """Moves a block of weights, in place."""
+        weights -= step
 
 
 def clear_of_kinks(protocol: Protocol, weights: Weights, x: np.ndarray) -> bool:

@@ -76,9 +76,9 @@ def weight_distances(step: int, found: Weights, expected: Weights, start: Weight
     """After a step: each tensor's largest absolute difference, and the norm of the difference over that of all it moved by."""
     largest, moved = {}, {}
     for name, value in found.items():
-        largest[name] = distance(value, expected[name])
+        off = np.abs(value.astype(np.float64, copy=False) - expected[name])
         norm = np.linalg.norm(expected[name] - start[name]) or 1.0
-        moved[name] = finite(np.linalg.norm(value.astype(np.float64) - expected[name]) / norm)
+        largest[name], moved[name] = finite(np.max(off)), finite(np.linalg.norm(off) / norm)
     return {f"weights_step_{step}": largest, f"moved_step_{step}": moved}
 
 
