@@ -17,7 +17,7 @@ from levelfield.training.train import Training, add_extras
 class Broken:
     """A backend whose instruments fail: the probe's epoch and the profile."""
 
-    batch_size = 4
+    batch_size, steps_a_call = 4, 1
 
     def train_epoch(self, *_, **__):
         raise MemoryError("12 GB asked for")
