@@ -11,11 +11,16 @@ PROTOCOL = {"vocabulary": 50, "length": 12, "batch_size": 16, "epochs": 2}
 LSTM = {"name": "bilstm", "embedding": 4, "units": 3}
 
 
-def levelfield(*arguments, code: str = "", environment: dict | None = None, **how) -> subprocess.CompletedProcess:
-    """Runs a command; all that it says stands in `stdout`, bytes that are no text as `\\xff`. code: run before it, in its process."""
+def levelfield(
+    *arguments, code: str = "", before: tuple[str, ...] = (), environment: dict | None = None, **how
+) -> subprocess.CompletedProcess:
+    """Runs a command; all that it says stands in `stdout`, bytes that are no text as `\\xff`. code: run before it, in its process.
+
+    before: a program, with arguments, that runs Python.
+    """
     run = ["-c", f"import sys; from levelfield.commands import cli\n{code}\nsys.exit(cli.main(sys.argv[1:]))"]
     return subprocess.run(
-        [sys.executable, *(run if code else ["-m", "levelfield"]), *map(str, arguments)],
+        [*before, sys.executable, *(run if code else ["-m", "levelfield"]), *map(str, arguments)],
         env=os.environ | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
