@@ -57,6 +57,11 @@ def named(file: Path) -> tuple[set[str], set[str], set[Path]]:
     return names, parts, {Path(path.replace("$ORIGIN", origin).replace("${ORIGIN}", origin)).resolve() for path in paths}
 
 
+def beside(file: Path, name: str) -> Path | None:
+    """The library in the folder of the file that asks for it: a part of a library is loaded by that library, which is loaded by then."""
+    return file.with_name(name) if file.with_name(name).exists() else None
+
+
 def cuda_libraries(packages: Path) -> dict:
     """What is loaded of CUDA by the shared objects under `packages`, NVIDIA's own among them.
 
@@ -85,7 +90,7 @@ def cuda_libraries(packages: Path) -> dict:
             asking = str(file.relative_to(packages))
             for name, where in linked(file).items():
                 if re.match(r"lib(cu|nv|nccl)", name) and not name.startswith((*DRIVER, "libcurl")):
-                    told(name, Path(where).resolve() if where else None, asking)
+                    told(name, Path(where).resolve() if where else beside(file, name), asking)
             if package.name != "nvidia":
                 own, opened_by_handle, paths = named(file)
                 names |= dict.fromkeys(own, asking)
@@ -95,7 +100,8 @@ def cuda_libraries(packages: Path) -> dict:
             there = sorted({path.name for folder in folders & nvidia for path in folder.glob(f"lib{part}.so.*")})
             names |= dict.fromkeys(there or [f"lib{part}.so.*"], asking)
         for name, asking in names.items():
-            told(name, next((folder / name for folder in sorted(folders & nvidia) if (folder / name).exists()), None), asking)
+            own = next((folder / name for folder in sorted(folders & nvidia) if (folder / name).exists()), None)
+            told(name, own or beside(packages / asking, name), asking)
     return {
         "found": dict(sorted(found.items())),
         "missing": dict(sorted(missing.items())),
