@@ -55,6 +55,7 @@ def test_what_was_run_in_blocks_is_not_run_again_whichever_way(in_blocks):
     assert "train" not in in_blocks.planned()
 
 
+@pytest.mark.long
 def test_a_case_that_fails_leaves_the_others_of_its_block_alone_and_nothing_finished_is_redone(blocks):
     """Its parity is changed to one that failed; afterwards the right one is put back."""
     before = when(blocks)
@@ -79,6 +80,7 @@ def test_a_case_that_fails_leaves_the_others_of_its_block_alone_and_nothing_fini
     assert len(after) == 6 and all(after[run] == time for run, time in kept.items())
 
 
+@pytest.mark.long
 def test_a_run_that_was_deleted_is_made_anew_alone(blocks):
     before = when(blocks)
     shutil.rmtree(blocks.folder / "results/small/runs/torch/seed-1")

@@ -118,6 +118,12 @@ def test_a_failed_run_stands_in_the_tables_and_the_others_go_on(copy):
     assert not (copy.folder / "results/small/runs/torch/seed-1/failure.json").exists()
 
 
+def test_a_run_that_is_not_there_is_made_though_the_tables_are_newer(copy):
+    """As after a first call in which it failed: what then told the others left nothing older than its inputs."""
+    shutil.rmtree(copy.folder / "results/small/runs/torch/seed-0")
+    assert copy.planned()["train"] == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
