@@ -70,12 +70,9 @@ def _read(
             if len(code) < len(block.content):
                 raise UserError(f"{rows.path}: grew while it was read: try again")
             bar.update(len(block.content))
-            for later, part in enumerate(held):
-                keep = kept & (validation[here] == bool(later))
-                content = split.taken(block.content, keep)
-                if tokenizer:
-                    numbers, sizes = tokenizer.words(content)
-                else:
-                    found, sizes = words(content)
-                    numbers = vocabulary.add(found, counted=not later)
-                part.add(numbers, sizes, code[keep])
+            content, mine, later = split.taken(block.content, kept), code[kept], validation[here][kept]
+            found, sizes = tokenizer.words(content) if tokenizer else words(content)
+            of_later = np.repeat(later, sizes)
+            numbers = found if tokenizer else vocabulary.add(found, counted=~of_later)
+            for part, rows_of, words_of in ((held[0], ~later, ~of_later), (held[1], later, of_later)):
+                part.add(numbers[words_of], sizes[rows_of], mine[rows_of])
