@@ -76,8 +76,8 @@ class Vocabulary:
         self.numbers = _Numbers()
         self.counts = np.zeros(0, np.int64)
 
-    def add(self, found: pa.Array, counted: bool) -> np.ndarray:
-        """The words' numbers, uint32 (words,). counted: they are of the training part."""
+    def add(self, found: pa.Array, counted: np.ndarray) -> np.ndarray:
+        """The words' numbers, uint32 (words,). counted, bool (words,): which are of the training part."""
         encoded = found.dictionary_encode()
         indices = np.asarray(encoded.indices)
         known = self.numbers
@@ -85,8 +85,7 @@ class Vocabulary:
         table = np.fromiter(map(known.__getitem__, distinct), np.uint32, len(distinct))
         if len(known) > len(self.counts):
             self.counts = np.concatenate([self.counts, np.zeros(max(len(known), len(self.counts)), np.int64)])
-        if counted:
-            self.counts[table] += np.bincount(indices, minlength=len(table))
+        self.counts[table] += np.bincount(indices[counted], minlength=len(table))
         return table[indices]
 
     def ranked(self) -> tuple[np.ndarray, dict[str, int]]:

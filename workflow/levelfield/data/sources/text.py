@@ -1,6 +1,10 @@
 """Labelled text of one's own: a table, a folder for each label, or a saved data set; words by the training part alone."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from levelfield.data import split
@@ -62,20 +66,38 @@ def _read(
     vocabulary: Vocabulary,
     tokenizer: Tokenizer | None,
 ) -> None:
-    """Reads a part's text into the rows held for training and for validation."""
-    with tqdm(desc=f"text of {rows.path.name}", total=len(codes), unit=" rows", disable=None, leave=False, delay=2) as bar:
-        for block in rows.blocks():
-            here = slice(block.first - 1, block.first - 1 + len(block.content))
-            code, kept = codes[here], codes[here] >= 0
-            if len(code) < len(block.content):
-                raise UserError(f"{rows.path}: grew while it was read: try again")
-            bar.update(len(block.content))
-            for later, part in enumerate(held):
-                keep = kept & (validation[here] == bool(later))
-                content = split.taken(block.content, keep)
-                if tokenizer:
-                    numbers, sizes = tokenizer.words(content)
-                else:
-                    found, sizes = words(content)
-                    numbers = vocabulary.add(found, counted=not later)
-                part.add(numbers, sizes, code[keep])
+    """Reads a part's text into the rows held for training and for validation: a block's words are numbered while the next is split."""
+    split_up = tokenizer.words if tokenizer else words
+    with (
+        tqdm(desc=f"text of {rows.path.name}", total=len(codes), unit=" rows", disable=None, leave=False, delay=2) as bar,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        blocks = _kept(rows, codes)
+        block = pool.submit(_next, blocks, split_up)
+        while (found := block.result()) is not None:
+            block = pool.submit(_next, blocks, split_up)
+            here, kept, numbers, sizes = found
+            bar.update(len(kept))
+            mine, later = codes[here][kept], validation[here][kept]
+            of_later = np.repeat(later, sizes)
+            if not tokenizer:
+                numbers = vocabulary.add(numbers, counted=~of_later)
+            for part, rows_of, words_of in ((held[0], ~later, ~of_later), (held[1], later, of_later)):
+                part.add(numbers[words_of], sizes[rows_of], mine[rows_of])
+
+
+def _kept(rows: Rows, codes: np.ndarray) -> Iterator[tuple[slice, np.ndarray, pa.Array]]:
+    """Of each block where its rows stand in `codes`, which of them are used, and these texts."""
+    for block in rows.blocks():
+        here = slice(block.first - 1, block.first - 1 + len(block.content))
+        if len(codes[here]) < len(block.content):
+            raise UserError(f"{rows.path}: grew while it was read: try again")
+        kept = codes[here] >= 0
+        yield here, kept, split.taken(block.content, kept)
+
+
+def _next(blocks: Iterator, split_up: Callable) -> tuple | None:
+    """The next block with its texts split up; None after the last."""
+    for here, kept, content in blocks:
+        return here, kept, *split_up(content)
+    return None

@@ -136,7 +136,7 @@ def _lengths(data: dict) -> alt.LayerChart:
     ]  # fmt: skip
     bars = alt.Chart(rows).mark_bar(opacity=0.6).encode(
         alt.X("from:Q", title="words", axis=alt.Axis(format=",d")), alt.X2("to:Q"),
-        alt.Y("share:Q", title="share of the texts", stack=None, axis=alt.Axis(format=".0%")), color=_colour(), tooltip=told,
+        alt.Y("share:Q", title="share of the texts", stack=None, axis=alt.Axis(format=".0%")), alt.Y2Datum(0), color=_colour(), tooltip=told,
     )  # fmt: skip
     rule = alt.Chart(pd.DataFrame({"length": [data["length"]]})).mark_rule(strokeDash=[5, 3]).encode(alt.X("length:Q"))
     return alt.layer(bars, rule).properties(height=HEIGHT)
