@@ -127,14 +127,19 @@ class Envelope:
         if step.number in CHECKPOINTS:
             for name, values in self.so_far.items():
                 times = LATER if step.number > 1 else 1
-                held = self.bounds[name.replace("0", str(step.number))] = {tensor: times * v for tensor, v in values.items()}
-                if name.startswith("weights"):
-                    held.update({tensor: self._turned(value, step.number) for tensor, value in held.items()})
+                self.bounds[name.replace("0", str(step.number))] = {tensor: times * v for tensor, v in values.items()}
+            self._turned(step)
 
-    def _turned(self, value: float, steps: int) -> float:
-        """Where a step of Adam, which is about α at first, was turned round in one entry, it may be in any: twice α a step."""
+    def _turned(self, step: Step) -> None:
+        """Where a step of Adam, which is about α at first, was turned round in one entry, it may be in any, by twice α a step, and in
+        one more: how many turn is a matter of chance, and where few do, the most of few draws is soon met."""
         rate = self.protocol.learning_rate
-        return max(value, 2 * rate * steps * (1 + MARGIN * UNITS[self.precision])) if value > rate else value
+        turn = 2 * rate * step.number * (1 + MARGIN * UNITS[self.precision])
+        largest, moved = (self.bounds[f"{kind}_step_{step.number}"] for kind in ("weights", "moved"))
+        for tensor, value in largest.items():
+            if value > rate:
+                gone = np.linalg.norm(step.weights[tensor] - self.start[tensor]) or 1.0
+                largest[tensor], moved[tensor] = max(value, turn), float(np.hypot(moved[tensor], turn / gone))
 
     def _widen(self, found: Distances, known: Distances) -> None:
         for name, values in found.items():
