@@ -18,6 +18,8 @@ from levelfield.tell.figures.theme import CASE_COLOURS, Look, render
 OUT = Path(__file__).parent / "bounds"
 POINT = ["model", "precision", "corpus", "batch", "length", "seed", "steps"]
 SHARES, MISTAKES = OUT / "shares.csv", OUT / "mistakes.csv"
+SAME = 1e-6
+"""Of a bound: what a mistake comes to that is the same program there, as padding's mask on a batch without padding."""
 TURNED = "weights_step_1"
 """In TF32 and bfloat16 some entry's first step of Adam turns round, whose bound is two steps: it lies at its bound, and beyond it by nothing."""
 
@@ -31,6 +33,7 @@ def gathered(folder: Path) -> None:
         for own in sorted(file.parent.glob("*.json")):
             record = json.loads(own.read_text(encoding="utf-8"))
             if own.name == "faults.json":
+                record = {name: value for name, value in record.items() if value is None or value > SAME}
                 outside = {name: value for name, value in record.items() if value is None or value > 1}
                 least = min((value for value in outside.values() if value is not None), default=None)
                 inside = "; ".join(f"{name} ({value:.2g})" for name, value in record.items() if name not in outside)

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from levelfield.level.reference import Adam, Step, gradients, logits_and_back, loss_and_slope, probabilities, trajectory
+from levelfield.level.reference import (
+    Adam,
+    Step,
+    clear_of_kinks,
+    gradients,
+    logits_and_back,
+    loss_and_slope,
+    probabilities,
+    trajectory,
+)
 from levelfield.level.rounding import MARGIN, SINGLE, UNITS, Rounding, exact, rounded
 from levelfield.level.trajectory import (
     CHECKPOINTS,
@@ -28,6 +37,9 @@ LONG = 1
 LATER = 3
 """Times what that training is off by after the first step: there rounding has grown, and of two trainings that are rounded alike either may
 be the farther one, so that the largest of so few draws is no bound on the next."""
+COARSE = {"float32": 1.0, "tf32": 2.0**13, "bfloat16": 2.0**16}
+"""How much coarser than float32's a precision's rounding is: a kink is so much farther away before a batch is clear of it. Of one that is
+not, the gradient jumps in some entries, by chance in other ones than any of few trainings shows: `LATER` times of it from the first step on."""
 SEED = 20
 OPTIMISER = 8
 """Roundings of Adam's step: its moments, root, quotient and products."""
@@ -114,27 +126,39 @@ class Envelope:
     def __post_init__(self):
         self.trainings = [Training(self.protocol, self.precision, self.start, seed) for seed in range(FIRST)]
         self.so_far: Distances = {}
+        self.clear = True
 
     def follow(self, step: Step) -> None:
         """Makes the step with every training, and widens the bounds."""
+        if step.number == 1:
+            exact_start = {name: value.astype(np.float64) for name, value in self.start.items()}
+            self.clear = clear_of_kinks(self.protocol, exact_start, self.x[step.rows], COARSE[self.precision])
         for training in self.trainings:
             outputs, slopes, loss = training.step(self.x[step.rows], self.y[step.rows])
             if step.number == 1:
                 self._widen(first_distances(outputs, slopes, step.probabilities, step.gradients), self.bounds)
             after = weight_distances(0, training.weights, step.weights, self.start)
             self._widen(after | {"loss_step_0": {"loss": abs(float(loss) - step.loss)}}, self.so_far)
+        if step.number == 1 and not self.clear:
+            self.bounds["gradients"] = {name: LATER * value for name, value in self.bounds["gradients"].items()}
         del self.trainings[LONG:]
         if step.number in CHECKPOINTS:
             for name, values in self.so_far.items():
-                times = LATER if step.number > 1 else 1
-                held = self.bounds[name.replace("0", str(step.number))] = {tensor: times * v for tensor, v in values.items()}
-                if name.startswith("weights"):
-                    held.update({tensor: self._turned(value, step.number) for tensor, value in held.items()})
+                jumps = step.number > 1 or (not self.clear and not name.startswith("loss"))
+                times = LATER if jumps else 1
+                self.bounds[name.replace("0", str(step.number))] = {tensor: times * v for tensor, v in values.items()}
+            self._turned(step)
 
-    def _turned(self, value: float, steps: int) -> float:
-        """Where a step of Adam, which is about α at first, was turned round in one entry, it may be in any: twice α a step."""
+    def _turned(self, step: Step) -> None:
+        """Where a step of Adam, which is about α at first, was turned round in one entry, it may be in any, by twice α a step, and in
+        one more: how many turn is a matter of chance, and where few do, the most of few draws is soon met."""
         rate = self.protocol.learning_rate
-        return max(value, 2 * rate * steps * (1 + MARGIN * UNITS[self.precision])) if value > rate else value
+        turn = 2 * rate * step.number * (1 + MARGIN * UNITS[self.precision])
+        largest, moved = (self.bounds[f"{kind}_step_{step.number}"] for kind in ("weights", "moved"))
+        for tensor, value in largest.items():
+            if value > rate:
+                gone = np.linalg.norm(step.weights[tensor] - self.start[tensor]) or 1.0
+                largest[tensor], moved[tensor] = max(value, turn), float(np.hypot(moved[tensor], turn / gone))
 
     def _widen(self, found: Distances, known: Distances) -> None:
         for name, values in found.items():

@@ -107,13 +107,14 @@ class Adam:
         weights -= step
 
 
-def clear_of_kinks(protocol: Protocol, weights: Weights, x: np.ndarray) -> bool:
-    """Whether a batch is so far from the model's kinks (a ReLU's 0, two equal maxima) that float32's rounding crosses none.
+def clear_of_kinks(protocol: Protocol, weights: Weights, x: np.ndarray, coarse: float = 1.0) -> bool:
+    """Whether a batch is so far from the model's kinks (a ReLU's 0, two equal maxima) that float32's rounding, or one so many times
+    as coarse, crosses none.
 
     At a kink the gradient jumps: there two correct programs differ by what one unit contributes. True of a model that has none.
     """
     module = _module(protocol)
-    return not hasattr(module, "margin") or module.margin(weights, x, protocol) > module.LEAST_MARGIN
+    return not hasattr(module, "margin") or module.margin(weights, x, protocol) > coarse * module.LEAST_MARGIN
 
 
 @dataclass(frozen=True)
