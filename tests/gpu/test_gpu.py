@@ -81,7 +81,7 @@ def test_energy_is_power_times_time(torch):
     sampler, reading = Sampler(uuid), Thread(target=read)
     sampler.reset()
     reading.start()
-    with Energy(uuid, "cuda") as energy, Stopwatch(torch.cuda.synchronize) as watch:
+    with Energy([uuid], "cuda") as energy, Stopwatch(torch.cuda.synchronize) as watch:
         work(torch, 4.0)
     over.set()
     reading.join()

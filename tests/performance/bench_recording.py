@@ -36,7 +36,7 @@ def measure(name: str, model: str = "bilstm") -> dict:
 
     def recorded():
         with Restlessness() as rest, progress(name, steps) as report:
-            with Energy(None), Stopwatch(backend.synchronize):
+            with Energy(), Stopwatch(backend.synchronize):
                 stamps = StepClock(steps, report)
                 backend.train_epoch(x, y, order, stamps)
             stamps.pauses()

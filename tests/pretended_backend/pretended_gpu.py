@@ -1,20 +1,27 @@
 """Frameworks "on a GPU": they compute on the CPU and say that it was a GPU, so that all around them can be tried without one."""
 
+import os
 import time
 
 from levelfield.backends.base import silent
 from levelfield.backends.flax import Flax
 from levelfield.backends.jax import Jax
+from levelfield.backends.jax_devices import JaxDevices
 
 BACKENDS = {
-    "pretended-jax": {"image": "jax", "framework": "jax", "environment": {"JAX_PLATFORMS": "cpu"}},
+    "pretended-jax": {
+        "image": "jax",
+        "framework": "jax",
+        "environment": {"JAX_PLATFORMS": "cpu"},
+        "devices": "pretended_gpu:PretendedJaxDevices",
+    },
     "pretended-flax": {"image": "jax", "framework": "flax", "environment": {"JAX_PLATFORMS": "cpu"}},
 }
 KERNELS = ["void cudnn::rnn::RNN_blockPersist_fp_LSTM<float, float, float>(int)", "loop_multiply_fusion", "cudnn_rnn"]
 """As a profile of JAX's on a GPU names them."""
 
 
-STEP_SECONDS = 0.001
+STEP_SECONDS = float(os.environ.get("PACE", 0.001))
 
 
 class OnAGpu:
@@ -43,3 +50,7 @@ class PretendedJax(OnAGpu, Jax):
 class PretendedFlax(OnAGpu, Flax):
     def kernels(self, x, y):
         return []  # a driver that keeps its counters from users
+
+
+class PretendedJaxDevices(OnAGpu, JaxDevices):
+    pass

@@ -13,7 +13,7 @@ def used_of(counter, machine, seconds=2.0):
     first, *rest = counter
     machine(a_gpu(1) | first)
     times = iter([0.0, seconds, seconds])
-    with energy.Energy("GPU-111", "cuda", lambda: next(times)) as used:
+    with energy.Energy(["GPU-111"], "cuda", lambda: next(times)) as used:
         for values in rest:
             machine(a_gpu(1) | values)
     return used.joules
@@ -21,7 +21,7 @@ def used_of(counter, machine, seconds=2.0):
 
 def test_the_gpus_counter_counts_over_a_block(machine):
     assert used_of([{"energy": 5_000}, {"energy": 12_500}], machine) == 7.5
-    assert energy.source("GPU-111", "cuda") == "nvml"
+    assert energy.source(["GPU-111"], "cuda") == "nvml"
 
 
 def test_a_counter_that_fell_stood_still_or_was_hardly_moved_on_is_not_told(machine):
@@ -36,11 +36,11 @@ def test_a_gpu_without_a_counter_is_not_told_by_the_processors(machine, packages
     old = a_gpu(1)
     del old["energy"]
     machine(old)
-    for uuid in ("GPU-111", None):
-        with energy.Energy(uuid, "cuda") as used:
+    for uuids in (["GPU-111"], []):
+        with energy.Energy(uuids, "cuda") as used:
             packages(15, 96)
         assert used.joules is None
-        assert energy.source(uuid, "cuda") is None
+        assert energy.source(uuids, "cuda") is None
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def packages(tmp_path, monkeypatch):
 
 def test_rapl_adds_the_packages_and_counts_a_new_start(packages):
     packages(10, 64_995)
-    with energy.Energy(None) as used:
+    with energy.Energy() as used:
         packages(15, 3)
     assert used.joules == pytest.approx(5 + 8)
-    assert energy.source(None) == "rapl"
+    assert energy.source() == "rapl"
 
 
 def test_every_round_of_an_epoch_of_twenty_minutes_is_counted(packages, monkeypatch):
@@ -70,7 +70,7 @@ def test_every_round_of_an_epoch_of_twenty_minutes_is_counted(packages, monkeypa
     now = [0.0]
     monkeypatch.setattr(energy, "Thread", lambda **_: Idle())  # whose part the loop plays
     packages(0, 0)
-    used = energy.Energy(None, clock=lambda: now[0])
+    used = energy.Energy(clock=lambda: now[0])
     with used:
         for _ in range(40):
             now[0] += 30
@@ -96,7 +96,7 @@ def test_the_watching_thread_reads_twice_a_round_of_a_kilowatt(packages, monkeyp
 
     monkeypatch.setattr(energy, "Thread", Watching)
     packages(0, 0)
-    with energy.Energy(None):
+    with energy.Energy():
         packages(1, 1)
     assert made == [(32.5,)]
 
@@ -104,14 +104,14 @@ def test_the_watching_thread_reads_twice_a_round_of_a_kilowatt(packages, monkeyp
 def test_a_counter_that_was_read_too_rarely_to_count_its_rounds_is_not_told(packages):
     times = iter([0.0, 70.0, 70.0])
     packages(0, 0)
-    with energy.Energy(None, clock=lambda: next(times)) as used:
+    with energy.Energy(clock=lambda: next(times)) as used:
         packages(100, 100)
     assert used.joules is None
 
 
 def test_a_package_that_vanishes_leaves_no_energy(packages, tmp_path):
     packages(1, 1)
-    with energy.Energy(None) as used:
+    with energy.Energy() as used:
         packages(2, 2)
         (tmp_path / "intel-rapl:1/energy_uj").unlink()
     assert used.joules is None
@@ -121,13 +121,13 @@ def test_the_thread_counts_in_the_background(packages, monkeypatch):
     monkeypatch.setattr(energy, "MOST_WATTS", 65_000 / 2 / 0.05)  # a reading every 0.05 s, of which the next must be within 0.1
     monkeypatch.setattr(energy, "_used", lambda start, end, seconds: 1.0)
     packages(1, 1)
-    with energy.Energy(None) as used:
+    with energy.Energy() as used:
         threading.Event().wait(0.3)
     assert 4 <= used.joules <= 7
 
 
 def test_without_rapl_there_is_no_energy(tmp_path, monkeypatch):
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
-    with energy.Energy(None) as used:
+    with energy.Energy() as used:
         pass
-    assert used.joules is None and energy.source(None) is None
+    assert used.joules is None and energy.source() is None

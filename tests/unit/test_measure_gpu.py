@@ -102,7 +102,7 @@ def a_run(machine, faults: dict, phase: str) -> dict:
     record = Record(own, gpu.state("GPU-111"), gpu.processes("GPU-111"))
     clock = iter([0.0, 2.0, 2.0, 2.0])
     stage("start")
-    energy = Energy("GPU-111", "cuda", lambda: next(clock))
+    energy = Energy(["GPU-111"], "cuda", lambda: next(clock))
     with energy:
         for moment in range(201):
             busy = {"used": 4 << 30, "energy": 5_000 + 2_500 * moment, "processes": {str(own): 3 << 30}, "reasons": 0}
@@ -157,7 +157,7 @@ def test_a_call_that_hangs_costs_its_time_once(machine, monkeypatch, function):
     gpu.energy_joules("GPU-111")
     hung = gpu._hung.is_set()
     gpu.visible()
-    assert source("GPU-111", "cuda") in (None if hung else "nvml", None)
+    assert source(["GPU-111"], "cuda") in (None if hung else "nvml", None)
     assert time.monotonic() - before < 0.5
     machine(a_gpu(1))
     assert (gpu.gpus() == []) == hung, "a driver that hung once is not asked again"

@@ -18,6 +18,8 @@ EPOCH = Pauses(steps=782, seconds=782 * 0.004, before_seconds=0.01, longest_seco
 
 
 class Allocator:
+    process_ids = ()
+
     def __init__(self, allocated, reserved):
         self.peaks = allocated, reserved
 

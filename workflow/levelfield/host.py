@@ -27,36 +27,40 @@ def process_age_seconds() -> float | None:
         return None
 
 
-def peak_resident_bytes() -> int:
-    """Largest resident set of this process since it started its program, or since `forget_peak` where the kernel heeds that.
+def peak_resident_bytes(process: int | None = None) -> int | None:
+    """Largest resident set of a process, of this one where none is named, since it started its program, or since `forget_peak` where the kernel heeds that.
 
     `VmHWM` where there is a Linux `/proc`: getrusage's figure also holds what the parent had at the fork, so that a run
-    started by a large Snakemake would be charged with it.
+    started by a large Snakemake would be charged with it. None where another process's is not told.
     """
-    told = _status_bytes("VmHWM")
-    if told is not None:
+    told = _status_bytes("VmHWM", process)
+    if told is not None or process is not None:
         return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def resident_bytes() -> int | None:
-    """Resident set of this process now; None without a Linux `/proc`."""
-    return _status_bytes("VmRSS")
+def resident_bytes(process: int | None = None) -> int | None:
+    """Resident set of a process now, of this one where none is named; None without a Linux `/proc`."""
+    return _status_bytes("VmRSS", process)
 
 
-def forget_peak() -> bool:
-    """Starts this process's peak anew from what is resident now; whether the kernel did (`clear_refs`, proc_pid_clear_refs(5))."""
+def forget_peak(process: int | None = None) -> bool:
+    """Starts the peak of a process, of this one where none is named, anew from what is resident now; whether the kernel did (`clear_refs`, proc_pid_clear_refs(5))."""
     try:
-        (PROC / "self" / "clear_refs").write_text("5\n", encoding="ascii")
+        (PROC / _folder(process) / "clear_refs").write_text("5\n", encoding="ascii")
     except OSError:
         return False
     return True
 
 
-def _status_bytes(name: str) -> int | None:
+def _folder(process: int | None) -> str:
+    return "self" if process is None else str(process)
+
+
+def _status_bytes(name: str, process: int | None) -> int | None:
     try:
-        status = (PROC / "self" / "status").read_text(encoding="utf-8", errors="replace")
+        status = (PROC / _folder(process) / "status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{name}:")), None)

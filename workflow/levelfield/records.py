@@ -78,9 +78,10 @@ class Latency:
 class Memory:
     """Peaks over the training of the run."""
 
-    host_peak_bytes: int
+    host_peak_bytes: int | None
     """Largest resident set of the process while it trained, what was there before included; where the kernel cannot start a peak
-    anew, and in records of earlier versions (`host_before_bytes` is then empty), since the process began."""
+    anew, and in records of earlier versions (`host_before_bytes` is then empty), since the process began. Of a run of several
+    processes their sum, pages that they share counted for each; None where another process's is not told."""
     allocated_peak_bytes: int | None = None
     """Largest sum of live tensors in the framework's allocator on the GPU."""
     reserved_peak_bytes: int | None = None

@@ -41,6 +41,8 @@ class Registered:
     """Keyword arguments of the class: a way of using the framework that has a row of its own."""
     departures: tuple[str, ...] = ()
     """Departures of the optimiser that it can make."""
+    devices: str | None = None
+    """What trains on several devices, as `module:Class`; None where it cannot."""
     data_on: tuple[str, ...] = ("host",)
     """Where it can have an epoch's sequences lie: values of `protocol.data_on`, the usual one first."""
 
@@ -123,6 +125,7 @@ def _registered(module: str, own: dict) -> Registered:
         own.get("environment", {}),
         own.get("options", {}),
         tuple(own.get("departures", ())),
+        own.get("devices"),
         tuple(own.get("data_on", ("host",))),
     )
 

@@ -27,15 +27,21 @@ def confine(device: str, threads: int) -> int:
     return threads
 
 
-def load_backend(name: str) -> Callable[..., "Backend"]:
+def load_backend(name: str, devices: int = 1) -> Callable[..., "Backend"]:
     """Imports the framework and returns what makes the backend: its class, with the options of its row.
 
-    One framework a process: the environment is set for good. Raises UserError where a package is missing.
+    devices: how many one run trains on, the protocol's. One framework a process: the environment is set for good. Raises UserError
+    where a package is missing, and where the backend cannot use several devices.
     """
     known = registry.backend(name)
     os.environ.update(known.environment)
+    module, attribute = known.module, known.attribute
+    if devices > 1:
+        if known.devices is None:
+            raise UserError(f"{name} trains on one device alone: set `devices: 1`")
+        module, _, attribute = known.devices.partition(":")
     try:
-        made = getattr(importlib.import_module(known.module), known.attribute)
+        made = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise UserError(
             f"backend {name!r} needs the package {error.name!r}, which is not installed: "

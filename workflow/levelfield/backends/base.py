@@ -166,6 +166,11 @@ class Backend(ABC):
     def reset_peak_memory(self) -> None:  # noqa: B027, most have nothing to do
         """Forgets peaks so far, so that those told are of what comes; nothing where the framework cannot (JAX)."""
 
+    @property
+    def process_ids(self) -> list[int]:
+        """The other processes that train beside this one, where the framework has one for each device."""
+        return []
+
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         """Names of the operations and kernels of one training step on (x, y), from a profile; empty where there is none, and
         on a GPU where it names no kernel of the device (a driver may keep its counters from users): it then tells nothing."""

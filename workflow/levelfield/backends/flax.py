@@ -21,6 +21,7 @@ BACKENDS = {
         "class": "Flax",
         "image": "jax",
         "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "devices": "levelfield.backends.jax_devices:FlaxDevices",
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },

@@ -26,6 +26,7 @@ BACKENDS = {
         "class": "Jax",
         "image": "jax",
         "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "devices": "levelfield.backends.jax_devices:JaxDevices",
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
@@ -55,14 +56,17 @@ CUDA_PACKAGES = {
 """What `jax[cuda13]` and `jax[cuda12]` install; JAX itself tells of neither by a public function."""
 
 
-def loss_and_correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean cross-entropy of logits (batch, outputs), binary for one output, and the number of right answers."""
+def losses_and_right(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each sequence's cross-entropy of logits (batch, outputs), binary for one output, and which answers are right."""
     if logits.shape[1] == 1:
         scores = logits[:, 0]
-        losses, right = optax.sigmoid_binary_cross_entropy(scores, labels), (scores > 0) == (labels > 0.5)
-    else:
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        right = logits.argmax(axis=1) == labels
+        return optax.sigmoid_binary_cross_entropy(scores, labels), (scores > 0) == (labels > 0.5)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels), logits.argmax(axis=1) == labels
+
+
+def loss_and_correct(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean cross-entropy, and the number of right answers."""
+    losses, right = losses_and_right(logits, labels)
     return losses.mean(), right.sum(dtype=jnp.int32)
 
 

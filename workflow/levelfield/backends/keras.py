@@ -26,6 +26,7 @@ BACKENDS = {
         "class": "Keras",
         "image": "tensorflow",
         "environment": {"KERAS_BACKEND": "tensorflow", "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        "devices": "levelfield.backends.keras_devices:KerasDevices",
         "departures": ["clip-norm", "sparse-embedding-adam"],
     },
     "keras-tensorflow-jit": {
@@ -56,6 +57,7 @@ BACKENDS = {
         "class": "Keras",
         "image": "jax",
         "environment": {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        "devices": "levelfield.backends.keras_devices:KerasDevices",
         "departures": ["clip-norm"],
     },
     "keras-jax-16-steps": {
@@ -159,13 +161,17 @@ class StepRecord(keras.metrics.Metric):
             largest = tf.argmax if ON == "tensorflow" else ops.argmax  # Keras's own gives int32 there
             answers = ops.equal(ops.cast(largest(logits, axis=-1), "int"), labels)
         answers = ops.cast(answers, "float32")
-        loss, right = ops.mean(losses), ops.sum(answers)
+        loss, right, seen = self._means(losses, answers, sample_weight)
         at = ops.reshape(self.steps, (1, 1))
         self.losses.assign(ops.scatter_update(self.losses, at, ops.reshape(loss, (1,))))
         self.correct.assign(ops.scatter_update(self.correct, at, ops.reshape(right, (1,))))
         self.steps.assign_add(1)
         self.right.assign_add(right)
-        self.seen.assign_add(ops.sum(ops.ones_like(answers)))
+        self.seen.assign_add(seen)
+
+    def _means(self, losses, answers, weights):
+        """The batch's loss, its right answers and its sequences."""
+        return ops.mean(losses), ops.sum(answers), ops.sum(ops.ones_like(answers))
 
     def result(self):
         return self.right / ops.maximum(self.seen, 1.0)
@@ -262,7 +268,7 @@ class Keras(Backend):
         jit_compile: bool | None = None,
         steps_a_call: int = 1,
     ):
-        self.device = set_framework(protocol, device, threads)
+        self.device = self._begin(protocol, device, threads)
         self.protocol = protocol
         self.departures = departures
         self.steps_a_call = steps_a_call
@@ -279,7 +285,7 @@ class Keras(Backend):
             loss=keras.losses.BinaryCrossentropy(from_logits=True)
             if self.model.output_shape[-1] == 1
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=[StepRecord()],
+            **self._recording(),
             jit_compile="auto" if jit_compile is None else jit_compile,
             steps_per_execution=steps_a_call,
         )
@@ -293,6 +299,14 @@ class Keras(Backend):
             one = np.zeros((1, protocol.length), np.int32), np.zeros((1, 1), np.float32)
             self.model._symbolic_build(data_batch=one)
         self.names = list(shapes(protocol, departures))
+
+    def _begin(self, protocol: Protocol, device: str, threads: int) -> str:
+        """What must be set before anything is made; returns the device in use."""
+        return set_framework(protocol, device, threads)
+
+    def _recording(self) -> dict:
+        """What `compile` is told of how steps are recorded."""
+        return {"metrics": [StepRecord()]}
 
     @property
     def batch_size(self) -> int:

@@ -29,6 +29,7 @@ BACKENDS = {
     "torch": {
         "class": "Torch",
         "image": "torch",
+        "devices": "levelfield.backends.torch_devices:TorchDevices",
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
@@ -104,12 +105,14 @@ def be_deterministic(wanted: bool) -> None:
     torch.use_deterministic_algorithms(wanted)
 
 
-def loss_and_right(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of logits (batch, outputs), binary for one output, and which answers are right."""
+def loss_and_right(logits: torch.Tensor, labels: torch.Tensor, reduction: str = "mean") -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of logits (batch, outputs), binary for one output, and which answers are right; with the reduction `none`
+    each sequence's cross-entropy."""
     if logits.shape[1] == 1:
         scores = logits.squeeze(1)
-        return functional.binary_cross_entropy_with_logits(scores, labels), (scores > 0) == (labels > 0.5)
-    return functional.cross_entropy(logits, labels), logits.argmax(dim=1) == labels
+        losses = functional.binary_cross_entropy_with_logits(scores, labels, reduction=reduction)
+        return losses, (scores > 0) == (labels > 0.5)
+    return functional.cross_entropy(logits, labels, reduction=reduction), logits.argmax(dim=1) == labels
 
 
 class Torch(Backend):
@@ -186,6 +189,11 @@ class Torch(Backend):
         self.optimizer.zero_grad(set_to_none=True)
         loss, right = loss_and_right(self.forward(tokens), labels)
         loss.backward()
+        self._update()
+        return loss.detach(), right.sum()
+
+    def _update(self) -> None:
+        """The optimiser's step, on the gradients as they are."""
         if "clip-norm" in self.departures:
             nn.utils.clip_grad_norm_(self.trainable, CLIP_NORM)
         self.steps_done += 1
@@ -193,7 +201,6 @@ class Torch(Backend):
             # torch divides by √v̂ + ε, the protocol by √v + ε: the same where ε is scaled as v̂ is
             self.optimizer.param_groups[0]["eps"] = self.protocol.epsilon / (1 - self.protocol.beta_2**self.steps_done) ** 0.5
         self.optimizer.step()
-        return loss.detach(), right.sum()
 
     def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size = self.protocol.batch_size

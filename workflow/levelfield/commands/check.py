@@ -10,6 +10,9 @@ def arguments(parser):
     parser.add_argument("backend")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
+        "--devices", type=int, choices=(1, 2, 4), default=1, help="how many to train on; no departures are made there"
+    )
+    parser.add_argument(
         "--model", action="append", default=[], help="only this model; all that the backend trains where none is named"
     )
 
@@ -21,9 +24,11 @@ def run(args):
     for model in args.model:
         if model not in trained:
             raise UserError(f"{args.backend} does not train the model {model!r}; it trains {', '.join(trained)}")
-    make, checked, failed = load_backend(args.backend), 0, 0
+    make, checked, failed = load_backend(args.backend, args.devices), 0, 0
     for model in args.model or trained:
-        findings = check(args.backend, model, lambda protocol, departures, device: make(protocol, departures, device, threads))
+        findings = check(
+            args.backend, model, lambda protocol, departures, device: make(protocol, departures, device, threads), args.devices
+        )
         for finding in findings:
             print(f"{'ok  ' if finding.passed else 'FAIL'}  {model:12} {finding.check:13} {finding.found}", flush=True)
         checked += len(findings)

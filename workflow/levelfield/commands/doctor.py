@@ -43,7 +43,7 @@ def run(args):
         "GPU": "; ".join(map(str, cards)) or "none that NVML tells of; one that a framework finds all the same is used, and not watched",
         "GPUs to be used": ", ".join(card.uuid if card.index is None else str(card.index) for card in gpu.visible()) or None,
         "energy": {"nvml": "the GPU's counter", "rapl": "the processor's counter (RAPL)", None: "no counter can be read"}[
-            source(gpu.visible()[0].uuid if gpu.visible() else None)
+            source([found.uuid for found in gpu.visible()[:1]])
         ],
         "containers": containers(),
         "Slurm": inventory.tool("sinfo", "--version") or "none: leave out `--profile workflow/profiles/slurm`",

@@ -40,12 +40,14 @@ class Finding:
     found: str
 
 
-def check(name: str, model: str, make: Callable[[Protocol, frozenset[str], str], Backend]) -> list[Finding]:
+def check(name: str, model: str, make: Callable[[Protocol, frozenset[str], str], Backend], devices: int = 1) -> list[Finding]:
     """Runs every check of a model on the backend `name`, which `make(protocol, departures, device)` builds.
+
+    devices: how many it trains on; on several no departure is made.
 
     An exception fails its check alone.
     """
-    trial = Trial(name, model, make, registry.backend(name).data_on[0])
+    trial = Trial(name, model, make, registry.backend(name).data_on[0], devices)
     findings = []
     for title, test in CHECKS.items():
         try:
@@ -229,7 +231,7 @@ def reports_progress(trial: Trial) -> str:
 
 def takes_data_from(trial: Trial) -> str:
     """Wherever the backend can have an epoch's data lie, it trains on the same."""
-    first, *others = registry.backend(trial.name).data_on
+    first, *others = registry.backend(trial.name).data_on if trial.protocol.devices == 1 else (trial.protocol.data_on,)
     expected, _ = trial.train(trial.loaded)
     for place in others:
         backend = trial.make(replace(trial.protocol, data_on=place), frozenset(), "auto")
@@ -260,7 +262,8 @@ def tells_its_device(trial: Trial) -> str:
 def makes_departures(trial: Trial) -> str:
     """Each departure that the backend declares for this model is made; ignored in silence it would be a row that lies."""
     made = []
-    for name, departure in registry.possible(trial.name, trial.protocol.model.name).items():
+    able = registry.possible(trial.name, trial.protocol.model.name) if trial.protocol.devices == 1 else {}
+    for name, departure in able.items():
         if departure.kind in ("weights", "reporting"):
             continue
         made_right(trial, name, trial.made(frozenset({name})))

@@ -4,6 +4,7 @@ Every weight differs from 0, so that none can be forgotten unseen, and no settin
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,9 +40,16 @@ def weights_without_zeros(protocol: Protocol, departures: frozenset[str] = froze
 class Trial:
     """The material of the checks: data, weights, the reference's figures, and the backend, freshly loaded when asked for."""
 
-    def __init__(self, name: str, model: str, make: Callable[[Protocol, frozenset[str], str], Backend], data_on: str = "host"):
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        make: Callable[[Protocol, frozenset[str], str], Backend],
+        data_on: str = "host",
+        devices: int = 1,
+    ):
         self.name, self.make = name, make
-        self.protocol = small_protocol(model, data_on)
+        self.protocol = replace(small_protocol(model, data_on), devices=devices)
         rng = np.random.default_rng(SEED)
         self.x = rng.integers(0, self.protocol.vocabulary, (SEQUENCES, self.protocol.length)).astype(np.int32)
         labels = rng.random(SEQUENCES) < 0.5

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from levelfield.errors import UserError
 from levelfield.measure.gpu import Gpu, visible
 from levelfield.measure.locks import first_free
 
@@ -13,32 +14,45 @@ CPU = "cpu"
 
 @contextmanager
 def hold_device(device: str) -> Iterator[Gpu | None]:
-    """Holds one GPU, or the processor, for the block, and shows the framework that alone; to be entered before it is imported.
+    """Holds one GPU, or the processor, for the block, and yields it; None for the processor."""
+    with hold_devices(device, 1) as held:
+        yield held[0] if held else None
 
-    device: `cpu` hides every GPU, holds the processor and yields None, and so does a machine without NVML or with
-    CUDA_VISIBLE_DEVICES empty. Of the GPUs that CUDA_VISIBLE_DEVICES names, or of all, the first that is free is taken; if none
-    is, it waits. What a scheduler gave to its job (CPUs, or GPUs by CUDA_VISIBLE_DEVICES) is taken without a lock where it is one.
+
+@contextmanager
+def hold_devices(device: str, count: int) -> Iterator[list[Gpu]]:
+    """Holds `count` GPUs, or the processor, for the block, and shows the framework those alone; to be entered before it is imported.
+
+    device: `cpu` hides every GPU, holds the processor and yields none, and so does a machine without NVML or with
+    CUDA_VISIBLE_DEVICES empty. Of the GPUs that CUDA_VISIBLE_DEVICES names, or of all, the first that are free are taken, all at once;
+    if too few are, it waits. What a scheduler gave to its job (CPUs, or GPUs by CUDA_VISIBLE_DEVICES) is taken without a lock where
+    it is as many. Raises UserError where there are fewer.
     """
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     candidates = [] if device == CPU else visible()
-    if candidates and len(candidates) == 1 and given_by_scheduler():
-        _show(candidates[0])
-        yield candidates[0]
+    if candidates and len(candidates) < count:
+        raise UserError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
+    if candidates and len(candidates) == count and given_by_scheduler():
+        _show(candidates)
+        yield candidates
     elif not candidates and in_job():
-        yield None
+        yield []
     else:
         names = {gpu.uuid: gpu for gpu in candidates} or {CPU: None}
-        what = f"a GPU: all {len(candidates)} are busy" if candidates else "this machine's processor"
-        name, lock = first_free(list(names), what)
+        wanted = "a GPU: all" if count == 1 else f"{count} GPUs: too many of"
+        what = f"{wanted} {len(candidates)} are busy" if candidates else "this machine's processor"
+        held, locks = first_free(list(names), what, count if candidates else 1)
         try:
-            if names[name]:
-                _show(names[name])
-            yield names[name]
+            found = [names[name] for name in held if names[name]]
+            if found:
+                _show(found)
+            yield found
         finally:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
 
 
 def in_job() -> bool:
@@ -51,7 +65,7 @@ def given_by_scheduler() -> bool:
     return "CUDA_VISIBLE_DEVICES" in os.environ and in_job()
 
 
-def _show(gpu: Gpu) -> None:
-    """Leaves a scheduler's or person's single GPU as they named it; otherwise names the GPU by its UUID."""
-    if len(visible()) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu.uuid
+def _show(gpus: list[Gpu]) -> None:
+    """Leaves a scheduler's or person's own choice as they named it; otherwise names the GPUs by their UUIDs."""
+    if len(visible()) > len(gpus):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in gpus)

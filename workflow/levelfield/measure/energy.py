@@ -1,7 +1,7 @@
 """Energy of a block: the GPU's own counter through NVML, or the processors' through RAPL; None where neither can be read."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Thread
 
@@ -19,17 +19,17 @@ Reading = dict[str, tuple[float, float]]
 
 
 class Energy:
-    """Counts over a block: `with Energy(uuid, device) as energy: …`, then `energy.joules`.
+    """Counts over a block: `with Energy(uuids, device) as energy: …`, then `energy.joules`.
 
-    uuid: the GPU that the run uses, whose counter is read. device: `cpu` or `cuda`, what computes: without a GPU's uuid a run on
-    a CPU is told by the processor packages' RAPL counters, which count all that the machine did, and a run on a GPU that NVML does
+    uuids: the GPUs that the run uses, whose counters are read and added up. device: `cpu` or `cuda`, what computes: without a GPU a run
+    on a CPU is told by the processor packages' RAPL counters, which count all that the machine did, and a run on a GPU that NVML does
     not know by none. joules is None where no counter can be read, one fell (a driver that was loaded anew), stood still
     (no machine works for nothing), or was not read often enough to count its rounds, and for a GPU's block below a second.
     """
 
-    def __init__(self, uuid: str | None, device: str = "cpu", clock: Callable[[], float] = time.monotonic):
-        self._read = _reader(uuid, device)
-        self._least_seconds = LEAST_GPU_SECONDS if uuid is not None else 0.0
+    def __init__(self, uuids: Sequence[str] = (), device: str = "cpu", clock: Callable[[], float] = time.monotonic):
+        self._read = _reader(uuids, device)
+        self._least_seconds = LEAST_GPU_SECONDS if uuids else 0.0
         self._clock = clock
         self.joules: float | None = None
 
@@ -63,22 +63,22 @@ class Energy:
         self._last, self._last_at = now, at
 
 
-def _reader(uuid: str | None, device: str) -> Callable[[], Reading | None]:
-    if uuid is None:
+def _reader(uuids: Sequence[str], device: str) -> Callable[[], Reading | None]:
+    if not uuids:
         return rapl if device == "cpu" else lambda: None
 
-    def counter() -> Reading | None:
-        joules = gpu.energy_joules(uuid)
-        return None if joules is None else {uuid: (joules, 0.0)}
+    def counters() -> Reading | None:
+        joules = {uuid: gpu.energy_joules(uuid) for uuid in uuids}
+        return None if None in joules.values() else {uuid: (value, 0.0) for uuid, value in joules.items()}
 
-    return counter
+    return counters
 
 
-def source(uuid: str | None, device: str = "cpu") -> str | None:
+def source(uuids: Sequence[str] = (), device: str = "cpu") -> str | None:
     """What `Energy` reads here: `nvml`, `rapl` or None."""
-    if _reader(uuid, device)() is None:
+    if _reader(uuids, device)() is None:
         return None
-    return "rapl" if uuid is None else "nvml"
+    return "nvml" if uuids else "rapl"
 
 
 def rapl() -> Reading | None:

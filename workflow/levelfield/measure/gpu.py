@@ -48,6 +48,15 @@ class Gpu:
         return f"{self.name or self.uuid}, {memory}, driver {self.driver or 'not told'}"
 
 
+def as_one(gpus: list[Gpu]) -> Gpu | None:
+    """What a run used, as the one GPU that its record tells of: their UUIDs, their memory together; None where it used none."""
+    if len(gpus) < 2:
+        return gpus[0] if gpus else None
+    memory = [gpu.memory_bytes for gpu in gpus]
+    uuids, names = ", ".join(sorted(gpu.uuid for gpu in gpus)), dict.fromkeys(gpu.name or gpu.uuid for gpu in gpus)
+    return Gpu(uuids, None, " and ".join(names), None if None in memory else sum(memory), gpus[0].driver)
+
+
 @dataclass(frozen=True)
 class State:
     """One reading of a GPU; None where the GPU does not tell."""

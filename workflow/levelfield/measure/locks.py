@@ -24,24 +24,30 @@ POLL_SECONDS = 1.0
 PROC = Path("/proc")
 
 
-def first_free(names: list[str], what: str) -> tuple[str, int]:
-    """The first of `names` whose lock could be had, and the descriptor that holds it; waits until there is one.
+def first_free(names: list[str], what: str, count: int = 1) -> tuple[list[str], list[int]]:
+    """The first `count` of `names` whose locks could be had, and the descriptors that hold them; waits until there are as many.
 
-    Inside a block it is the one that the block holds, and the descriptor holds nothing.
-
-    what: the device in words, for who reads that it waits. Raises UserError where a lock's file cannot be used, and after a day.
+    All at once or none: who waits holds nothing that another waits for. Inside a block they are of those that the block holds, and the
+    descriptors hold nothing. what: the devices in words, for who reads that it waits. Raises UserError where a lock's file cannot be
+    used, and after a day.
     """
     folder, began, told = Path(os.environ.get(ELSEWHERE) or LOCKS), time.monotonic(), False
     while True:
+        free: dict[str, int] = {}
         for name in names:
             lock = _open(folder / f"levelfield-{name}.lock")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return name, lock
+                free[name] = lock
             except BlockingIOError:
-                if os.environ.get(HELD) == name:
-                    return name, lock
-                os.close(lock)
+                if name in os.environ.get(HELD, "").split(","):
+                    free[name] = lock
+                else:
+                    os.close(lock)
+            if len(free) == count:
+                return list(free), list(free.values())
+        for lock in free.values():
+            os.close(lock)
         holders = ", ".join(holder(folder / f"levelfield-{name}.lock") for name in names)
         if not told:
             print(f"waiting for {what}, held by {holders}", file=sys.stderr, flush=True)

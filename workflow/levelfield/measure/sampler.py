@@ -52,6 +52,32 @@ class GpuUse:
     """Most other compute processes seen at once."""
 
 
+def together(uses: list[GpuUse | None]) -> GpuUse | None:
+    """What several GPUs did in one run: memory and power added up, utilisation and clock as means, the worst of the rest; a figure that
+    one of them did not tell is None, and all of it where one was not watched to the end, or there was none."""
+    if not uses or None in uses:
+        return None
+    if len(uses) == 1:
+        return uses[0]
+
+    def told(name: str, add):
+        values = [getattr(use, name) for use in uses]
+        return None if None in values else add(values)
+
+    return GpuUse(
+        peak_bytes=told("peak_bytes", sum),
+        peak_source=told("peak_source", min),
+        samples=told("samples", min),
+        longest_gap_seconds=told("longest_gap_seconds", max),
+        utilisation_percent=told("utilisation_percent", mean),
+        clock_mhz=told("clock_mhz", mean),
+        power_watts=told("power_watts", sum),
+        throttle_reasons=told("throttle_reasons", lambda reasons: tuple(sorted({one for each in reasons for one in each}))),
+        throttled_share=told("throttled_share", max),
+        foreign_processes=told("foreign_processes", max),
+    )
+
+
 class Sampler:
     """Watches a GPU from its making until `stop`, in a process that ends with this one.
 

@@ -19,15 +19,24 @@ HIDDEN_MARGIN = 1.25
 THROTTLED_WARN = 0.01
 
 
+def before_training(backend: Backend) -> int | None:
+    """The host's resident bytes as training begins, of all its processes; starts their peaks anew. None where the kernel does neither."""
+    processes = [None, *backend.process_ids]
+    forgotten = [host.forget_peak(process) for process in processes]
+    resident = [host.resident_bytes(process) for process in processes]
+    return sum(resident) if all(forgotten) and None not in resident else None
+
+
 def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None, before: int | None) -> Memory:
     """Peaks over the training. NVML's is None where the sampler died, and where the GPU's memory was taken in advance,
     since then it says nothing about the run. gpu: the one that the backend used; None on a CPU. before: the host's resident bytes
-    when training began."""
+    when training began. Of several processes the host's peaks are added up, and pages that they share counted for each."""
+    resident = [host.peak_resident_bytes(process) for process in (None, *backend.process_ids)]
     allocated, reserved = backend.peak_memory()
     seen = use.peak_bytes if gpu and use else None
     if gpu and preallocated(gpu, allocated, reserved, seen):
         seen = None
-    return Memory(host.peak_resident_bytes(), allocated, reserved, seen, before)
+    return Memory(None if None in resident else sum(resident), allocated, reserved, seen, before)
 
 
 def preallocated(gpu: Gpu, allocated: int | None, reserved: int | None, seen: int | None) -> bool:

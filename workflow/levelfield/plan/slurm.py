@@ -1,6 +1,7 @@
 """Slurm's queue: what a job is called in it, whether jobs of an earlier start are still there, and whether a run asks for its GPU."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,14 +62,16 @@ def jobs() -> list[Job]:
     return found
 
 
-def before_submitting(executor: str, study: str, device: str, rule) -> None:
+def before_submitting(executor: str, study: str, device: str, rule, devices: int = 1) -> None:
     """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
 
-    study: folder of the study. device: as in its config. rule: Snakemake's, that times runs: `train` or `block`. Raises WorkflowError.
+    study: folder of the study. device: as in its config. rule: Snakemake's, that times runs: `train` or `block`.
+    devices: the most that one of its runs trains on. Raises WorkflowError.
     """
     if executor == "slurm":
         resources = {name: resource.raw for name, resource in rule.resources.items()}
         refuse_without_gpu(device, resources, sys.argv, rule.name)
+        refuse_too_few_gpus(device, devices, resources, rule.name)
         refuse_to_run_twice(study)
     else:
         logger.warning(
@@ -137,6 +140,26 @@ def refuse_without_gpu(device: str, resources: Mapping, arguments: list[str], ru
             + f", but the resources of the rule `{rule}` hold none. `--set-resources` on the command line replaces all that the "
             f"profile sets for a rule: change the profile instead, or repeat all of it ({whole}); `device: cpu` in the study runs "
             "without a GPU"
+        )
+
+
+def gpus_asked(resources: Mapping) -> int | None:
+    """How many GPUs a rule's resources ask Slurm for; None where that is not a plain number."""
+    if str(resources.get("gpu") or "").isdigit():
+        return int(resources["gpu"])
+    told = " ".join(str(resources.get(name) or "") for name in GPU[1:])
+    found = re.search(r"gpus?(?:-per-\w+)?(?:[:=][a-zA-Z][\w.-]*)?[:=](\d+)", told)
+    return int(found[1]) if found else None
+
+
+def refuse_too_few_gpus(device: str, devices: int, resources: Mapping, rule: str = "train") -> None:
+    """Raises WorkflowError where a run on several GPUs would be submitted with fewer."""
+    asked = gpus_asked(resources)
+    if device != "cpu" and asked is not None and 0 < asked < devices:
+        raise WorkflowError(
+            f"the study has runs on {devices} devices, and its runs would be submitted with {asked} GPU{'s' * (asked > 1)} each: "
+            f"nothing was submitted. In the profile write `gpu: {devices}` for the rules `{rule}`, `parity` and `evaluate_others`, or, of single runs, an "
+            f"expression that asks as many as each case needs: `gpu: \"{devices} if 'devices={devices}' in wildcards.case else 1\"`"
         )
 
 

@@ -45,6 +45,7 @@ class Settings(Strict):
     precision: Literal["float32", "tf32", "bfloat16"] | None = Field(None, description="See protocol.precision.")
     data_on: Literal["host", "device"] | None = Field(None, description="See protocol.data_on.")
     deterministic: bool | None = Field(None, description="See protocol.deterministic.")
+    devices: int | None = Field(None, ge=1, le=1024, description="See protocol.devices.")
 
     @property
     def own(self) -> dict:
@@ -129,12 +130,12 @@ class Study(Strict):
     data: Data = Field(Data(), description="The reviews.")
     protocol: Protocol = Field(default_factory=Protocol, description="All that is equal for every case.")
     cases: Annotated[list[CaseConfig], Field(min_length=1)] = Field(description="What is compared: one row each.")
-    vary: dict[Literal["model", "batch_size", "length", "data_on", "precision", "deterministic"], list[int | bool | str]] = (
-        Field(
-            {},
-            description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol; of "
-            "models their names, each with its published sizes.",
-        )
+    vary: dict[
+        Literal["model", "batch_size", "length", "data_on", "precision", "deterministic", "devices"], list[int | bool | str]
+    ] = Field(
+        {},
+        description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol; of "
+        "models their names, each with its published sizes.",
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
         [0, 1, 2], description="One run of every case for each."
@@ -238,6 +239,11 @@ class Study(Strict):
         return Case("+".join(parts), config.backend, config.departures, protocol, self.device)
 
     @property
+    def most_devices(self) -> int:
+        """The most devices that one of the runs trains on."""
+        return max(case.protocol.devices for case in self.expanded)
+
+    @property
     def sessions_of_seeds(self) -> list[list[int]]:
         """The seeds of each session that is asked for, as even as can be."""
         ends = [len(self.seeds) * number // self.sessions for number in range(self.sessions + 1)]
@@ -265,6 +271,8 @@ def refuse_impossible(case: Case) -> None:
     model = registry.model(case.protocol.model.name)
     if not registry.supports(case.backend, model.name):
         raise ValueError(f"case {case.name}: {case.backend} does not train the model {model.name}")
+    if case.protocol.devices > 1:
+        refuse_devices(case)
     places = registry.backend(case.backend).data_on
     if case.protocol.data_on not in places:
         raise ValueError(
@@ -284,6 +292,22 @@ def refuse_impossible(case: Case) -> None:
     for both in model.excludes:
         if both <= set(case.departures):
             raise ValueError(f"case {case.name}: {' and '.join(sorted(both))} exclude each other")
+
+
+def refuse_devices(case: Case) -> None:
+    """Raises ValueError where a case cannot be trained on as many devices."""
+    devices, size = case.protocol.devices, case.protocol.batch_size
+    if registry.backend(case.backend).devices is None:
+        able = ", ".join(name for name, backend in registry.backends().items() if backend.devices)
+        raise ValueError(f"case {case.name}: {case.backend} trains on one device alone: `devices: 1`, or one of {able}")
+    if case.departures:
+        raise ValueError(f"case {case.name}: departures are made on one device alone: `devices: 1`, or none of them")
+    if case.protocol.data_on != "host":
+        raise ValueError(f"case {case.name}: several devices are handed each batch within its step: set `data_on: host`")
+    if size % devices:
+        raise ValueError(
+            f"case {case.name}: {devices} devices cannot share batches of {size} evenly: batch_size must be a multiple of devices"
+        )
 
 
 def read_study(config: dict, source: str) -> Study:

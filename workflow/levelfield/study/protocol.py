@@ -78,6 +78,13 @@ class Protocol:
         "bfloat16; the last dense layer, loss, optimiser and all weights stay float32.",
     )
     deterministic: bool = setting(False, "Ask every framework for its deterministic kernels.")
+    devices: int = setting(
+        1,
+        "Devices that one run trains on, each on an equal part of every batch: GPUs, or equal parts of the processor. `batch_size` "
+        "stays the whole batch's, and must be a multiple of it.",
+        ge=1,
+        le=1024,
+    )
 
     @classmethod
     def of(cls, values: dict) -> "Protocol":
@@ -117,7 +124,7 @@ def digest(value) -> str:
 
 
 def reference_of(protocol: Protocol) -> tuple[str, Protocol]:
-    """Name and protocol of the trajectory that a case is measured against: one for all that differ in epochs
-    or in where the data lies alone."""
-    shared = replace(protocol, deterministic=False, epochs=1, data_on="host")
+    """Name and protocol of the trajectory that a case is measured against: one for all that differ in epochs, in where the data
+    lies or in the number of devices alone."""
+    shared = replace(protocol, deterministic=False, epochs=1, data_on="host", devices=1)
     return f"reference-{digest(shared)[:12]}", shared

@@ -46,6 +46,9 @@ it was made. `sessions: 2` asks for that from the start: the first half of the s
 waits for: the same command, typed after a break of an hour, after a restart, or on another host. With seeds added later the halves are
 drawn anew, and what has been run stays.
 
+`vary: {devices: [1, 2, 4]}` trains each case on one, two and four devices, the batch shared between them:
+[what each framework does there](../workflow/levelfield/backends/README.md#several-devices-in-one-run).
+
 Where an epoch's sequences lie is a part of the protocol: `data_on: host`, each batch goes to the framework within its step; `data_on:
 device`, all are put on the device at the start of the epoch, within its time. Both compute the same to the bit on a CPU. Keras on TensorFlow
 and on JAX takes what it is given back to the host, and cannot have them on the device; an epoch in one call (`jax-scan`, `flax-scan`)

@@ -1,5 +1,6 @@
 """The one training procedure: loads data and start, trains a case with one seed, measures, records. Names no framework."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +17,11 @@ from levelfield.level.start import Start, load_start
 from levelfield.measure import calibrate, environment, kernels, limit, summary
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.energy import Energy, source
-from levelfield.measure.gpu import Gpu, clock_mhz
+from levelfield.measure.gpu import Gpu, as_one, clock_mhz
 from levelfield.measure.latency import probe
 from levelfield.measure.noise import Restlessness
 from levelfield.measure.pauses import Pauses, StepClock
-from levelfield.measure.sampler import Sampler
+from levelfield.measure.sampler import Sampler, together
 from levelfield.measure.settling import NOT_WAITED, settle
 from levelfield.models.base import model_of, parameters
 from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
@@ -51,14 +52,14 @@ def train(
     threads: int,
     out: Path,
     image: str | None = None,
-    gpu: Gpu | None = None,
+    gpus: Sequence[Gpu] = (),
     calibrations: Path | None = None,
     take: int = 1,
 ) -> Run:
     """Trains `case` from the start of `seed` and writes run.json, epochs.csv, steps.npz and weights.npz into `out`.
 
     data: folder of the study's encoded reviews. threads: what the process may use. image: digest of the container's image.
-    gpu: the GPU held for the run. calibrations: folder of the machines' calibrations; without it the share of the limit
+    gpus: those held for the run. calibrations: folder of the machines' calibrations; without it the share of the limit
     stays empty. take: how often this run was made. Raises UserError where the start is another seed's, altered, or made for other data, and where the model's
     size is not the protocol's.
     """
@@ -73,9 +74,9 @@ def train(
         kept = len(x_val) // protocol.batch_size * protocol.batch_size
         x_val, y_val = x_val[:kept], y_val[:kept]
 
-    sampler = Sampler(gpu.uuid if gpu else None)
+    samplers, gpu = [Sampler(one.uuid) for one in gpus], as_one(list(gpus))
     with Stopwatch() as importing:
-        make = load_backend(case.backend)
+        make = load_backend(case.backend, protocol.devices)
         registry.builder(protocol.model.name, registry.backend(case.backend).framework)
     with Stopwatch() as building:
         backend: Backend = make(protocol, departures, case.device, threads)
@@ -90,7 +91,7 @@ def train(
     with Stopwatch(backend.synchronize) as warming:
         warm_up()
     used = gpu if backend.device == "cuda" else None
-    settling = settle(warm_up, lambda: clock_mhz(used.uuid)) if used else NOT_WAITED
+    settling = settle(warm_up, lambda: clock_mhz(gpus[0].uuid)) if used else NOT_WAITED
     print(
         f"{case.name}, seed {seed}: {description['title']}, {len(x_train):,} + {len(x_val):,} sequences, on {backend.device}, "
         f"{threads} threads; warm-up took {warming.seconds:.1f} s{settling}",
@@ -98,12 +99,14 @@ def train(
     )
 
     age = host.process_age_seconds()
-    sampler.reset()
-    before = host.resident_bytes() if host.forget_peak() else None
+    for sampler in samplers:
+        sampler.reset()
+    before = summary.before_training(backend)
     with Restlessness() as rest:
-        training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpu)
+        training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpus)
     ended = now()
-    use = sampler.stop()
+    use = together([sampler.stop() for sampler in samplers])
+    uuids = [one.uuid for one in gpus if backend.device == "cuda"]
     memory = summary.memory(backend, used, use, before)
     epochs, steps = training.epochs, training.steps
     save_arrays(out / "weights.npz", backend.weights())
@@ -144,7 +147,7 @@ def train(
             "start_up_seconds": age - importing.seconds - warming.seconds - settling.seconds if age else None,
             **settling.measurements(),
             **summary.gpu_measurements(use if used else None),
-            **summary.energy_measurements(epochs, len(x_train), source(used.uuid if used else None, backend.device)),
+            **summary.energy_measurements(epochs, len(x_train), source(uuids, backend.device)),
             **rest.measurements(),
         },
     )
@@ -169,8 +172,8 @@ def now() -> str:
 def calibration_of(
     folder: Path | None, protocol: Protocol, threads: int, device: str, gpu: Gpu | None
 ) -> limit.Calibration | None:
-    """This machine's calibration; None where no folder for it was named, and on a GPU that NVML does not know (a Jetson)."""
-    if folder is None or (device == "cuda" and gpu is None):
+    """This machine's calibration; None where no folder for it was named, and on a GPU that NVML does not know (a Jetson), or several: it is of one."""
+    if folder is None or (device == "cuda" and (gpu is None or protocol.devices > 1)):
         return None
     return calibrate.of_this_machine(folder, protocol, threads, gpu)
 
@@ -206,14 +209,14 @@ def add_extras(run: Run, training: Training, backend: Backend, protocol: Protoco
     run.times.process_seconds = host.process_age_seconds()
 
 
-def train_epochs(backend: Backend, case: Case, start: Start, train_data, validation_data, gpu: Gpu | None) -> Training:
+def train_epochs(backend: Backend, case: Case, start: Start, train_data, validation_data, gpus: Sequence[Gpu]) -> Training:
     """All epochs of the start's order, each validated. train_data, validation_data: (x, y) as `load_split` gives them."""
     protocol, done = case.protocol, Training()
-    uuid = gpu.uuid if gpu and backend.device == "cuda" else None
+    uuids = [gpu.uuid for gpu in gpus if backend.device == "cuda"]
     for number, order in enumerate(start.order[: protocol.epochs].astype(np.int64), 1):
         steps = steps_of(order, protocol)
         with progress(f"{case.name} seed {start.seed} epoch {number}/{protocol.epochs}", steps) as report:
-            with Energy(uuid, backend.device) as energy, Stopwatch(backend.synchronize) as training:
+            with Energy(uuids, backend.device) as energy, Stopwatch(backend.synchronize) as training:
                 stamps = StepClock(steps, report)
                 losses, correct = backend.train_epoch(*train_data, order, stamps)
             done.pauses.append(stamps.pauses())

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from levelfield.measure.device import CPU, hold_device
+from levelfield.measure.device import CPU, hold_devices
 from levelfield.measure.locks import HELD
 from levelfield.study.config import read_study
 
@@ -40,8 +40,8 @@ def run(args):
     # the runs alone; their priorities are the block's order, and the greedy scheduler keeps to them without a solver
     command += ["--allowed-rules", "train", "--scheduler", "greedy", "--nolock"]
     command += ["--rerun-incomplete", "--profile", "none", "--workflow-profile", "none", *args.snakemake]
-    with hold_device(study.device) as gpu:
-        process = subprocess.Popen(command, env=os.environ | {HELD: gpu.uuid if gpu else CPU})
+    with hold_devices(study.device, study.most_devices) as gpus:
+        process = subprocess.Popen(command, env=os.environ | {HELD: ",".join(gpu.uuid for gpu in gpus) or CPU})
         for sign in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, lambda number, _: process.send_signal(number))
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the inner one, too, which ends its runs

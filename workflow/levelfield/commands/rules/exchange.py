@@ -6,7 +6,7 @@ from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
 from levelfield.images.images import digest_in_use
 from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
-from levelfield.measure.device import hold_device
+from levelfield.measure.device import hold_devices
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
@@ -27,8 +27,10 @@ def run(args):
     case = Case.read(args.case)
     x, y = load_split(args.data, "val", case.protocol)
     threads = confine(case.device, args.threads)
-    with hold_device(case.device):
-        backend = load_backend(case.backend)(case.protocol, frozenset(case.departures), case.device, threads)
+    with hold_devices(case.device, case.protocol.devices):
+        backend = load_backend(case.backend, case.protocol.devices)(
+            case.protocol, frozenset(case.departures), case.device, threads
+        )
         accuracy, loss = evaluate_all(backend, args.weights, x, y)
     seed, corpus = trained_by(args.weights[0])[1], load_description(args.data)["title"]
     write_json(args.out, Exchanged(case.name, case.backend, backend.device, seed, corpus, len(x), accuracy, loss))

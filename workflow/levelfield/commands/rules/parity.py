@@ -10,7 +10,8 @@ from levelfield.level.parity import Parity, computed_in, judge, measure
 from levelfield.level.start import load_start
 from levelfield.level.trajectory import Trajectory
 from levelfield.measure import environment
-from levelfield.measure.device import hold_device
+from levelfield.measure.device import hold_devices
+from levelfield.measure.gpu import as_one
 from levelfield.study.protocol import Case, digest
 
 
@@ -33,11 +34,11 @@ def run(args):
     threads = confine(case.device, args.threads)
     weights = start.weights_for(case.protocol, departures, registry.backend(case.backend).framework)
     reference = Trajectory.load(args.reference)
-    with hold_device(case.device) as gpu:
-        backend = load_backend(case.backend)(case.protocol, departures, case.device, threads)
+    with hold_devices(case.device, case.protocol.devices) as gpus:
+        backend = load_backend(case.backend, case.protocol.devices)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
         found = measure(case, backend, weights, reference, x, y)
-        machine = environment.machine(backend, threads, gpu)
+        machine = environment.machine(backend, threads, as_one(gpus))
     parity = Parity(
         case=case.name,
         backend=case.backend,

@@ -52,6 +52,6 @@ def take(args) -> None:
     from levelfield.measure.gpu import visible
     from levelfield.training.train import train
 
-    gpu = next(iter(visible()), None) if case.device != "cpu" else None
+    gpus = visible()[: case.protocol.devices] if case.device != "cpu" else []
     folder: Path = args.out
-    train(args.study, case, args.seed, args.data, args.start, threads, folder, image, gpu, args.calibration, args.take)
+    train(args.study, case, args.seed, args.data, args.start, threads, folder, image, gpus, args.calibration, args.take)

@@ -18,7 +18,7 @@ from levelfield import registry
 from levelfield.backends import confine
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
-from levelfield.measure.device import hold_device
+from levelfield.measure.device import hold_devices
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
 from levelfield.plan.future import pulled_back
@@ -93,7 +93,7 @@ def run(args):
             raise UserError("; ".join(found))
         digest_in_use(args.image)
         confine(case.device, args.threads)
-        with hold_device(case.device):
+        with hold_devices(case.device, case.protocol.devices):
             takes(args, case, failure)
         for folder in {args.data, args.start.parent, args.case.parent} | ({args.parity.parent} if args.parity else set()):
             pulled_back(folder)  # the clock may have been set back while it trained

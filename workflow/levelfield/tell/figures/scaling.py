@@ -6,7 +6,7 @@ import pandas as pd
 from levelfield.tell.figures.theme import SHOWN, WIDTH, Look, case_scale
 from levelfield.tell.results import Results
 
-SIZES = {"batch_size": "sequences a batch", "length": "tokens a sequence"}
+SIZES = {"batch_size": "sequences a batch", "length": "tokens a sequence", "devices": "devices"}
 MEASURES = {
     "throughput": "training sequences a second",
     "latency": "milliseconds a step (p50)",

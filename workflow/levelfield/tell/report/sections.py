@@ -109,7 +109,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         Section(
             "time", "Where the time goes",
             "One run from the start of its process to its record. Training speed is judged by the training part alone.",
-            charts=_chart("time-chart", speed.time(results, PAGE)), tables=chosen("performance"),
+            charts=_chart("time-chart", speed.time(results, PAGE)), tables=chosen("performance", "devices"),
         ),
         Section(
             "speed", "Speed and memory", "Throughput, latency, memory and energy of training. A figure that was not measured is left out.",

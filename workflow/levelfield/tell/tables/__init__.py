@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from levelfield.tell.results import Results
-from levelfield.tell.tables import comparisons, leaderboard, learning, parting, proof, speed
+from levelfield.tell.tables import comparisons, devices, leaderboard, learning, parting, proof, speed
 from levelfield.tell.tables.table import Table
 
 TABLES: dict[str, Callable[[Results], Table | None]] = {
@@ -15,6 +15,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "published": learning.repeated,
     "parting": parting.parting,
     "performance": speed.performance,
+    "devices": devices.several_devices,
     "departures": comparisons.departures,
     "parameters": proof.parameters,
     "parity": proof.parity,
