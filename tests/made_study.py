@@ -22,6 +22,7 @@ from levelfield.records import (
     save_arrays,
     write_epochs,
     write_json,
+    write_run,
 )
 from levelfield.study.config import Study, read_study
 from levelfield.study.departures import drops_last_batch
@@ -83,12 +84,14 @@ def make_study(
     speed: float = 1.0,
     protocol: dict | None = None,
     twin: bool = False,
+    hashed: bool = False,
 ) -> Path:
     """Makes the study `folder.name` in `folder` and returns the folder.
 
     `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch with batches of 32. `failures`: {(case, seed): "failed" |
     "missing"} and {case: "failed-parity"}. `gpus`: the GPU model that a case ran on; CPU for those not named. `speed`:
     factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model. `twin`: the first case runs twice.
+    `hashed`: with checksums, as a run writes its record; without them it is as of an earlier version, and a test may edit it.
     """
     folder, failures, gpus = Path(folder), failures or {}, gpus or {}
     sequences = 32 * (steps - 1) + 8  # as 25,000 = 32 · 781 + 8: the last batch of an epoch is smaller
@@ -115,7 +118,7 @@ def make_study(
             kind = failures.get((case.name, seed), FINISHED)
             run_folder = folder / "runs" / case.name / f"seed-{seed}"
             if kind == FINISHED:
-                _finished(run_folder, study, case, seed, gpus.get(case.name), data, speed)
+                _finished(run_folder, study, case, seed, gpus.get(case.name), data, speed, hashed)
             elif kind == FAILED:
                 write_json(run_folder / "failure.json", _failure(study, case, seed))
     return folder
@@ -184,7 +187,9 @@ def _batches(case: Case, sequences: int) -> np.ndarray:
     )
 
 
-def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float) -> None:
+def _finished(
+    folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float, hashed: bool
+) -> None:
     asked, protocol, rng, shared = (
         speed,
         case.protocol,
@@ -244,7 +249,10 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None
         checks={"losses_finite": True, "losses_fell": True, "no_stall": True, "times_agree": True},
         measurements=_measurements(gpu),
     )  # fmt: skip
-    write_json(folder / "run.json", run)
+    if hashed:
+        write_run(folder, run)
+    else:
+        write_json(folder / "run.json", run)
 
 
 def _started(study: Study, case: Case, seed: int, data: dict, speed: float) -> str:

@@ -22,7 +22,7 @@ from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CATEGORIES = {
-    "1 Verdict": ("ranking", "models", "departures", "leaderboard", "comparisons"),
+    "1 Verdict": ("ranking", "models", "departures", "leaderboard", "unfinished", "comparisons"),
     "2 Learning": ("loss", "accuracy", "validation", "training", "published"),
     "4 Provenance": ("parity", "gradients", "parameters", "exchange"),
 }
@@ -193,25 +193,30 @@ class Plan:
         return f"{self.folder}/start/{name}/seed-{self.seeds[0]}.npz"
 
     def each_run(self, file: str) -> list[str]:
-        """The path of `file` in every run's folder."""
-        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs]
+        """The path of `file` in the folder of every run that is asked for."""
+        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs if case in self.asked]
 
     def category(self, wildcards) -> str:
         """Where a figure or table stands in Snakemake's report, whose categories are sorted by name."""
         return next((title for title, names in CATEGORIES.items() if wildcards.name in names), "3 Speed")
 
+    @cached_property
+    def asked(self) -> dict[str, Case]:
+        """The cases that the study is not done without: all but those that are accepted as failing."""
+        return {name: case for name, case in self.cases.items() if name not in self.study.accepted}
+
     def each_parity(self) -> list[str]:
-        return [f"{self.folder}/parity/{case}.json" for case in self.cases] if self.study.parity else []
+        return [f"{self.folder}/parity/{case}.json" for case in self.asked] if self.study.parity else []
 
     def exchanged_weights(self, wildcards) -> list[str]:
         """The first seed's weights of every matched case that computes the same function as this one."""
         mine = _function(self.cases[wildcards.case])
-        names = [name for name, case in self.cases.items() if case.matched and _function(case) == mine]
+        names = [name for name, case in self.asked.items() if case.matched and _function(case) == mine]
         return [f"{self.folder}/runs/{name}/seed-{self.seeds[0]}/weights.npz" for name in names]
 
     @property
     def each_exchange(self) -> list[str]:
-        return [f"{self.folder}/exchange/{name}.json" for name, case in self.cases.items() if case.matched]
+        return [f"{self.folder}/exchange/{name}.json" for name, case in self.asked.items() if case.matched]
 
     @property
     def exchange_if_asked(self) -> list[str]:

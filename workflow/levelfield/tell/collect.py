@@ -66,7 +66,7 @@ def allowances(folder: Path, study: Study) -> dict[str, float | None]:
 def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, record: Record | None) -> dict:
     """A row of `runs.parquet`: the plan for every run, the record's fields under their own names for finished ones."""
     row = {"study": study.study, "case": case.name, "backend": case.backend, "departures": list(case.departures), "seed": seed}
-    row |= {"status": status, "error": error}
+    row |= {"status": status, "error": error, "accepted": study.accepted.get(case.name)}
     row |= {f"protocol_{key}": value for key, value in vars(case.protocol).items()}
     row |= {"protocol_model": case.protocol.model.name, "protocol_sizes": asdict(case.protocol.model)}
     if record:
@@ -112,7 +112,13 @@ def run_columns() -> dict[str, pa.DataType]:
         own.pop(name)
     columns = (
         identity
-        | {"status": pa.string(), "error": pa.string(), "unclean": pa.string(), "incoherent": pa.string()}
+        | {
+            "status": pa.string(),
+            "error": pa.string(),
+            "accepted": pa.string(),
+            "unclean": pa.string(),
+            "incoherent": pa.string(),
+        }
         | {
             "first_losses_apart": pa.float64(),
             "session": pa.int64(),

@@ -22,7 +22,7 @@ from levelfield.measure.noise import Restlessness
 from levelfield.measure.pauses import Pauses, StepClock
 from levelfield.measure.sampler import Sampler
 from levelfield.models.base import model_of, parameters
-from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
+from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_run
 from levelfield.study.protocol import Case, Protocol, digest
 from levelfield.training.progress import progress
 
@@ -141,7 +141,7 @@ def train(
             **rest.measurements(),
         },
     )
-    write_json(out / "run.json", run)  # the training is safe; an extra that fails from here on costs itself alone
+    write_run(out, run)  # the training is safe; an extra that fails from here on costs itself alone
     add_extras(
         run,
         training,
@@ -150,7 +150,7 @@ def train(
         (x_train, y_train),
         lambda: calibration_of(calibrations, protocol, threads, backend.device, used),
     )
-    write_json(out / "run.json", run)
+    write_run(out, run)
     return run
 
 
