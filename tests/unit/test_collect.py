@@ -183,3 +183,15 @@ def test_records_of_an_earlier_version_are_read_as_todays(tmp_path):
         file.write_text(json.dumps(record))
     collect(folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "runs.parquet")[list(today)], today)
+
+
+def test_a_measurement_that_is_text_in_one_run_and_a_number_in_another_is_text(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    file = folder / "runs/torch/seed-1/run.json"
+    record = json.loads(file.read_text())
+    record["measurements"] |= {"kernel": 3.5, "share_of_limit": "half"}
+    file.write_text(json.dumps(record))
+    runs = runs_of(folder)
+    assert (runs["status"] == "finished").all()
+    assert runs.loc[("torch", 1), ["kernel", "share_of_limit"]].tolist() == ["3.5", "half"]
+    assert runs.loc[("torch", 0), ["kernel", "share_of_limit"]].tolist() == ["oneDNN", "0.31"]

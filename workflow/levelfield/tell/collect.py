@@ -134,12 +134,14 @@ def run_columns() -> dict[str, pa.DataType]:
 
 
 def _run_schema(rows: list[dict]) -> pa.Schema:
-    """`run_columns` and one column for each measurement that any run has: text where any value is text."""
+    """`run_columns` and one column for each measurement that any run has: text where any value is text, and then all of them."""
     columns = run_columns()
     measurements = dict.fromkeys(name for row in rows for name in row if name not in columns)
     for name in measurements:
         text = any(isinstance(row.get(name), str) for row in rows)
         columns[name] = pa.string() if text else pa.float64()
+        for row in rows if text else ():
+            row[name] = None if row.get(name) is None else str(row[name])
     return pa.schema(columns)
 
 

@@ -196,7 +196,7 @@ def _implausible(run: Run) -> str | None:
     if run.machine.device not in ("cpu", "cuda"):
         return f"machine.device: {run.machine.device!r}: expected cpu or cuda"
     for name in ("started", "ended"):
-        if told := getattr(run, name):
+        if (told := getattr(run, name)) is not None:
             moment = datetime.fromisoformat(told)
             if moment.tzinfo is None or not 2000 <= moment.year < 2200:
                 return f"{name}: {told}: expected a time of this century with its zone"
