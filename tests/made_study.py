@@ -22,6 +22,7 @@ from levelfield.records import (
     save_arrays,
     write_epochs,
     write_json,
+    write_run,
 )
 from levelfield.study.config import Study, read_study
 from levelfield.study.departures import drops_last_batch
@@ -83,6 +84,7 @@ def make_study(
     speed: float = 1.0,
     protocol: dict | None = None,
     twin: bool = False,
+    hashed: bool = False,
     **more,
 ) -> Path:
     """Makes the study `folder.name` in `folder` and returns the folder.
@@ -90,6 +92,7 @@ def make_study(
     `cases`: as in a config, names of backends or dictionaries. `steps`: of an epoch with batches of 32. `failures`: {(case, seed): "failed" |
     "missing"} and {case: "failed-parity"}. `gpus`: the GPU model that a case ran on; CPU for those not named. `speed`:
     factor on all training times, to make a second study that is slower or faster. `protocol`: more of it, such as a model. `twin`: the first case runs twice. `more`: other keys of the config.
+    `hashed`: with checksums, as a run writes its record; without them it is as of an earlier version, and a test may edit it.
     """
     folder, failures, gpus = Path(folder), failures or {}, gpus or {}
     sequences = 32 * (steps - 1) + 8  # as 25,000 = 32 · 781 + 8: the last batch of an epoch is smaller
@@ -116,7 +119,7 @@ def make_study(
             kind = failures.get((case.name, seed), FINISHED)
             run_folder = folder / "runs" / case.name / f"seed-{seed}"
             if kind == FINISHED:
-                _finished(run_folder, study, case, seed, gpus.get(case.name), data, speed)
+                _finished(run_folder, study, case, seed, gpus.get(case.name), data, speed, hashed)
             elif kind == FAILED:
                 write_json(run_folder / "failure.json", _failure(study, case, seed))
     return folder
@@ -185,7 +188,9 @@ def _batches(case: Case, sequences: int) -> np.ndarray:
     )
 
 
-def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float) -> None:
+def _finished(
+    folder: Path, study: Study, case: Case, seed: int, gpu: str | None, data: dict, speed: float, hashed: bool
+) -> None:
     asked, protocol, rng, shared = (
         speed,
         case.protocol,
@@ -245,7 +250,10 @@ def _finished(folder: Path, study: Study, case: Case, seed: int, gpu: str | None
         checks={"losses_finite": True, "losses_fell": True, "no_stall": True, "times_agree": True},
         measurements=_measurements(gpu),
     )  # fmt: skip
-    write_json(folder / "run.json", run)
+    if hashed:
+        write_run(folder, run)
+    else:
+        write_json(folder / "run.json", run)
 
 
 def _started(study: Study, case: Case, seed: int, data: dict, speed: float) -> str:

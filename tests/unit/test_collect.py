@@ -203,3 +203,15 @@ def test_pytorch_had_its_data_on_the_device_before_the_protocol_said_where(tmp_p
     assert set(runs["status"]) == status and runs["status"]["jax"] == "finished"
     if device == "cuda":
         assert "ran with data_on device, the study says host" in runs["error"]["torch"]
+
+
+def test_a_measurement_that_is_text_in_one_run_and_a_number_in_another_is_text(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    file = folder / "runs/torch/seed-1/run.json"
+    record = json.loads(file.read_text())
+    record["measurements"] |= {"kernel": 3.5, "share_of_limit": "half"}
+    file.write_text(json.dumps(record))
+    runs = runs_of(folder)
+    assert (runs["status"] == "finished").all()
+    assert runs.loc[("torch", 1), ["kernel", "share_of_limit"]].tolist() == ["3.5", "half"]
+    assert runs.loc[("torch", 0), ["kernel", "share_of_limit"]].tolist() == ["oneDNN", "0.31"]

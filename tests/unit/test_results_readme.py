@@ -55,7 +55,7 @@ def test_columns_of_runs_and_all_measurements(study):
 def test_columns_of_every_table(study):
     runs = section("runs.parquet")
     files = sorted((study / "tables").glob("*.parquet"))
-    assert len(files) == 10
+    assert len(files) == 11
     for file in files:
         told = section(f"tables/{file.stem}") | (runs if file.stem == "performance" else set())
         for column in pd.read_parquet(file).columns:

@@ -314,4 +314,4 @@ def test_the_latex_compiles(whole, tmp_path):
         ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert len(files) == 10 and "Missing character" not in done.stdout
+    assert len(files) == 11 and "Missing character" not in done.stdout

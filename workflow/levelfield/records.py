@@ -10,7 +10,9 @@ import json
 import os
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -128,6 +130,12 @@ class Run:
     """As `started`: when the last epoch was over. Runs of one host that overlap in time disturbed each other."""
     take: int = 1
     """How often this run was made: spoilt ones are taken again, at most twice."""
+    epochs_sha256: str | None = None
+    """Checksum of `epochs.csv` as it was written; None in records of earlier versions, as the two below."""
+    steps_sha256: str | None = None
+    """Of `steps.npz`."""
+    sha256: str | None = None
+    """Of all else that stands here: see `sha256_of_run`."""
 
 
 @dataclass
@@ -186,8 +194,8 @@ def write_whole(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an uncompressed `.npz` whole; the bytes depend on the arrays alone.
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """An uncompressed `.npz`; its bytes depend on the arrays alone.
 
     `np.savez` leaves the zip's headers to Python, whose releases write them differently (3.11.2 and 3.11.7 do): hashes of
     the same start would differ between a container and its host.
@@ -199,10 +207,15 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
             entry.create_system = 3
             np.lib.format.write_array(value, np.asanyarray(array), allow_pickle=False)
             archive.writestr(entry, value.getvalue())
-    write_whole(path, content.getvalue())
+    return content.getvalue()
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an `.npz` whole."""
+    write_whole(path, packed(arrays))
+
+
+def load_arrays(path: Path | BinaryIO) -> dict[str, np.ndarray]:
     """Reads an `.npz` of plain arrays; refuses pickled ones."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
@@ -214,6 +227,31 @@ def write_json(path: Path, value) -> None:
     write_whole(path, (json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
+HASHED = {"epochs_sha256": "epochs.csv", "steps_sha256": "steps.npz"}
+"""Which file each of a run's checksums is of."""
+
+
+def sha256_of_run(values: dict) -> str:
+    """Checksum of the content of a `run.json`, its own `sha256` apart, however it is laid out: of JSON with sorted keys, no spaces."""
+    content = {name: value for name, value in values.items() if name != "sha256"}
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Writes `run.json` into `folder`, where the run's other files are, with checksums: a number edited later is noticed."""
+    values = asdict(run) | {name: sha256((folder / file).read_bytes()).hexdigest() for name, file in HASHED.items()}
+    write_json(folder / "run.json", values | {"sha256": sha256_of_run(values)})
+
+
+def add_measurements(file: Path, **measurements: str) -> dict:
+    """Adds to the measurements of a `run.json` what only its job knows; returns its content."""
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["measurements"] |= measurements
+    values["sha256"] = sha256_of_run(values)
+    write_json(file, values)
+    return values
+
+
 def write_epochs(path: Path, epochs: list[Epoch]) -> None:
     """Writes `epochs.csv`, a row an epoch, empty where nothing was measured."""
     lines = [",".join(f.name for f in fields(Epoch))]
@@ -223,8 +261,12 @@ def write_epochs(path: Path, epochs: list[Epoch]) -> None:
 
 
 def read_epochs(path: Path) -> list[Epoch]:
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    return epochs_of(Path(path).read_bytes())
+
+
+def epochs_of(content: bytes) -> list[Epoch]:
+    """The rows that `write_epochs` wrote."""
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     return [
         Epoch(**{name: None if value == "" else int(value) if name == "epoch" else float(value) for name, value in row.items()})
         for row in rows

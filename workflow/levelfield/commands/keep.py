@@ -1,4 +1,4 @@
-"""Keeps a study's records beside the code: all but weights, starts and sequences, and tells it anew from them."""
+"""Keeps a study's records beside the code, in few files: all but weights, starts and sequences; and tells it anew from them."""
 
 import json
 import shutil
@@ -7,20 +7,12 @@ from pathlib import Path
 from levelfield.commands import tell
 from levelfield.errors import UserError
 from levelfield.measure.gpu import PRETENDED
+from levelfield.tell.kept import LINES, BrokenRecord, Records, keep
 
-RECORDS = (
-    "study.json",
-    "answer.md",
-    "data/data.json",
-    "cases/*.json",
-    "parity/*.json",
-    "exchange/*.json",
-    "exchange.*",
-    "runs/*/*/run.json",
-    "runs/*/*/epochs.csv",
-    "runs/*/*/steps.npz",
-    "runs/*/*/failure.json",
-)
+PLAIN = ("study.json", "answer.md", "data/data.json", "exchange.json", "exchange.csv")
+"""What a person opens, kept as it is."""
+AGAIN = ("steps.parquet", "figures/*.png", "tables/*.tex", "tables/*.parquet")
+"""What `levelfield tell` makes from the rest within seconds, and what would be most of the bytes."""
 
 
 def arguments(parser):
@@ -28,29 +20,42 @@ def arguments(parser):
     parser.add_argument("folder", type=Path, metavar="results/reference/<machine>/<study>")
 
 
-def _driver(run: Path) -> str:
+def _driver(record: bytes) -> str:
     """The GPU driver that a record names; empty where it names none or cannot be read, which `collect` tells."""
     try:
-        return json.loads(run.read_text(encoding="utf-8"))["machine"]["driver"] or ""
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(record)["machine"]["driver"] or "")
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
 def run(args):
     if args.folder.exists():
         raise UserError(f"{args.folder} is there already: delete it first if it is to be replaced")
-    found = [file for pattern in RECORDS for file in sorted(args.source.glob(pattern))]
-    if not found:
+    records = Records(args.source)
+    runs = records.names("runs/*/*/run.json")
+    if not runs and not (args.source / "study.json").is_file():
         raise UserError(f"{args.source} holds no records of a study: name a folder results/<study>")
-    for file in found:
-        if file.name == "run.json" and (driver := _driver(file)).startswith(PRETENDED):
-            raise UserError(f"{file}: driver {driver!r}: a pretended GPU measured nothing, and its records are not kept")
     try:
-        for file in found:
-            kept = args.folder / file.relative_to(args.source)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, kept)
+        for name in runs:
+            if (driver := _driver(records.read(name))).startswith(PRETENDED):
+                raise UserError(
+                    f"{args.source / name}: driver {driver!r}: a pretended GPU measured nothing, and its records are not kept"
+                )
+        keep(args.source, args.folder)
+        for name in PLAIN:
+            if (args.source / name).is_file():
+                (args.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(args.source / name, args.folder / name)
         tell.run(args)
+    except BrokenRecord as error:
+        shutil.rmtree(args.folder, ignore_errors=True)
+        raise UserError(f"{args.source}/{error}: it cannot be kept: delete it, or run `snakemake` again") from None
     except BaseException:  # as on a full disk: half of a study is none, and would stand in the way of the next try
         shutil.rmtree(args.folder, ignore_errors=True)
         raise
+    for pattern in AGAIN:
+        for file in args.folder.glob(pattern):
+            file.unlink()
+    files = [file for file in args.folder.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    print(f"{args.folder}: {len(files)} files, {size / 2**20:.1f} MiB; the records are in {LINES} and records.parquet")

@@ -8,6 +8,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from levelfield.errors import UserError
+from levelfield.tell.kept import LINES
 from levelfield.tell.outcomes import STATUS, load_study, outcomes
 
 
@@ -38,4 +39,5 @@ def run(args):
             figures = [f"{record.run.times.train_seconds:.1f}", f"{accuracy:.4f}"]
         grid.add_row(*map(Text, [case.name, str(seed), status, *figures, error or ""]))
     Console(highlight=False).print(grid)
-    print(f"{grid.row_count} of {len(study.runs)} runs; each in {args.folder / 'runs'}/<case>/seed-<seed>/")
+    where = LINES if (args.folder / LINES).is_file() else "runs/<case>/seed-<seed>/"
+    print(f"{grid.row_count} of {len(study.runs)} runs; their records are in {args.folder}/{where}")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from levelfield.errors import UserError
 from levelfield.study.config import Study
-from levelfield.tell.outcomes import BrokenRecord, Record, load_study, outcomes, read_record
+from levelfield.tell.kept import BrokenRecord, Records
+from levelfield.tell.outcomes import Record, load_study, outcomes, read_record
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -32,6 +33,6 @@ def record_of(run: Path) -> tuple[Study, Record]:
     if case is None or not seed.isdecimal():
         raise UserError(f"{run} is no run of {folder}: those are {folder}/runs/<case>/seed-<n>")
     try:
-        return study, read_record(run, case, int(seed))
+        return study, read_record(Records(folder), study, case, int(seed))
     except BrokenRecord as error:
-        raise UserError(str(error)) from None
+        raise UserError(f"{folder}/{error}") from None

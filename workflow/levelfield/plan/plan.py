@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
 from hashlib import sha256
@@ -27,7 +28,7 @@ from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CATEGORIES = {
-    "1 Verdict": ("ranking", "models", "departures", "leaderboard", "comparisons"),
+    "1 Verdict": ("ranking", "models", "departures", "leaderboard", "unfinished", "comparisons"),
     "2 Learning": ("loss", "accuracy", "validation", "training", "published", "parting"),
     "4 Provenance": ("parity", "gradients", "parameters", "exchange"),
 }
@@ -53,7 +54,7 @@ class Plan:
         self.downloads = "results/.downloads"
         self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
         self.seeds = study.seeds
-        self.blocks: dict[str, Block] = {block.file: block for block in study.blocks}
+        self.blocks = {block.file: block for block in self._blocks()}
 
     @classmethod
     def read(cls, config: dict, files: list[str], workflow=None) -> "Plan":
@@ -189,6 +190,13 @@ class Plan:
         cards = 1 if self.study.device == "cpu" else len(visible())
         return max(1, (cores or 1) // max(1, cards))
 
+    def _blocks(self) -> Iterator[Block]:
+        """The blocks with the cases that are asked for."""
+        for block in self.study.blocks:
+            cases = tuple(case for case in block.cases if case in self.asked)
+            if cases:
+                yield replace(block, cases=cases)
+
     def block_mark(self, block: Block) -> str:
         """The file that says that all runs of the block have finished."""
         return f"{self.folder}/blocks/{block.file}.done"
@@ -291,27 +299,33 @@ class Plan:
             logger.warning(told)
 
     def each_run(self, file: str) -> list[str]:
-        """The path of `file` in the folder of every run of the sessions that have begun."""
-        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in self.study.runs if seed in self.begun]
+        """The path of `file` in the folder of every run that is asked for, of the sessions that have begun."""
+        asked = [(case, seed) for case, seed in self.study.runs if case in self.asked and seed in self.begun]
+        return [f"{self.folder}/runs/{case}/seed-{seed}/{file}" for case, seed in asked]
 
     @property
     def each_finished(self) -> list[str]:
         """What says that the runs have finished: a mark a block where they go in blocks, else their own records."""
         if not self.in_blocks:
             return self.each_run("run.json")
-        return [self.block_mark(block) for block in self.study.blocks if block.seed in self.begun]
+        return [self.block_mark(block) for block in self.blocks.values() if block.seed in self.begun]
 
     def category(self, wildcards) -> str:
         """Where a figure or table stands in Snakemake's report, whose categories are sorted by name."""
         return next((title for title, names in CATEGORIES.items() if wildcards.name in names), "3 Speed")
 
+    @cached_property
+    def asked(self) -> dict[str, Case]:
+        """The cases that the study is not done without: all but those that are accepted as failing."""
+        return {name: case for name, case in self.cases.items() if name not in self.study.accepted}
+
     def each_parity(self) -> list[str]:
-        return [f"{self.folder}/parity/{case}.json" for case in self.cases] if self.study.parity else []
+        return [f"{self.folder}/parity/{case}.json" for case in self.asked] if self.study.parity else []
 
     def exchanged_weights(self, wildcards) -> list[str]:
         """The first seed's weights of every matched case that computes the same function as this one."""
         mine = _function(self.cases[wildcards.case])
-        names = [name for name, case in self.cases.items() if case.matched and _function(case) == mine]
+        names = [name for name, case in self.asked.items() if case.matched and _function(case) == mine]
         return [f"{self.folder}/runs/{name}/seed-{self.seeds[0]}/weights.npz" for name in names]
 
     def exchanged_inputs(self, wildcards) -> list[str]:
@@ -320,12 +334,12 @@ class Plan:
         if not self.in_blocks:
             return weights
         names = {Path(file).parts[-3] for file in weights}
-        blocks = [block for block in self.study.blocks if block.seed == self.seeds[0] and names.intersection(block.cases)]
+        blocks = [block for block in self.blocks.values() if block.seed == self.seeds[0] and names.intersection(block.cases)]
         return [self.block_mark(block) for block in blocks]
 
     @property
     def each_exchange(self) -> list[str]:
-        return [f"{self.folder}/exchange/{name}.json" for name, case in self.cases.items() if case.matched]
+        return [f"{self.folder}/exchange/{name}.json" for name, case in self.asked.items() if case.matched]
 
     @property
     def exchange_if_asked(self) -> list[str]:

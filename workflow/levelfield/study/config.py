@@ -161,6 +161,11 @@ class Study(Strict):
         description="In how many sessions (days, boots, hosts) the seeds are run, a part of them in each. The next one begins when the "
         "same command is typed after a break of an hour, a restart, or on another host.",
     )
+    accepted: dict[str, Annotated[str, Field(min_length=1, max_length=500)]] = Field(
+        {},
+        description="Cases by name that need not finish, each with the reason: the study is done without them. Snakemake runs them no "
+        "more; tables and page tell them as accepted.",
+    )
     images: Images = Field(Images(), description="Containers.")
 
     @field_validator("protocol", mode="before")
@@ -185,6 +190,8 @@ class Study(Strict):
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
             raise ValueError(f"two cases are named {twice[0]!r}: give one a `name` of its own")
+        if unknown := sorted(self.accepted.keys() - set(names)):
+            raise ValueError(f"accepted: no case is named {_key(unknown[0])}; there are {_listed(names)}")
         sides = self.protocol.padding, self.protocol.truncation
         if len({case.protocol.length for case in self.expanded}) > 1 and len(set(sides)) > 1:
             raise ValueError("cases of different length need padding and truncation on the same side")
@@ -332,6 +339,10 @@ def _short(value) -> str:
     shown.maxlevel, shown.maxstring, shown.maxother, shown.maxlong = 2, 60, 60, 60
     shown.maxlist = shown.maxdict = shown.maxtuple = shown.maxset = shown.maxfrozenset = 3
     return shown.repr(value)
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _key(part) -> str:

@@ -5,11 +5,11 @@ the same start, the losses of the first steps of all matched cases agree.
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from levelfield.plan.sessions import BREAK
 from levelfield.records import Run
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
+from levelfield.tell.kept import BrokenRecord, Records, edited, parsed
 
 FIRST_STEPS = 10
 """Of which losses are compared: parity has a bound on the loss of step 10, and rounding grows from step to step."""
@@ -31,31 +32,38 @@ OVERLAP = timedelta(seconds=1)
 class Expected:
     """The checksums of data and starts that a study's runs must have: the files' where they are there, else most runs'."""
 
-    def __init__(self, folder: Path, study: Study):
+    def __init__(self, records: Records, study: Study):
         self.kinds = {
             case.name: (case.protocol.model.name, tuple(weights_of(case.protocol).items())) for case in study.expanded
         }
         kinds = list(dict.fromkeys(self.kinds.values()))
         self.kinds = {name: kinds.index(kind) for name, kind in self.kinds.items()}
-        data, starts = Counter(), defaultdict(Counter)
+        data, starts, made, same = Counter(), defaultdict(Counter), [], defaultdict(list)
         for case in study.expanded:
             for seed in study.seeds:
-                told = _json(folder / "runs" / case.name / f"seed-{seed}" / "run.json")
-                data[told.get("data_sha256")] += 1
-                starts[seed, self.kinds[case.name]][told.get("start_sha256")] += 1
-        described = _json(folder / "data" / "data.json").get("sha256")
-        self.data = {described} if described else _commonest(data)
+                told = _told(records, f"runs/{case.name}/seed-{seed}/run.json")
+                if (told.get("case"), told.get("seed")) != (case.name, seed) or edited(told):
+                    continue
+                data[_text(told, "data_sha256")] += 1
+                starts[seed, self.kinds[case.name]][_text(told, "start_sha256")] += 1
+                made.append((_making(told), case.name, seed, *(_text(told, name) for name in ("data_sha256", "start_sha256"))))
+        described = _told(records, "data/data.json")
+        self.sequences = described.get("train_sequences") if isinstance(described.get("train_sequences"), int) else None
+        self.data = {_text(described, "sha256")} - {None} or _commonest(data)
         self.starts = {key: _commonest(found) for key, found in starts.items()}
-        for seed in study.seeds:
-            files = [file.read_text(encoding="utf-8").split()[0] for file in folder.glob(f"start/**/seed-{seed}.npz.sha256")]
-            for kind in range(len(kinds)) if files else ():
-                self.starts[seed, kind] = set(files)
+        for seed, files in _starts(records).items():
+            for kind in range(len(kinds)):
+                self.starts[seed, kind] = files
+        for making, case, seed, data_sha256, start_sha256 in made:
+            if data_sha256 in self.data and start_sha256 in self.starts[seed, self.kinds[case]]:
+                same[making].append((case, seed))
+        self.twice = {run: next(one for one in runs if one != run) for runs in same.values() if len(runs) > 1 for run in runs}
 
     def refuses(self, run: Run, case: Case) -> str | None:
         """Why a finished run is none of this study's, if so."""
         wanted = {
             "data": (run.data_sha256, self.data),
-            "start": (run.start_sha256, self.starts[run.seed, self.kinds[case.name]]),
+            "start": (run.start_sha256, self.starts.get((run.seed, self.kinds[case.name]), set())),
         }
         for what, (found, allowed) in wanted.items():
             if found not in allowed:
@@ -64,17 +72,44 @@ class Expected:
                     if allowed
                     else "others of its seed have another"
                 )
-                return f"run.json: trained on another {what}: sha256 {found[:12]}, {others}; delete the run's folder and run `snakemake`"
+                return f"trained on another {what}: sha256 {found[:12]}, {others}; delete the run's folder and run `snakemake`"
+        if self.sequences not in (None, run.train_sequences):
+            return f"trained on {run.train_sequences:,} sequences, the study's data has {self.sequences:,}"
+        if other := self.twice.get((run.case, run.seed)):
+            return f"the same run stands as {other[0]}, seed {other[1]}, too: they began and took the same to the last digit"
         return None
 
 
-def _json(file: Path) -> dict:
+def _told(records: Records, name: str) -> dict:
     """A file that is not there or not whole tells nothing here; who reads the records says so."""
     try:
-        told = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        return parsed(records.read(name))
+    except (BrokenRecord, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+
+
+def _text(told: dict, name: str) -> str | None:
+    return told[name] if isinstance(told.get(name), str) else None
+
+
+def _starts(records: Records) -> dict[int, set[str]]:
+    """Seed to the checksums that its starts' files tell."""
+    found = defaultdict(set)
+    for name in records.names("start/**/seed-*.npz.sha256"):
+        seed = re.fullmatch(r".*/seed-(\d{1,10})\.npz\.sha256", name)
+        try:
+            told = records.read(name).decode().split(maxsplit=1)
+        except (BrokenRecord, ValueError):
+            continue
+        if seed and told and re.fullmatch("[0-9a-f]{64}", told[0]):
+            found[int(seed[1])].add(told[0])
+    return found
+
+
+def _making(told: dict) -> str:
+    """What no two runs have in common: where and when one began, and how long each part of it took."""
+    machine = told.get("machine")
+    return repr((told.get("started"), machine.get("host") if isinstance(machine, dict) else None, told.get("times")))
 
 
 def _commonest(found: Counter) -> set[str]:
@@ -237,3 +272,10 @@ def mixtures(runs) -> list[str]:
                 else f"Runs of several versions of {what}: {told}."
             )
     return said
+
+
+def unhashed(runs) -> str:
+    """How many of a study's finished runs have records of earlier versions, in which an edit is not noticed; nothing where none has."""
+    earlier = int(runs["sha256"].isna().sum())
+    told = f"{earlier} of {len(runs)} records are of a version that wrote no checksums: a number edited in them is not noticed."
+    return told if earlier else ""

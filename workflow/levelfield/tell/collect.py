@@ -66,7 +66,7 @@ def allowances(folder: Path, study: Study) -> dict[str, float | None]:
 def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, record: Record | None) -> dict:
     """A row of `runs.parquet`: the plan for every run, the record's fields under their own names for finished ones."""
     row = {"study": study.study, "case": case.name, "backend": case.backend, "departures": list(case.departures), "seed": seed}
-    row |= {"status": status, "error": error}
+    row |= {"status": status, "error": error, "accepted": study.accepted.get(case.name)}
     row |= {f"protocol_{key}": value for key, value in vars(case.protocol).items()}
     row |= {"protocol_model": case.protocol.model.name, "protocol_sizes": asdict(case.protocol.model)}
     if record:
@@ -101,7 +101,13 @@ def run_columns() -> dict[str, pa.DataType]:
         own.pop(name)
     columns = (
         identity
-        | {"status": pa.string(), "error": pa.string(), "unclean": pa.string(), "incoherent": pa.string()}
+        | {
+            "status": pa.string(),
+            "error": pa.string(),
+            "accepted": pa.string(),
+            "unclean": pa.string(),
+            "incoherent": pa.string(),
+        }
         | {
             "first_losses_apart": pa.float64(),
             "session": pa.int64(),
@@ -116,12 +122,14 @@ def run_columns() -> dict[str, pa.DataType]:
 
 
 def _run_schema(rows: list[dict]) -> pa.Schema:
-    """`run_columns` and one column for each measurement that any run has: text where any value is text."""
+    """`run_columns` and one column for each measurement that any run has: text where any value is text, and then all of them."""
     columns = run_columns()
     measurements = dict.fromkeys(name for row in rows for name in row if name not in columns)
     for name in measurements:
         text = any(isinstance(row.get(name), str) for row in rows)
         columns[name] = pa.string() if text else pa.float64()
+        for row in rows if text else ():
+            row[name] = None if row.get(name) is None else str(row[name])
     return pa.schema(columns)
 
 

@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from levelfield.records import write_whole
 from levelfield.study.asked import answer_in, linked
+from levelfield.tell.kept import LINES
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables, write_tables
@@ -40,6 +41,7 @@ def readme(results: Results, tables: dict[str, Table]) -> str:
         measured_on=measured_on(results),
         tables=tables,
         manual=manual(results.folder),
+        kept=(results.folder / LINES).is_file(),
     )
 
 

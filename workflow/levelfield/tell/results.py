@@ -1,6 +1,5 @@
 """What tables, figures and page are made from: a study's config, its data's description and its collected records."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,14 @@ import pandas as pd
 from levelfield.errors import UserError
 from levelfield.study.config import TWIN, Study
 from levelfield.study.protocol import Sizes
+from levelfield.tell.kept import BrokenRecord, Records, one_line, parsed
 from levelfield.tell.outcomes import load_study
+
+DESCRIBED = {
+    **dict.fromkeys(("corpus", "title", "why", "sha256", "padding", "truncation"), str),
+    **dict.fromkeys(("train_sequences", "validation_sequences", "vocabulary", "length"), int),
+}
+"""What tables and page tell of the data."""
 
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
@@ -20,6 +26,22 @@ def machine_of(runs: pd.DataFrame) -> pd.Series:
     hosts = runs["host_id"].fillna(runs["host"])
     several = hosts.groupby(words).transform("nunique") > 1
     return words.where(~several, words + ", host " + hosts.astype(str).str[:8])
+
+
+def must_be_there(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise UserError(f"{folder / name} is missing: type `levelfield collect {folder}` after the runs")
+
+
+def load_data(folder: Path) -> dict:
+    """What `data/data.json` says of the data; raises UserError where it does not."""
+    try:
+        told = parsed(Records(folder).read("data/data.json"))
+    except (BrokenRecord, ValueError, RecursionError) as error:
+        raise UserError(f"{folder}/data/data.json: {one_line(error)}: run `snakemake` again, or fetch the study anew") from None
+    if missing := sorted(DESCRIBED.keys() - {name for name, kind in DESCRIBED.items() if isinstance(told.get(name), kind)}):
+        raise UserError(f"{folder}/data/data.json: {missing[0]} is not there, or no such value: run `snakemake` again")
+    return {"source_sha256": None, "citation": None} | told
 
 
 def sizes_in_words(model: Sizes) -> str:
@@ -41,13 +63,12 @@ class Results:
     def read(cls, folder: Path) -> "Results":
         """Reads `results/<study>/`; raises UserError where it has not been collected."""
         folder = Path(folder)
-        for name in ("study.json", "data/data.json", "runs.parquet", "epochs.parquet", "steps.parquet"):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder / name} is missing: type `levelfield collect {folder}` after the runs")
+        for name in ("study.json", "data/data.json", "runs.parquet", "epochs.parquet"):
+            must_be_there(folder, name)
         return cls(
             folder,
             load_study(folder),
-            json.loads((folder / "data/data.json").read_text(encoding="utf-8")),
+            load_data(folder),
             pd.read_parquet(folder / "runs.parquet"),
             pd.read_parquet(folder / "epochs.parquet"),
         )

@@ -24,7 +24,7 @@ from levelfield.measure.pauses import Pauses, StepClock
 from levelfield.measure.sampler import Sampler, together
 from levelfield.measure.settling import NOT_WAITED, settle
 from levelfield.models.base import model_of, parameters
-from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_json
+from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_run
 from levelfield.study.protocol import Case, Protocol, digest
 from levelfield.training.progress import progress
 
@@ -151,7 +151,7 @@ def train(
             **rest.measurements(),
         },
     )
-    write_json(out / "run.json", run)  # the training is safe; an extra that fails from here on costs itself alone
+    write_run(out, run)  # the training is safe; an extra that fails from here on costs itself alone
     add_extras(
         run,
         training,
@@ -160,7 +160,7 @@ def train(
         (x_train, y_train),
         lambda: calibration_of(calibrations, protocol, threads, backend.device, used),
     )
-    write_json(out / "run.json", run)
+    write_run(out, run)
     return run
 
 

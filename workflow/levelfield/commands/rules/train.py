@@ -22,7 +22,7 @@ from levelfield.measure.device import hold_devices
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
 from levelfield.plan.future import pulled_back
-from levelfield.records import write_json
+from levelfield.records import add_measurements, write_json
 from levelfield.study.protocol import Case
 from levelfield.training.said import Said
 
@@ -178,8 +178,7 @@ def take(args, number: int, failure: Path) -> None:
     written = _version(file) != before
     ended = None if code == 0 and written else _ended(number, code, args.minutes, failure, last)
     if ended and written:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        write_json(file, record | {"measurements": record["measurements"] | {"extras_failed": ended}})
+        record = add_measurements(file, extras_failed=ended)
         print(f"{record['case']}, seed {args.seed}: after the training {ended}, and the run stands", flush=True)
     elif ended:
         raise TakeError(ended, last)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from levelfield.tell.figures.curves import POINTS, curves, gaps, nothing, seed_lines, seeds_shown
 from levelfield.tell.figures.theme import Look
-from levelfield.tell.results import Results
+from levelfield.tell.results import Results, must_be_there
 
 WINDOWS = 40
 """Windows of an epoch; of an epoch of 782 steps each spans 20 steps or 19."""
@@ -44,6 +44,7 @@ class StepCurves:
 def step_curves(results: Results) -> StepCurves:
     """Reads `steps.parquet` and averages it."""
     columns = ["case", "seed", "epoch", "loss", "accuracy", "sequences"]
+    must_be_there(results.folder, "steps.parquet")
     steps = pq.read_table(results.folder / "steps.parquet", columns=columns).to_pandas()
     steps["case"] = steps["case"].astype(pd.CategoricalDtype(results.cases))
     run, epoch = ["case", "seed"], ["case", "seed", "epoch"]

@@ -1,13 +1,13 @@
 """Figures of fairness: how far each case is from the float64 reference, and each case's weights evaluated by all others."""
 
-import json
-
 import altair as alt
 import numpy as np
 import pandas as pd
 
+from levelfield.errors import UserError
 from levelfield.tell.figures.theme import ROW, SHOWN, Look
-from levelfield.tell.outcomes import read_parity
+from levelfield.tell.kept import one_line, parsed
+from levelfield.tell.outcomes import BrokenRecord, read_parity
 from levelfield.tell.results import Results
 
 QUANTITIES = {
@@ -26,7 +26,10 @@ def parity_rows(results: Results) -> pd.DataFrame:
     """Columns case, quantity, distance (text), bound (text) and orders: powers of ten above the bound, below it negative."""
     rows = []
     for case in results.cases:
-        parity = read_parity(results.folder, case)
+        try:
+            parity = read_parity(results.folder, case)
+        except BrokenRecord:
+            continue  # its runs are barred and say so
         for name, words in QUANTITIES.items() if parity else ():
             if name in parity.measured:
                 value, bound = parity.measured[name], parity.bounds.get(name)
@@ -86,13 +89,9 @@ def parity(results: Results, look: Look) -> alt.Chart | None:
     return look.finish(chart, "Parity", f"{results.context}\n{explained}")
 
 
-def exchange(results: Results, look: Look) -> alt.Chart | None:
-    """Accuracy of each case's weights as every case evaluates them; None where `snakemake exchange` was not run."""
-    file = results.folder / "exchange.json"
-    if not file.exists():
-        return None
-    found = json.loads(file.read_text(encoding="utf-8"))
-    rows = pd.DataFrame(
+def _exchanged(found: dict) -> pd.DataFrame:
+    """Columns trained, evaluated, accuracy and off: its distance from the first of its row, over the bound."""
+    return pd.DataFrame(
         {
             "trained": trainer,
             "evaluated": case,
@@ -102,6 +101,20 @@ def exchange(results: Results, look: Look) -> alt.Chart | None:
         for trainer, row in found["accuracy"].items()
         for case, value in row.items()
     )
+
+
+def exchange(results: Results, look: Look) -> alt.Chart | None:
+    """Accuracy of each case's weights as every case evaluates them; None where `snakemake exchange` was not run."""
+    file = results.folder / "exchange.json"
+    if not file.exists():
+        return None
+    try:
+        found = parsed(file.read_bytes())
+        rows = _exchanged(found)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{file}: is no matrix of `snakemake exchange`: {one_line(error)}: delete it, and type that again"
+        ) from None
     cases = rows["trained"].nunique()
     if cases > MOST:
         rows = rows.loc[rows.groupby("trained", sort=False)["off"].idxmax()].assign(evaluated="whoever differs most")

@@ -8,6 +8,18 @@ config.legend.columns = narrow ? 2 : 4;
 config.legend.labelLimit = narrow ? 120 : 300;
 config.aria = false;
 
+// Vega stands in the page compressed: without it a page has twice the bytes.
+async function loadVega() {
+  const packed = Uint8Array.from(atob(document.getElementById("vega").textContent), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.type = "module";
+  const run = new Promise((done) => window.addEventListener("vega", done, { once: true }));
+  script.textContent = `${await new Response(plain).text()}\nwindow.dispatchEvent(new Event("vega"));`;
+  document.head.append(script);
+  await run;
+}
+
 async function draw(id) {
   const { view } = await vegaEmbed(document.getElementById(id), specs[id], {
     config,
@@ -20,6 +32,7 @@ async function draw(id) {
 }
 
 async function drawAll() {
+  await loadVega();
   for (const id of Object.keys(specs)) {
     await draw(id);
     await new Promise((next) => setTimeout(next)); // lets the reader scroll meanwhile

@@ -11,7 +11,7 @@ from levelfield import registry
 from levelfield.models.base import model_of
 from levelfield.study.asked import config_of
 from levelfield.study.protocol import Sizes
-from levelfield.tell.coherence import FIRST_STEPS, mixtures
+from levelfield.tell.coherence import FIRST_STEPS, mixtures, unhashed
 from levelfield.tell.collect import allowances
 from levelfield.tell.report.differences import departure_of
 from levelfield.tell.results import Results, sizes_in_words
@@ -85,6 +85,7 @@ def coherence(results: Results) -> dict[str, str]:
         if pd.isna(apart)
         else f"at most {apart:.1e} apart{bound}",
         "mixed": " ".join(mixtures(runs)),
+        "checksums": unhashed(runs),
     }
 
 

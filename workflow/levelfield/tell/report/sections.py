@@ -87,7 +87,7 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         Section(
             "leaderboard", "Leaderboard",
             "One row a case. Press a heading to sort by it. Runs that failed or are missing stand in the table as such.",
-            tables=[_remarks_first(tables["leaderboard"], results), *chosen("comparisons")],
+            tables=[_remarks_first(tables["leaderboard"], results), *chosen("comparisons")], folded=chosen("unfinished"),
         ),
         Section(
             "tables", "Loss and accuracy by epoch",

@@ -17,7 +17,8 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     if results.finished.empty:
         counts = results.runs["status"].value_counts()
         found = ", ".join(f"{count} {status.replace('-', ' ')}" for status, count in counts.items())
-        return [f"No run of this study has finished: {found}. There is nothing to compare."]
+        nothing = f"No run of this study has finished: {found}. There is nothing to compare."
+        return [nothing, *(_accepted(results, case, why) for case, why in results.study.accepted.items())]
     matched = _matched(tables)
     said = fastest_by_model(results) + sizes(results)
     if not said and not results.several_models:
@@ -190,8 +191,19 @@ def _unclean(results: Results) -> list[str]:
 
 
 def _missing(results: Results) -> list[str]:
-    counts = results.runs["status"].value_counts().drop("finished", errors="ignore")
+    accepted = results.study.accepted
+    asked = results.runs[~results.runs["case"].isin(accepted)]
+    counts = asked["status"].value_counts().drop("finished", errors="ignore")
+    said = [_accepted(results, case, why) for case, why in accepted.items()]
     if counts.empty:
-        return []
+        return said
     words = {"failed": "failed", "missing": "are missing", "failed-parity": "were not timed, since their case failed parity"}
-    return [f"Of {len(results.runs)} runs, " + ", ".join(f"{count} {words[kind]}" for kind, count in counts.items()) + "."]
+    return [f"Of {len(asked)} runs, " + ", ".join(f"{count} {words[kind]}" for kind, count in counts.items()) + ".", *said]
+
+
+def _accepted(results: Results, case: str, why: str) -> str:
+    """What became of a case that need not finish."""
+    runs = results.runs[results.runs["case"] == case]
+    finished = int((runs["status"] == "finished").sum())
+    came_to = f"yet {finished} of its {len(runs)} runs finished" if finished else f"none of its {len(runs)} runs finished"
+    return f"{case} was accepted as failing ({why}): {came_to}."

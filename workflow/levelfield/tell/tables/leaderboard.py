@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.stats import gmean
 
 from levelfield.measure.spoilt import TIMING
-from levelfield.tell.coherence import mixtures
+from levelfield.tell.coherence import mixtures, unhashed
 from levelfield.tell.estimates import Estimate, ratio
 from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.tell.proven import otherwise
@@ -61,7 +61,7 @@ def leaderboard(results: Results) -> Table:
             "parity": board["parity"],
             "seeds": [f"{r.finished} of {r.planned}" for r in board.itertuples()],
             "clean": [f"{r.clean_runs:.0f} of {r.seeds:.0f}" if r.finished else "" for r in board.itertuples()],
-            "remarks": [_remarks(r, results.twins) for r in board.itertuples()],
+            "remarks": [_remarks(r, results.twins, results.study.accepted) for r in board.itertuples()],
         }
     )
     if (board["rank"] == "").all():
@@ -172,7 +172,7 @@ def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool
         notes.append(
             f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them."
         )
-    return notes + mixtures(runs)
+    return [*notes, *mixtures(runs), *filter(None, [unhashed(runs)])]
 
 
 def _outcomes(results: Results) -> pd.DataFrame:
@@ -237,11 +237,14 @@ def _memory(row) -> str:
     return host if pd.isna(row.nvml_peak_bytes) else f"{host} + {number(row.nvml_peak_bytes, 2, 1e-9)} GPU"
 
 
-def _remarks(row, twins: dict[str, str]) -> str:
+def _remarks(row, twins: dict[str, str], accepted: dict[str, str]) -> str:
     """What did not finish, and what speaks against the figures of what did."""
     words = {"failed": row.failed, "missing": row.missing, "failed parity": row.failed_parity}
     found = ", ".join(f"{count} {word}" for word, count in words.items() if count)
     found = f"{found}: {_short(row.error)}" if isinstance(row.error, str) else found
+    if row.case in accepted:
+        yet = "accepted as failing, yet it finished" if row.finished else "accepted"
+        found = f"{yet} ({_short(accepted[row.case])})" + (f": {found}" if found else "")
     twin = f"twin of {twins[row.case]}" if row.case in twins else ""
     diverged = f"{row.diverged:.0f} diverged" if row.diverged > 0 else ""
     barred = f"barred from claims, {row.barred}" if isinstance(row.barred, str) else ""
