@@ -20,7 +20,6 @@ BACKENDS = {
     "flax": {
         "class": "Flax",
         "image": "jax",
-        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         "devices": "levelfield.backends.jax_devices:FlaxDevices",
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
@@ -28,7 +27,6 @@ BACKENDS = {
     "flax-scan": {
         "class": "FlaxScan",
         "image": "jax",
-        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["device"],
     },

@@ -25,7 +25,6 @@ BACKENDS = {
     "jax": {
         "class": "Jax",
         "image": "jax",
-        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         "devices": "levelfield.backends.jax_devices:JaxDevices",
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
@@ -33,14 +32,13 @@ BACKENDS = {
     "jax-scan": {
         "class": "JaxScan",
         "image": "jax",
-        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["device"],
     },
     "jax-huge-pages": {
         "class": "JaxHugePages",
         "image": "jax",
-        "environment": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+        "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },

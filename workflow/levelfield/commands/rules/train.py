@@ -18,7 +18,9 @@ from levelfield import registry
 from levelfield.backends import confine
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
+from levelfield.measure import calibrate
 from levelfield.measure.device import hold_devices
+from levelfield.measure.gpu import Gpu
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
 from levelfield.plan.future import pulled_back
@@ -92,8 +94,10 @@ def run(args):
         if found := contradictions(os.environ, case.protocol):
             raise UserError("; ".join(found))
         digest_in_use(args.image)
-        confine(case.device, args.threads)
-        with hold_devices(case.device, case.protocol.devices):
+        threads = confine(case.device, args.threads)
+        with hold_devices(case.device, case.protocol.devices) as gpus:
+            if args.calibration and len(gpus) == 1:
+                calibrate_first(args.calibration, case, threads, gpus[0])
             takes(args, case, failure)
         for folder in {args.data, args.start.parent, args.case.parent} | ({args.parity.parent} if args.parity else set()):
             pulled_back(folder)  # the clock may have been set back while it trained
@@ -108,6 +112,17 @@ def run(args):
             print(f"{failure}: cannot be written: {full.strerror}", file=sys.stderr, flush=True)
         raise
     failure.unlink(missing_ok=True)  # a job that outlived its Snakemake may have ended it already
+
+
+def calibrate_first(folder: Path, case: Case, threads: int, gpu: Gpu) -> None:
+    """Makes the GPU's calibration where there is none yet, before a framework takes most of its memory, as some do by default.
+
+    What fails here is tried again by the take, which records why.
+    """
+    try:
+        calibrate.of_this_machine(folder, case.protocol, threads, gpu)
+    except Exception as error:  # the run does not hang on it
+        print(f"{case.name}: the calibration failed: {type(error).__name__}: {error}", flush=True)
 
 
 def takes(args, case: Case, failure: Path) -> None:
