@@ -109,7 +109,7 @@ def test_with_two_cards_a_block_runs_on_each_at_the_same_time(tmp_path):
     (tmp_path / "nvml.json").write_text(json.dumps({"driver": DRIVER, "gpus": [a_gpu(1), a_gpu(2)]}))
     more = {"parity": False, "seeds": [0, 1]}
     nvml = {"FAKE_NVML": str(tmp_path / "nvml.json"), "CUDA_VISIBLE_DEVICES": "0,1", "LEVELFIELD_LOCKS": str(tmp_path)}
-    checkout = ran(tmp_path, 20_000, "--config", "runs=blocks", changes=more, **nvml)
+    checkout = ran(tmp_path, 2_000, "--config", "runs=blocks", changes=more, **nvml)
     spans, cards = {}, {}
     for seed in (0, 1):
         runs = [json.loads(file.read_text()) for file in checkout.folder.glob(f"results/small/runs/*/seed-{seed}/run.json")]
