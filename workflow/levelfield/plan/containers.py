@@ -63,7 +63,8 @@ class Containers:
         """The same of a rule with the wildcard `block`: the images of all its cases."""
         if not self.used:
             return []
-        cases = next(block.cases for block in self.study.blocks if block.file == wildcards.block)
+        block = next(block for block in self.study.blocks if block.file == wildcards.block)
+        cases = [case for case in block.cases if case not in self.study.accepted]
         backends = {case.name: case.backend for case in self.study.expanded}
         return list(dict.fromkeys(self.all[registry.backend(backends[case]).image].file for case in cases))
 

@@ -23,7 +23,8 @@ def begun(folder: Path, study: Study, now: datetime | None = None) -> tuple[list
     for number, mine in enumerate(study.sessions_of_seeds, 1):
         if number > 1 and not _has_begun(folder, study, mine):
             what = f"session {number} of {study.sessions} ({_named(mine)}) waits"
-            missing = [(case, seed) for case, seed in study.runs if seed in seeds and not _ended(folder, case, seed)]
+            asked = [(case, seed) for case, seed in study.runs if seed in seeds and case not in study.accepted]
+            missing = [run for run in asked if not _ended(folder, *run)]
             if missing:
                 return (
                     seeds,
@@ -49,7 +50,7 @@ def missing_blocks(folder: Path, study: Study) -> list[list[str]]:
     missing = {
         block.name: block.seed
         for block in study.blocks
-        if not all(_record(folder, case, block.seed).exists() for case in block.cases)
+        if not all(_record(folder, case, block.seed).exists() for case in block.cases if case not in study.accepted)
     }
     return [[name for name, seed in missing.items() if seed in mine] for mine in study.sessions_of_seeds]
 

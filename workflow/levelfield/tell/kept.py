@@ -25,6 +25,7 @@ PATTERNS = (
     "parity/*.json",
     "exchange/*.json",
     "start/**/seed-*.npz.sha256",
+    "logs/parity/*.log",
     "runs/*/*/run.json",
     "runs/*/*/epochs.csv",
     "runs/*/*/steps.npz",
@@ -36,7 +37,7 @@ PATTERNS = (
 """The files that are kept together: all that a study's telling is made from, beside `study.json` and `data/data.json`."""
 ARRAYS = {"epoch": pa.int32(), "loss": pa.float32(), "accuracy": pa.float32(), "sequences": pa.int32()}
 LINE = re.compile(rb'\{"file": "([^"\\]+)", "(?:json|text)": (.*?)\}?\s*', re.DOTALL)
-LARGEST = {".json": 64 * 2**20, ".csv": 64 * 2**20, ".sha256": 2**10, ".npz": 2**31}
+LARGEST = {".json": 64 * 2**20, ".csv": 64 * 2**20, ".sha256": 2**10, ".log": 64 * 2**20, ".npz": 2**31}
 """Bytes of a file of each kind, at most: no record is that large, and what is larger is not read into memory."""
 
 
@@ -190,6 +191,8 @@ def keep(source: Path, folder: Path) -> None:
     """
     records, lines, rows = Records(source), [], {"file": [], **{name: [] for name in ARRAYS}}
     for name in [name for pattern in PATTERNS for name in records.names(pattern)]:
+        if name.startswith("logs/") and records.there(name.removeprefix("logs/").replace(".log", ".json")):
+            continue  # a proof that was given needs no log
         content = records.read(name)
         if name.endswith(".npz"):
             arrays = _steps(content)

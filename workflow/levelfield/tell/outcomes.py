@@ -109,10 +109,10 @@ def _barred(folder: Path, case: Case) -> str | None:
 
 def _unproven(records: Records, case: Case) -> str | None:
     """How the job ended that should have proven the case, by its log, where it left no parity; None where it has not begun."""
-    log = records.folder / "logs" / "parity" / f"{case.name}.log"
-    if records.there(f"parity/{case.name}.json") or not log.exists():
+    log = f"logs/parity/{case.name}.log"
+    if records.there(f"parity/{case.name}.json") or not records.there(log):
         return None
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in records.read(log).decode(errors="replace").splitlines() if line.strip()]
     told = [line for line in lines if "Error" in line or "error" in line or line.startswith("levelfield ")] or lines
     return f"its parity was not measured: {told[-1] if told else 'its job was killed, or is still running'}"
 
