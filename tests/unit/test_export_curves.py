@@ -9,6 +9,7 @@ import pytest
 from made_study import make_study
 
 from levelfield.commands.cli import main
+from levelfield.tell.kept import Records
 from levelfield.tell.outcomes import load_study, read_record
 
 STUDY = {"cases": ["torch", "keras-tensorflow"], "seeds": [0, 1], "steps": 20}
@@ -34,7 +35,7 @@ def scalars(study, monkeypatch):
 @pytest.fixture
 def record(study):
     case = next(case for case in load_study(study).expanded if case.name == "torch")
-    return read_record(study / "runs/torch/seed-0", case, 0)
+    return read_record(Records(study), load_study(study), case, 0)
 
 
 @pytest.mark.parametrize("name", ["loss", "accuracy"])

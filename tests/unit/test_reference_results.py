@@ -12,6 +12,8 @@ from levelfield.tell.collect import collect
 from levelfield.tell.figures import write_figures
 
 ROOT = Path(__file__).resolve().parents[2]
+QUICK = ("article", "quick")
+"""Told anew by the everyday tests; the others by the long ones."""
 STUDIES = sorted(file.parent for file in (ROOT / "results/reference").glob("*/*/study.json"))
 
 
@@ -20,7 +22,11 @@ class Arguments:
         self.folder = folder
 
 
-@pytest.fixture(scope="module", params=STUDIES, ids=lambda folder: "/".join(folder.parts[-2:]))
+@pytest.fixture(
+    scope="module",
+    params=[one if one.name in QUICK else pytest.param(one, marks=pytest.mark.long) for one in STUDIES],
+    ids=lambda folder: "/".join(folder.parts[-2:]),
+)
 def anew(request, tmp_path_factory) -> tuple[Path, Path]:
     """A committed study, and a copy of its records from which all was made again."""
     committed = request.param

@@ -20,6 +20,7 @@ def with_a_backend_that_fails(checkout: Checkout) -> None:
     shutil.copy(project / "failing.py", checkout.folder / "workflow")
 
 
+@pytest.mark.long
 def test_a_study_is_done_once_its_failure_is_accepted_by_name(copy):
     with_a_backend_that_fails(copy)
     results = copy.folder / "results/small"
@@ -38,10 +39,11 @@ def test_a_study_is_done_once_its_failure_is_accepted_by_name(copy):
     for file in ("README.md", "report.html"):
         assert f"never was accepted as failing ({WHY}): none of its 1 runs finished." in (results / file).read_text()
     runs = pd.read_parquet(results / "runs.parquet").set_index("case")
-    assert runs.loc["never", "accepted"] == WHY and runs.loc["torch", "accepted"] is None
+    assert runs.loc["never", "accepted"] == WHY and pd.isna(runs.loc["torch", "accepted"])
     assert pd.read_csv(results / "tables/unfinished.csv")["case"].tolist() == ["never"]
 
 
+@pytest.mark.long
 def test_an_accepted_case_that_finished_is_told(copy):
     copy.study(accepted={"torch": WHY})
     done = copy.snakemake()

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from checkout import Checkout
 
+from levelfield.records import sha256_of_run
 from levelfield.study.config import read_study
 
 BLOCKS = ("--config", "runs=blocks")
+pytestmark = pytest.mark.long
 
 
 def records(checkout: Checkout) -> list[dict]:
@@ -55,7 +57,6 @@ def test_what_was_run_in_blocks_is_not_run_again_whichever_way(in_blocks):
     assert "train" not in in_blocks.planned()
 
 
-@pytest.mark.long
 def test_a_case_that_fails_leaves_the_others_of_its_block_alone_and_nothing_finished_is_redone(blocks):
     """Its parity is changed to one that failed; afterwards the right one is put back."""
     before = when(blocks)
@@ -80,7 +81,6 @@ def test_a_case_that_fails_leaves_the_others_of_its_block_alone_and_nothing_fini
     assert len(after) == 6 and all(after[run] == time for run, time in kept.items())
 
 
-@pytest.mark.long
 def test_a_run_that_was_deleted_is_made_anew_alone(blocks):
     before = when(blocks)
     shutil.rmtree(blocks.folder / "results/small/runs/torch/seed-1")
@@ -105,7 +105,8 @@ def test_a_study_of_two_sessions_waits_for_the_second_and_is_told_as_two(copy):
     assert copy.planned() == {}, "the same session"
     for file in (copy.folder / "results/small/runs").glob("*/*/run.json"):
         run = json.loads(file.read_text())
-        file.write_text(json.dumps(run | {"machine": run["machine"] | {"boot": "another"}}))
+        run["machine"]["boot"] = "another"
+        file.write_text(json.dumps(run | {"sha256": sha256_of_run(run)}))
     done = copy.snakemake()
     assert done.returncode == 0 and "waits" not in done.stdout, done.stdout[-3000:]
     runs = pd.read_parquet(copy.folder / "results/small/runs.parquet")

@@ -8,6 +8,7 @@ import pytest
 from checkout import Checkout
 
 HOURS = 2 * 3600
+pytestmark = pytest.mark.long
 SET_BACK = f"""
 import os, sys, time
 if "take" in sys.orig_argv:
@@ -34,7 +35,6 @@ def test_the_clock_is_set_back_after_a_study(copy: Checkout):
     assert contents(copy.folder) == before and copy.planned() == {}
 
 
-@pytest.mark.long
 def test_the_clock_is_set_back_while_runs_are_trained(copy: Checkout):
     before = contents(copy.folder)
     copy.study(seeds=[0, 1])

@@ -27,6 +27,8 @@ STUDY = {
     },
 }
 
+pytestmark = pytest.mark.long
+
 
 def ran(folder: Path, sequences: int, *arguments: str, changes: dict | None = None, **environment: str) -> Checkout:
     """The study in a checkout whose path holds the pretended NVML and the pretended backends."""

@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 def linked(file: Path) -> dict[str, str | None]:
     """Each library that a shared object is linked to, and the file that the loader takes for it; None where it finds none."""
-    told = subprocess.run(["ldd", file], capture_output=True, text=True).stdout
+    told = subprocess.run(["ldd", file], capture_output=True, text=True, encoding="utf-8", errors="replace").stdout
     pairs = re.findall(r"^\s*(\S+) => (not found|/\S+)", told, re.MULTILINE)
     return {name: None if where == "not found" else where for name, where in pairs}
 
