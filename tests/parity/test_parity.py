@@ -1,6 +1,7 @@
 """Judging distances and putting exchanged evaluations into a matrix: no framework needed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,8 @@ def test_a_tensor_is_judged_by_its_own_bound_and_the_nearest_is_told():
 def test_what_is_not_finite_never_passes():
     assert distance(np.array([1.0, np.nan]), np.zeros(2)) is None
     assert judge(found(gradients=None), BOUNDS)["missed"] == ["gradients: not finite, bound 1e-05 (dense/bias)"]
+    between = replace(found(), losses=[1e-8, None, 1e-8])  # of a step that has no bound of its own
+    assert judge(between, BOUNDS)["missed"] == ["loss of step 2: not finite"]
 
 
 def test_a_cpu_computes_tf32_as_float32():

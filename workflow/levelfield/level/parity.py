@@ -155,6 +155,9 @@ def judge(found: Measured, bounds: Distances) -> dict:
         for name, value in measured.items()
         if value is None or value > held[name]
     ]
+    lost = next((step for step, value in enumerate(found.losses, 1) if value is None), None)
+    if lost:
+        missed.append(f"loss of step {lost}: not finite")
     scales = {name: max(1.0, bounds["gradients"][name]) for name in found.distances["gradients"]}
     return {
         "steps": found.steps,
