@@ -19,7 +19,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 |---|---|
 | `article.yaml` | the reference experiment, both frameworks running the same program; the default |
 | `quick.yaml` | the same pipeline on 1,280 of the reviews, in minutes |
-| `frameworks.yaml` | six backends |
+| `frameworks.yaml` | seven backends |
 | `models.yaml` | three models, seven backends |
 | `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
 | `ablation.yaml` | what each departure of the published comparison is worth |
