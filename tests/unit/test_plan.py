@@ -88,6 +88,13 @@ def test_what_a_study_could_show_is_told_beforehand_by_the_spread_of_earlier_res
     assert 1 < shown[12] < shown[3] and "equivalence within 0.5 points takes" in told[12]
 
 
+def test_a_case_accepted_as_failing_is_not_planned(checkout, capsys):
+    (checkout / "small.yaml").write_text(CONFIG + "accepted: {jax: no kernel for this processor}\n")
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    told = capsys.readouterr().out
+    assert "1 case, 2 runs, and 1 accepted as failing" in told and "3 jobs" in told
+
+
 def test_what_is_not_there_is_named(checkout, capsys):
     assert main(["plan", "large.yaml"]) == 2
     assert "large.yaml is not there" in capsys.readouterr().err

@@ -47,7 +47,8 @@ def run(args):
         grid.add_column(heading, justify="left" if name else "right", no_wrap=name, min_width=max(map(len, heading.split())))
     jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
     in_blocks = "runs=blocks" in (profile.get("config") or [])
-    for case in study.expanded:
+    cases = [case for case in study.expanded if case.name not in study.accepted]
+    for case in cases:
         finished = _took(folder, case, study.seeds)
         took = [seconds for seconds in finished if seconds is not None]
         runs = len(study.seeds) - len(finished)
@@ -60,7 +61,10 @@ def run(args):
         granted += (runs + proofs) * limit / 60
         expected += runs * median(took) / 3600 if took else 0
         unknown += runs if not took else 0
-    console.print(f"study {study.study}: {len(study.expanded)} cases, {len(study.runs)} runs")
+    accepted = f", and {len(study.accepted)} accepted as failing" if study.accepted else ""
+    console.print(
+        f"study {study.study}: {len(cases)} {'case' if len(cases) == 1 else 'cases'}, {len(cases) * len(study.seeds)} runs{accepted}"
+    )
     console.print(grid)
     if study.sessions > 1:
         console.print("\n".join(sessions.told(folder, study)))
