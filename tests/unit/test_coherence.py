@@ -122,6 +122,25 @@ def test_two_hosts_of_one_model_are_never_pooled(tmp_path):
     assert "Runs of several hosts" in " ".join(tables["leaderboard"].notes)
 
 
+def test_over_two_sessions_each_ones_ratio_is_told_and_no_pair_is_of_both(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(6), steps=5)
+    for case in ("torch", "keras-tensorflow"):
+        for seed in range(3, 6):
+            with_changes(folder, case, seed, machine={"boot": "another"})
+    collect(folder)
+    results = Results.read(folder)
+    tables = make_tables(results)
+    row = tables["comparisons"].data.iloc[0]
+    first, second = map(float, row["speed_by_session"].split())
+    assert row["clean_pairs"] == 6 and (first * second) ** 0.5 == pytest.approx(row["speed"], abs=1e-3)
+    said = " ".join(verdict(results, tables))
+    assert f"(by session {first:.2f} and {second:.2f})" in said and "from 6 clean pairs of seeds of 2 sessions" in said
+    assert "by session" in tables["comparisons"].shown and ", 2 sessions on 1 host." in measured_on(results)
+    with_changes(folder, "torch", 2, machine={"boot": "another"})
+    collect(folder)
+    assert make_tables(Results.read(folder))["comparisons"].data.loc[0, "clean_pairs"] == 5
+
+
 def test_what_is_mixed_in_the_records_is_told(tmp_path):
     folder = make_study(tmp_path / "s", steps=5)
     assert "mixed" not in {name for name, value in coherence(_results(folder)).items() if value}

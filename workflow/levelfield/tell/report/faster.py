@@ -43,11 +43,15 @@ def _family(mine: list[Compared]) -> list[str]:
     said = []
     if clear:
         figures = [
-            f"{one.value:.2f} times as fast as {other} {_interval(one)}{_of_all(pair)}" for pair, other, one in clear[:MOST]
+            f"{one.value:.2f} times as fast as {other} {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair)}"
+            for pair, other, one in clear[:MOST]
         ]
         said.append(f"{fastest} trained {listed(figures, len(clear))}; in brackets {_brackets(clear)}.")
     if close:
-        figures = [f"{other}, {one.value:.2f} times {_interval(one)}{_of_all(pair)}" for pair, other, one in close[:MOST]]
+        figures = [
+            f"{other}, {one.value:.2f} times {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair)}"
+            for pair, other, one in close[:MOST]
+        ]
         floor = close[0][0].floor
         noise = f"; the noise floor is {floor:.2f}" if floor > 1 else ""
         said.append(
@@ -68,6 +72,12 @@ def _interval(found: Estimate) -> str:
     return f"[{found.low:.2f}, {found.high:.2f}]"
 
 
+def _of_sessions(one: Compared, fastest: str) -> str:
+    """The ratio in each session, where there are several: the interval is over them all, and tells nothing of a further one."""
+    values = [value if one.case == fastest else 1 / value for value in one.by_session]
+    return f" (by session {listed([f'{value:.2f}' for value in values], len(values))})" if values else ""
+
+
 def _of_all(one: Compared) -> str:
     """The ratio over all runs, where some are not clean and it differs."""
     found = f"{one.speed_of_all.value:.2f}"
@@ -79,7 +89,8 @@ def _brackets(rows: list[tuple]) -> str:
     numbers, family = sorted({one.clean for one, _, _ in rows}), rows[0][0].speed.family
     pairs = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     together = f", simultaneous for {family} comparisons," if family > 1 else ""
-    return f"95 % intervals{together} from {pairs} clean pairs of seeds"
+    sessions = max(len(one.by_session) for one, _, _ in rows) or 1
+    return f"95 % intervals{together} from {pairs} clean pairs of seeds{f' of {sessions} sessions' if sessions > 1 else ''}"
 
 
 def listed(parts: list[str], number: int) -> str:

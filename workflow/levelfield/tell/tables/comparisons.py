@@ -28,14 +28,14 @@ def comparisons(results: Results) -> Table | None:
             "case": data["case"],
             "against": data["against"],
             "training speed": data["speed_verdict"],
+            "by session": [", ".join(f"{value:.2f}" for value in one.by_session) for one in found],
             "over all pairs": [_of_all(one) for one in found],
             "validation accuracy": data["accuracy_verdict"],
             "pairs of seeds": data["pairs"],
             "clean": data["clean_pairs"],
         }
     )
-    if (shown["over all pairs"] == "").all():
-        shown = shown.drop(columns="over all pairs")
+    shown = shown.drop(columns=[name for name in ("by session", "over all pairs") if (shown[name] == "").all()])
     if len(results.machines) > 1:
         shown.insert(2, "machine", data["machine"])
     if (data["warning"] != "").any():
@@ -72,6 +72,7 @@ def _row(one: Compared, margin: float) -> dict:
     return {
         "case": one.case, "against": one.against, "machine": one.machine, "setting": one.setting, "matched": one.matched,
         "pairs": one.pairs, "clean_pairs": one.clean, "family": accuracy.family,
+        "speed_by_session": " ".join(f"{value:.3f}" for value in one.by_session),
         "speed": speed.value, "speed_low": speed.low, "speed_high": speed.high, "speed_p": speed.p, "speed_p_corrected": speed.p_corrected,
         "faster": one.faster,
         "speed_of_all": everything.value, "speed_of_all_low": everything.low, "speed_of_all_high": everything.high,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from levelfield import registry
@@ -18,7 +19,7 @@ from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smalle
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 
-COLUMNS = ["case", "machine", "seed", "clean", "barred", "epoch_seconds", "validation_accuracy"]
+COLUMNS = ["case", "machine", "seed", "clean", "barred", "session", "epoch_seconds", "validation_accuracy"]
 SMALL = 1.05
 """A ratio that is worth knowing: how many pairs it would take is told where fewer were clean."""
 
@@ -45,6 +46,8 @@ class Compared:
     """Why nothing is claimed, if so."""
     floor: float = 1.0
     """The ratio that one case run twice showed: a smaller one is no claim."""
+    by_session: tuple[float, ...] = ()
+    """The speed in each session, where clean pairs are of several: what a day or a boot makes of it, beyond the interval."""
 
     @property
     def pairs(self) -> int:
@@ -140,7 +143,8 @@ def _pairs(runs: dict[str, dict[str, pd.DataFrame]], first: str, second: str) ->
 def _compare(results: Results, first: Case, second: Case, machine: str, found: Pairs, family: int) -> Compared:
     barred = next((f"{case}: {why}" for case, why in _barred(found)), None)
     one, other = found.first, found.second
-    clean = (one["clean"] & other["clean"]).to_numpy()
+    # two runs of one block that were made in different sessions are no pair: a day lies between them
+    clean = (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy()
     speed = everything = NOTHING
     if not found.warning:
         everything = ratio(other["epoch_seconds"], one["epoch_seconds"], family)
@@ -151,9 +155,16 @@ def _compare(results: Results, first: Case, second: Case, machine: str, found: P
         speed, accuracy = speed.unclaimed, accuracy.unclaimed
     made = Compared(
         first.name, second.name, first.matched, machine, setting(results, first), found, speed, everything, int(clean.sum()),
-        accuracy, barred,
+        accuracy, barred, by_session=_by_session(one[clean], other[clean]),
     )  # fmt: skip
     return _turned(made) if speed.value is not None and speed.value < 1 else made
+
+
+def _by_session(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, ...]:
+    """Ratio of times, `other` over `one`, in each session in turn; nothing where there is one alone."""
+    ratios = np.log(other["epoch_seconds"].to_numpy() / one["epoch_seconds"].to_numpy())
+    means = pd.Series(ratios).groupby(one["session"].to_numpy()).mean()
+    return tuple(np.exp(means)) if len(means) > 1 else ()
 
 
 def _barred(found: Pairs):
@@ -168,6 +179,7 @@ def _turned(one: Compared) -> Compared:
     return replace(
         one, case=one.against, against=one.case, found=Pairs(one.found.second, one.found.first, one.found.warning),
         speed=one.speed.inverse, speed_of_all=one.speed_of_all.inverse, accuracy=replace(accuracy, value=value, low=low, high=high),
+        by_session=tuple(1 / value for value in one.by_session),
     )  # fmt: skip
 
 
