@@ -37,15 +37,18 @@ class Containers:
 
     @cached_property
     def all(self) -> dict[str, images.Image]:
-        """The study's images by name."""
-        settings, found = self.study.images, {}
+        """The study's images by name; of a case that is accepted as failing none is needed."""
+        asked = [case for case in self.study.expanded if case.name not in self.study.accepted]
+        names = dict.fromkeys([*(registry.backend(case.backend).image for case in asked), ANALYSIS])
+        return {name: self._image(name) for name in names}
+
+    def _image(self, name: str) -> images.Image:
+        settings = self.study.images
+        own = settings.ready.get(name)
         try:
-            for name in [*(registry.backend(case.backend).image for case in self.study.expanded), ANALYSIS]:
-                own = settings.ready.get(name)
-                found[name] = images.ready(name, own) if own else images.built(name, settings.kind, settings.base)
+            return images.ready(name, own) if own else images.built(name, settings.kind, settings.base)
         except UserError as error:
             raise WorkflowError(str(error)) from None
-        return found
 
     def _of(self, wildcards) -> images.Image:
         backend = next(case.backend for case in self.study.expanded if case.name == wildcards.case)

@@ -23,6 +23,7 @@ from levelfield.models.base import weights_of
 from levelfield.plan import sessions
 from levelfield.plan.budget import minutes
 from levelfield.plan.future import pulled_back
+from levelfield.plan.outcome import failed_by_its_log
 from levelfield.study.config import Block, Study, read_study
 from levelfield.study.protocol import Case, Protocol, digest, reference_of
 
@@ -84,7 +85,8 @@ class Plan:
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now
             plan.forget_untrue()
-            pulled_back(Path(plan.folder))  # the clock may have been set back since
+            for folder in (plan.folder, "results/.images"):
+                pulled_back(Path(folder))  # the clock may have been set back since
             return plan
         except UserError as error:
             raise WorkflowError(str(error)) from None
@@ -187,7 +189,8 @@ class Plan:
     def threads(self, cores: int | None) -> int:
         """Of a run or a block on this machine: all cores, so that one runs at a time; with several GPUs a share of them, so that one
         runs on each. A cluster's profile sets them itself, and has no `cores`."""
-        cards = 1 if self.study.device == "cpu" else len(visible())
+        # a block holds its cards already, and its runs follow each other
+        cards = 1 if self.study.device == "cpu" or HELD in os.environ else len(visible())
         return max(1, (cores or 1) // max(1, cards))
 
     def _blocks(self) -> Iterator[Block]:
@@ -230,7 +233,7 @@ class Plan:
         return [
             file
             for case, file in files.items()
-            if Path(file).exists() or not Path(f"{self.folder}/logs/parity/{case}.log").exists()
+            if Path(file).exists() or not failed_by_its_log(Path(f"{self.folder}/logs/parity/{case}.log"))
         ]
 
     def block_priority(self, wildcards) -> int:
@@ -333,6 +336,11 @@ class Plan:
         weights = self.exchanged_weights(wildcards)
         if not self.in_blocks:
             return weights
+        for file in map(Path, weights):
+            if file.with_name("run.json").exists() and not file.exists():
+                raise WorkflowError(
+                    f"{file} is not there, though its run has finished: delete {file.parent} to have it made anew"
+                )
         names = {Path(file).parts[-3] for file in weights}
         blocks = [block for block in self.blocks.values() if block.seed == self.seeds[0] and names.intersection(block.cases)]
         return [self.block_mark(block) for block in blocks]

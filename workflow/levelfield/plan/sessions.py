@@ -7,6 +7,7 @@ from pathlib import Path
 
 from levelfield.host import boot, host_id
 from levelfield.measure.device import SCHEDULER_JOBS
+from levelfield.plan.outcome import failed_by_its_log
 from levelfield.study.config import Study
 
 BREAK = timedelta(hours=1)
@@ -28,10 +29,10 @@ def begun(folder: Path, study: Study, now: datetime | None = None) -> tuple[list
             if missing:
                 return (
                     seeds,
-                    f"{what} until {len(missing)} runs of {_named(seeds)} have ended; then type the same command again",
+                    f"{what} until {len(missing)} runs of {_named(seeds)} have ended; then type the same command again (`accepted` in the config names cases that need not)",
                 )
             last, scheduled = _last(folder, study, seeds)
-            if last and now < last + BREAK:
+            if last and last <= now < last + BREAK:
                 ways = "" if scheduled else ", after a restart of this host, or on another one"
                 after = (last + BREAK).strftime("%Y-%m-%d %H:%M UTC")
                 return seeds, f"{what} for another session: type the same command after {after}{ways}"
@@ -74,9 +75,12 @@ def _record(folder: Path, case: str, seed: int) -> Path:
 
 
 def _ended(folder: Path, case: str, seed: int) -> bool:
-    """Whether a run has finished or failed."""
-    record = _record(folder, case, seed)
-    return record.exists() or record.with_name("failure.json").exists()
+    """Whether a run has finished or failed, were it before it began: its job, or the proof of its case."""
+    record, logs = _record(folder, case, seed), folder / "logs"
+    if record.exists() or record.with_name("failure.json").exists():
+        return True
+    unproven = not (folder / "parity" / f"{case}.json").exists() and failed_by_its_log(logs / "parity" / f"{case}.log")
+    return unproven or failed_by_its_log(logs / "train" / case / f"seed-{seed}.log")
 
 
 def _has_begun(folder: Path, study: Study, seeds: list[int]) -> bool:

@@ -1,6 +1,5 @@
 """Questions that were asked elsewhere: the studies of `config/asked/`, and the page that says what each one answered."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ THREAD = re.compile(r"([\w.-]+/([\w.-]+))#(\d+)")
 
 INTRODUCTION = """# Asked elsewhere, answered here
 
-Each file here is a study that puts one question: nine that people asked in public, one that our own data raised. Two cores of a CPU take
-some ten minutes for one. The verdict is in `results/<study>/README.md`.
+Each file here is a study that puts one question: nine that people asked in public, one that our own data raised. They are sized for some ten
+minutes on two cores of a CPU, which was not measured. The verdict is in `results/<study>/README.md`.
 
 An answer is kept with the runs that bear it. Write it in a sentence into `results/<study>/answer.md`, type
 `levelfield keep results/<study> results/reference/cpu/<study>`, and `levelfield schema`, which writes this page.
@@ -56,12 +55,15 @@ def config_of(study: str) -> str:
 
 def answers(study: str, root: Path = ROOT) -> list[Answer]:
     """What was kept of a study, one a machine; `words` is empty where nobody has written it as yet."""
+    import pandas as pd
+
     found = []
-    for folder in sorted(file.parent for file in (root / KEPT).glob(f"*/{study}/study.json")):
-        run = next(iter(sorted(folder.glob("runs/*/*/run.json"))), None)
-        if run is not None:
-            machine = json.loads(run.read_text(encoding="utf-8"))["machine"]
-            told = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
+    for folder in sorted(file.parent for file in (root / KEPT).glob(f"*/{study}/runs.parquet")):
+        runs = pd.read_parquet(folder / "runs.parquet", columns=["status", "device", "gpu", "cpu", "threads"])
+        runs = runs[runs["status"] == "finished"]
+        if len(runs):
+            machine = runs.iloc[0]
+            told = machine["gpu"] or f"{machine['cpu']}, {machine['threads']:.0f} threads"
             found.append(Answer(machine["device"], told, folder.relative_to(root), answer_in(folder) or ""))
     return found
 

@@ -247,8 +247,9 @@ class Study(Strict):
 
     @property
     def most_devices(self) -> int:
-        """The most devices that one of the runs trains on."""
-        return max(case.protocol.devices for case in self.expanded)
+        """The most devices that one of the runs trains on, those accepted as failing apart."""
+        asked = [case.protocol.devices for case in self.expanded if case.name not in self.accepted]
+        return max(asked, default=1)
 
     @property
     def sessions_of_seeds(self) -> list[list[int]]:

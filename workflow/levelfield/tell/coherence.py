@@ -180,6 +180,12 @@ def span(row: dict) -> tuple[datetime, datetime]:
     return start, start + timedelta(seconds=sum(row[part] for part in parts))
 
 
+def _on_other_cards(one: dict, other: dict) -> bool:
+    """Whether two runs had no GPU in common; of a card that was not told nobody knows."""
+    uuids = [row["gpu_uuid"] for row in (one, other)]
+    return all(uuids) and set(uuids[0].split(", ")).isdisjoint(uuids[1].split(", "))
+
+
 def overlaps(rows: Iterable[dict]) -> dict[tuple[str, int], str]:
     """(case, seed) of each run beside which another ran on the same host to the sentence that names it.
 
@@ -193,7 +199,7 @@ def overlaps(rows: Iterable[dict]) -> dict[tuple[str, int], str]:
         for start, end, row in sorted(mine, key=lambda one: one[:2]):
             running = [other for other in running if other[1] - start > OVERLAP]
             for _, _, other in running:
-                apart = row["device"] == other["device"] == "cuda" and row["gpu_uuid"] != other["gpu_uuid"]
+                apart = row["device"] == other["device"] == "cuda" and _on_other_cards(row, other)
                 if not apart:
                     found[row["case"], row["seed"]].append(f"{other['case']}, seed {other['seed']}")
                     found[other["case"], other["seed"]].append(f"{row['case']}, seed {row['seed']}")

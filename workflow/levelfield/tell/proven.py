@@ -43,7 +43,14 @@ def unproven(results: Results, runs: pd.DataFrame) -> pd.Series:
             parity = read_parity(results.folder, case)
         except BrokenRecord:
             continue  # its runs are barred and say so
-        if parity is None or not parity.matched or not parity.passed:
+        if parity is None:
+            if results.study.parity and not mine["departures"].any():
+                reasons[mine.index] = "its parity was not measured"
+            continue
+        if not parity.matched or parity.passed is False:
+            continue
+        if parity.passed is None:
+            reasons[mine.index] = "its parity had no bounds"
             continue
         for _, alike in mine.groupby([name for name in TIMED if name in mine], dropna=False, sort=False):
             reasons[alike.index] = "; ".join(otherwise(parity, alike.iloc[:1])) or None

@@ -40,9 +40,20 @@ def run(args):
     # the runs alone; their priorities are the block's order, and the greedy scheduler keeps to them without a solver
     command += ["--allowed-rules", "train", "--scheduler", "greedy", "--nolock"]
     command += ["--rerun-incomplete", "--profile", "none", "--workflow-profile", "none", *args.snakemake]
-    with hold_devices(study.device, study.most_devices) as gpus:
-        process = subprocess.Popen(command, env=os.environ | {HELD: ",".join(gpu.uuid for gpu in gpus) or CPU})
+    mine = {cases[run] for run in args.runs}
+    with hold_devices(study.device, max(case.protocol.devices for case in study.expanded if case.name in mine)) as gpus:
+        process = subprocess.Popen(command, env=os.environ | seen_inside({HELD: ",".join(gpu.uuid for gpu in gpus) or CPU}))
         for sign in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, lambda number, _: process.send_signal(number))
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the inner one, too, which ends its runs
         return process.wait() or bool(unproven)
+
+
+def seen_inside(variables: dict[str, str]) -> dict[str, str]:
+    """The variables, the locks' folder and the cards in sight, for containers as well that are started with a clean environment.
+
+    Apptainer's user guide, "Environment and Metadata": what begins with APPTAINERENV_ is set inside whatever else is taken away.
+    """
+    kept = {name: os.environ[name] for name in ("LEVELFIELD_LOCKS", "CUDA_VISIBLE_DEVICES") if name in os.environ}
+    told = kept | variables
+    return told | {f"{runtime}ENV_{name}": value for name, value in told.items() for runtime in ("APPTAINER", "SINGULARITY")}

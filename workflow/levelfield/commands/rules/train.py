@@ -99,7 +99,13 @@ def run(args):
             if args.calibration and len(gpus) == 1:
                 calibrate_first(args.calibration, case, threads, gpus[0])
             takes(args, case, failure)
-        for folder in {args.data, args.start.parent, args.case.parent} | ({args.parity.parent} if args.parity else set()):
+        made_from = {
+            args.data,
+            args.start.parent,
+            args.case.parent,
+            *(file.parent for file in (args.parity, args.image) if file),
+        }
+        for folder in made_from:
             pulled_back(folder)  # the clock may have been set back while it trained
     except BaseException as error:
         told = json.loads(failure.read_text(encoding="utf-8"))

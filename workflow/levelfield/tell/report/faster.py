@@ -38,7 +38,8 @@ def _family(mine: list[Compared]) -> list[str]:
     rows = [(one, *_seen_from(one, fastest)) for one in mine if fastest in (one.case, one.against)]
     rows.sort(key=lambda row: row[2].value or 0)
     clear = [row for row in rows if row[0].faster and row[0].case == fastest]
-    close = [row for row in rows if row[0].speed.enough and row not in clear]
+    lost = [row for row in rows if row[0].faster and row[0].case != fastest]
+    close = [row for row in rows if row[0].speed.enough and row not in clear and row not in lost]
     unsure = [row for row in rows if not row[0].speed.enough]
     said = []
     if clear:
@@ -57,6 +58,8 @@ def _family(mine: list[Compared]) -> list[str]:
         said.append(
             f"No difference in speed was shown between {fastest} and {listed(figures, len(close))}; in brackets {_brackets(close)}{noise}."
         )
+    for pair, other, one in lost[:MOST]:
+        said.append(f"{other} trained {1 / one.value:.2f} times as fast as {fastest} {_interval(one.inverse)}{_of_all(pair)}.")
     if unsure:
         figures = [f"{other}, {one.value:.2f} times ({unclaimed(pair)})" for pair, other, one in unsure[:MOST]]
         said.append(f"Nothing is claimed of the speed of {fastest} against {listed(figures, len(unsure))}.")

@@ -21,7 +21,7 @@ def fastest_by_model(results: Results) -> list[str]:
             pair = known[first.case, second.case]
             pairs |= {pair.clean} if pair.speed.enough else set()
             words = "" if any(NEXT in sentence for sentence in told) else NEXT
-            told.append(f"{group} {_against(first.line, second, pair, words)}")
+            told.append(f"{group} {_against(first, second, pair, words)}")
     if not told:
         return []
     number = " to ".join(map(str, sorted({min(pairs), max(pairs)}))) if pairs else ""
@@ -29,11 +29,15 @@ def fastest_by_model(results: Results) -> list[str]:
     return [f"Fastest by model: {'; '.join(told)}.", f"{brackets} are not compared with each other."]
 
 
-def _against(fastest: str, other, pair: Compared, words: str) -> str:
-    """`torch, 1.60 times as fast as the next [1.55, 1.64]`, or what speaks against saying so. other: the next one's row."""
+def _against(first, other, pair: Compared, words: str) -> str:
+    """`torch, 1.60 times as fast as the next [1.55, 1.64]`, or what speaks against saying so. first, other: the two's rows."""
+    fastest = first.line
     if not pair.speed.enough:
         return f"{fastest}, {other.value:.2f} times{words} ({unclaimed(pair)})"
     interval = f"[{other.low:.2f}, {other.high:.2f}]"
+    if pair.faster and pair.case != first.case:  # over the clean pairs it is the other way round
+        interval = f"[{1 / other.high:.2f}, {1 / other.low:.2f}]"
+        return f"{other.line}, {1 / other.value:.2f} times as fast as {fastest} {interval}"
     if not pair.faster:
         return f"{fastest} or {other.line}, no difference shown: {other.value:.2f} times {interval}"
     return f"{fastest}, {other.value:.2f} times{words} {interval}"

@@ -35,6 +35,8 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
         said += _published(results, tables["published"].data)
     if not said:
         said = [f"{_single(results)} No two cases here may be compared as equals: nothing is claimed about who is faster."]
+    if not results.study.parity:
+        said.append("Parity was not asked for: that the cases compute the same is not proven in this study.")
     return said + _enough(results) + _unclean(results) + _missing(results)
 
 
@@ -109,16 +111,14 @@ def _accuracy(results: Results, data: pd.DataFrame, all_learn: str) -> list[str]
         known[((known["accuracy_low"] > 0) | (known["accuracy_high"] < 0)) & ~known["equivalent"]],
     )
     said = []
-    if len(same) == len(known):
-        largest = 100 * known["accuracy_difference"].abs().max()
-        subject = "Both learn" if len(known) == 1 else all_learn
+    if len(same) == len(known) == len(data):
+        largest = 100 * data["accuracy_difference"].abs().max()
+        subject = "Both learn" if len(data) == 1 else all_learn
         said.append(
             f"{subject} equally well: validation accuracies are equivalent (largest mean difference {largest:.2f} points)."
         )
     elif len(same):
-        said.append(
-            f"Of {len(known)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy."
-        )
+        said.append(f"Of {len(data)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy.")
     for row in differ.head(3).itertuples():
         said.append(
             f"{row.case} and {row.against} differ in validation accuracy by {100 * row.accuracy_difference:+.2f} points "
@@ -176,11 +176,13 @@ def _unclean(results: Results) -> list[str]:
     said = []
     if unclean:
         why = "the machine or their own checks say that their times are not to be trusted"
-        said.append(f"Claims about speed rest on clean runs, {len(runs) - unclean} of {len(runs)}: of the others {why}.")
+        said.append(
+            f"Claims about speed rest on clean runs, {int(runs['clean'].sum())} of {len(runs)}: of {unclean} others {why}."
+        )
     if unproven := int(runs["unproven"].notna().sum()):
         why = runs["unproven"].dropna().iloc[0]
         said.append(
-            f"In {unproven} of {len(runs)} runs what was timed is not what parity was measured of ({why}): no claim rests on them."
+            f"In {unproven} of {len(runs)} runs what was timed is not proven ({why}): no claim about speed rests on them."
         )
     if diverged:
         said.append(f"In {diverged} of {len(runs)} runs a loss was not finite: they are in no claim about speed.")

@@ -168,7 +168,7 @@ def _price(case: Case, matched: Case, found: Pairs, family: int) -> dict:
         "settings": ", ".join(settings),
     }
     first, second = found.first, found.second
-    clean = (first["clean"] & second["clean"]).to_numpy()
+    clean = found.clean
     row |= {"pairs": len(first), "clean_pairs": int(clean.sum())}
     estimates = {
         name: difference(first[name], second[name], family)

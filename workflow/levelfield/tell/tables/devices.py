@@ -7,7 +7,7 @@ import pandas as pd
 from levelfield.study.protocol import Case
 from levelfield.tell.estimates import NOTHING, Estimate, ratio
 from levelfield.tell.results import Results
-from levelfield.tell.tables.groups import finished
+from levelfield.tell.tables.groups import Pairs, finished
 from levelfield.tell.tables.table import Table, number, spread
 
 
@@ -70,9 +70,11 @@ def _row(case: Case, machine: str, mine: pd.DataFrame, one: pd.DataFrame, family
 
 def _times(mine: pd.DataFrame, one: pd.DataFrame, family: int) -> Estimate:
     """Throughput over one device's, by seed, over pairs of clean runs."""
-    mine, one = (side[side["clean"]].set_index("seed")["sequences_per_second"] for side in (mine, one))
+    mine, one = (side.set_index("seed") for side in (mine, one))
     seeds = mine.index.intersection(one.index)
-    return ratio(mine.loc[seeds], one.loc[seeds], family) if len(seeds) else NOTHING
+    found = Pairs(mine.loc[seeds], one.loc[seeds], "")
+    first, second = (side.loc[found.clean, "sequences_per_second"] for side in (found.first, found.second))
+    return ratio(first, second, family) if len(first) else NOTHING
 
 
 def _told(row) -> str:

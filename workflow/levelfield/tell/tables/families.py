@@ -143,8 +143,7 @@ def _pairs(runs: dict[str, dict[str, pd.DataFrame]], first: str, second: str) ->
 def _compare(results: Results, first: Case, second: Case, machine: str, found: Pairs, family: int) -> Compared:
     barred = next((f"{case}: {why}" for case, why in _barred(found)), None)
     one, other = found.first, found.second
-    # two runs of one block that were made in different sessions are no pair: a day lies between them
-    clean = (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy()
+    clean = found.clean
     speed = everything = NOTHING
     if not found.warning:
         everything = ratio(other["epoch_seconds"], one["epoch_seconds"], family)

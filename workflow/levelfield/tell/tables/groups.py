@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from levelfield.tell.collect import run_columns
@@ -66,6 +67,12 @@ class Pairs:
     first: pd.DataFrame
     second: pd.DataFrame
     warning: str
+
+    @property
+    def clean(self) -> np.ndarray:
+        """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and of one session, else a day lies between them."""
+        one, other = self.first, self.second
+        return (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy(bool)
 
 
 def pairs(runs: pd.DataFrame, first: str, second: str) -> Pairs:

@@ -121,7 +121,7 @@ class _Ratios:
     def _apart(self, row, fastest: str) -> tuple[Estimate, int, str | None]:
         """Of a case with departures, or of a twin: they are a family of their own."""
         found = pairs(self.runs[self.runs["machine"] == row.machine], row.case, fastest)
-        clean = (found.first["clean"] & found.second["clean"]).to_numpy()
+        clean = found.clean
         first, second, size = (
             found.first["epoch_seconds"],
             found.second["epoch_seconds"],

@@ -83,6 +83,8 @@ def parity(results: Results) -> Table | None:
         "difference over the norm of what the tensor has moved by; else absolute. A case with departures is another program: "
         "its distances are shown, not judged.",
         "Bounds: what rounding explains, of each tensor, found with the reference (docs: backends/README.md, Parity)."
+        if any(case.gradient_bounds for case in cases)
+        else "Bounds: fixed numbers of an earlier version, the same for every model and size; not those derived from rounding."
         if any(case.bounds for case in cases)
         else "Measured by a version that knew no bounds for this device and precision: unproven.",
     ]
