@@ -56,6 +56,7 @@ def test_a_question_is_open_until_results_are_kept_and_put_into_words(tmp_path):
     shutil.copytree(ROOT / "config/asked", tmp_path / "config/asked")
     assert asked_readme(tmp_path).count("On a CPU: not yet run.") == 10
     kept = make_study(tmp_path / "results/reference/cpu/lstm-on-a-cpu", steps=5)
+    collect(kept)
     assert "2 threads: run, and not yet put into words." in asked_readme(tmp_path)
     (kept / "answer.md").write_text("Not three times:\n1.25 times.\n")
     gpu = make_study(
@@ -64,6 +65,7 @@ def test_a_question_is_open_until_results_are_kept_and_put_into_words(tmp_path):
         gpus={"torch": "NVIDIA H100", "flax": "NVIDIA H100"},
         steps=5,
     )
+    collect(gpu)
     (gpu / "answer.md").write_text("A little more.")
     made = asked_readme(tmp_path)
     assert "2 threads: Not three times: 1.25 times. [The runs](../../results/reference/cpu/lstm-on-a-cpu/README.md)" in made

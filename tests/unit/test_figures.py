@@ -112,7 +112,7 @@ def test_curves_stay_few_for_a_thousand_runs(tmp_path):
     assert len(curves.means) <= POINTS
 
 
-@pytest.mark.parametrize("epochs", [8, 100, 400])
+@pytest.mark.parametrize("epochs", [8, *(pytest.param(many, marks=pytest.mark.long) for many in (100, 400))])
 def test_many_epochs_are_thinned_and_drawn(tmp_path, epochs):
     folder = collected(tmp_path / "study", cases=SIX, epochs=epochs, steps=800 if epochs == 8 else 10)
     results = Results.read(folder)

@@ -21,6 +21,7 @@ from levelfield.tell.results import Results
 SIX = ["keras-tensorflow", "keras-jax", "keras-torch", "torch", "torch-compile", "jax"]
 LONG = "a-name-of-a-case-that-says-everything-about-it-and-more-than-anybody-reads"
 MOST_BYTES = 2_000_000
+pytestmark = pytest.mark.long
 
 
 def collected(folder, **options):

@@ -52,7 +52,8 @@ def test_the_second_waits_for_the_first_ones_runs(tmp_path, study):
     seeds, waits = begun(tmp_path, study, NOON)
     assert seeds == [0, 1]
     assert waits == (
-        "session 2 of 2 (seeds 2, 3, 4) waits until 2 runs of seeds 0, 1 have ended; then type the same command again"
+        "session 2 of 2 (seeds 2, 3, 4) waits until 2 runs of seeds 0, 1 have ended; then type the same command again "
+        "(`accepted` in the config names cases that need not)"
     )
     (tmp_path / "runs/jax/seed-1").mkdir()
     (tmp_path / "runs/jax/seed-1/failure.json").write_text("{}")

@@ -86,6 +86,7 @@ def test_the_same_content_elsewhere_is_the_same_source(made):
     assert {"data", "start", "train"}.isdisjoint(made.planned())
 
 
+@pytest.mark.long
 def test_replacing_is_asked_for_by_name(made):
     other = archive(made.folder.parent / "elsewhere/other.npz", seed=1)
     planned = made.planned("--config", "replace=data", LEVELFIELD_IMDB=str(other))

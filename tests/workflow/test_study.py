@@ -62,6 +62,7 @@ def test_a_setting_of_one_case_runs_that_case_again(copy):
     assert copy.planned()["train"] == 1
 
 
+@pytest.mark.long
 def test_snakemake_looks_for_jobs_when_one_has_ended_and_sleeps_while_a_run_is_timed(copy):
     copy.study(seeds=[0, 1])
     done = copy.snakemake("--verbose")
@@ -82,6 +83,7 @@ def test_other_data_makes_everything_anew(copy):
     assert planned["data"] == 1 and planned["start"] == 1 and planned["train"] == 2
 
 
+@pytest.mark.long
 def test_a_killed_study_goes_on(copy):
     """Kills Snakemake and its running job in the middle of two more runs: what had finished stays as it was."""
     copy.study(seeds=[0, 1])
