@@ -63,7 +63,7 @@ def answers(study: str, root: Path = ROOT) -> list[Answer]:
         runs = runs[runs["status"] == "finished"]
         if len(runs):
             machine = runs.iloc[0]
-            told = machine["gpu"] or f"{machine['cpu']}, {machine['threads']:.0f} threads"
+            told = machine["gpu"] if machine["device"] == "cuda" else f"{machine['cpu']}, {machine['threads']:.0f} threads"
             found.append(Answer(machine["device"], told, folder.relative_to(root), answer_in(folder) or ""))
     return found
 
