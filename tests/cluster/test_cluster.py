@@ -85,7 +85,8 @@ def test_array_jobs_can_be_switched_on(finished, submitted, slurm):
         os.kill(process, signal.SIGSTOP)
     first = submitted.results / "runs/jax/seed-0/run.json"
     # its job, and not its record alone: the Snakemake within notes the run as done after that
-    slurm.wait_until(lambda: any("jax" in job["comment"] for job in submitted.trainings("COMPLETED")), "jax has finished", 120)
+    done = lambda: [job for job in submitted.trainings("COMPLETED") if job["number"] not in before]  # noqa: E731
+    slurm.wait_until(lambda: any("jax" in job["comment"] for job in done()), "jax has finished", 120)
     written = first.read_bytes()
     slurm.call("scancel", next(job["number"] for job in submitted.trainings("RUNNING") if "torch" in job["comment"]))
     assert running.wait(300) == 0, submitted.said()[-5000:]
