@@ -177,7 +177,7 @@ def _unclean(results: Results) -> list[str]:
     if unclean:
         why = "the machine or their own checks say that their times are not to be trusted"
         said.append(
-            f"Claims about speed rest on clean runs, {int(runs['clean'].sum())} of {len(runs)}: of {unclean} others {why}."
+            f"Claims about speed rest on clean runs, {int(runs['clean'].sum())} of {len(runs)}: of {unclean} {'other' if unclean == 1 else 'others'} {why}."
         )
     if unproven := int(runs["unproven"].notna().sum()):
         why = runs["unproven"].dropna().iloc[0]
