@@ -71,7 +71,8 @@ def test_a_library_that_is_missed_is_named(environment, image):
     command = ["apptainer", "exec", "--contain", "--bind", f"{image.parent}:{hidden}", image, "python", "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     missing = json.loads(done.stdout)["cuda_libraries"]["missing"]
-    assert missing.get("libcusparse.so.12"), done.stderr
+    # the folder is gone, and with it the version that XLA would put behind the name
+    assert missing.get("libcusparse.so.12") or missing.get("libcusparse.so.*"), done.stderr
 
 
 def test_a_backend_passes_the_contract_inside_on_the_cpu(environment, folder, base):

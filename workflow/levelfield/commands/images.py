@@ -205,8 +205,11 @@ def describe(image: images.Image, file: Path, inside: dict) -> dict:
 
 
 def refuse_incomplete(image: images.Image, libraries: dict) -> None:
-    """Raises UserError where a CUDA library that the packages load is not in the image, or where it holds cuDNN twice."""
-    if libraries["missing"]:
+    """Raises UserError where a CUDA library that the packages load is not in the image, or where it holds cuDNN twice.
+
+    A build for CPUs may hold the code that would open them (TensorFlow's does) and has none: of it nothing is asked.
+    """
+    if libraries["missing"] and (image.kind == "cuda" or libraries["found"]):
         lacks = "; ".join(f"{name} (for {', '.join(asking[:3])})" for name, asking in libraries["missing"].items())
         raise UserError(f"{image.stem}: CUDA libraries that its packages load are not in it: {lacks}")
     if len(libraries["cudnn"]) > 1:
