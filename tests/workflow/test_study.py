@@ -156,7 +156,7 @@ def test_cuda_without_a_gpu_is_an_error(copy):
 
 def test_the_default_study_is_the_article(tmp_path):
     planned = Checkout.made(tmp_path).planned(config=None)
-    assert planned["train"] == 6 and planned["start"] == 3 and planned["parity"] == 2
+    assert planned["train"] == 12 and planned["start"] == 6 and planned["parity"] == 2
 
 
 def test_the_workflow_is_clean_by_snakemakes_own_lint():
