@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from levelfield.errors import UserError
 from levelfield.level.parity import Parity
+from levelfield.plan.outcome import failure_in
 from levelfield.records import HASHED, Epoch, Run, Steps, epochs_of
 from levelfield.study.config import Study
 from levelfield.study.departures import drops_last_batch
@@ -112,9 +113,9 @@ def _unproven(records: Records, case: Case) -> str | None:
     log = f"logs/parity/{case.name}.log"
     if records.there(f"parity/{case.name}.json") or not records.there(log):
         return None
-    lines = [line.strip() for line in records.read(log).decode(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line or "error" in line or line.startswith("levelfield ")] or lines
-    return f"its parity was not measured: {told[-1] if told else 'its job was killed, or is still running'}"
+    text = records.read(log).decode(errors="replace")
+    last = text.strip().rpartition("\n")[2].strip() or "its job was killed, or is still running"
+    return f"its parity was not measured: {failure_in(text) or last}"
 
 
 def read_record(records: Records, study: Study, case: Case, seed: int) -> Record:
