@@ -5,17 +5,18 @@ field (description, bounds) is read by pydantic in `config.py`, which validates 
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
 from levelfield import registry
 
-FORBID_UNKNOWN = {"extra": "forbid"}
+FORBID_UNKNOWN: dict[str, str] = {"extra": "forbid"}
 
 
-def setting(default, description: str, **bounds):
+def setting(default: Any, description: str, **bounds: float) -> Any:
     """A dataclass field with a default, a meaning and pydantic's bounds (gt, ge, lt, …)."""
     return field(default=default, metadata={"description": description, **bounds})
 
@@ -26,10 +27,22 @@ class Sizes:
     As a field of the protocol it stands for any registered model's; pydantic is told so here, where it asks.
     """
 
-    __pydantic_config__ = FORBID_UNKNOWN
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
+    name: str
+    outputs: int
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source, handler):
+    def of(cls, protocol: "Protocol") -> Self:
+        """The protocol's sizes as those of this model.
+
+        Raises: TypeError where the protocol trains another model.
+        """
+        if not isinstance(protocol.model, cls):
+            raise TypeError(f"the protocol trains {protocol.model.name}, not {cls.__name__}")
+        return protocol.model
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
         if cls is not Sizes:
             return handler(source)
         from typing import Annotated, Union
@@ -40,7 +53,7 @@ class Sizes:
         return handler.generate_schema(Annotated[Union[kinds], Field(discriminator="name")])  # noqa: UP007
 
 
-def sizes_of(values: dict) -> Sizes:
+def sizes_of(values: dict[str, Any]) -> Sizes:
     """The sizes that `asdict` wrote."""
     return registry.model(values["name"]).sizes(**values)
 
@@ -87,7 +100,7 @@ class Protocol:
     )
 
     @classmethod
-    def of(cls, values: dict) -> "Protocol":
+    def of(cls, values: dict[str, Any]) -> "Protocol":
         """The protocol that `asdict` wrote."""
         return cls(**values | {"model": sizes_of(values["model"])})
 
@@ -117,7 +130,7 @@ class Case:
         return cls(**values | {"protocol": Protocol.of(values["protocol"])})
 
 
-def digest(value) -> str:
+def digest(value: Any) -> str:
     """sha256 of a dataclass or of plain data, independent of the order of keys."""
     plain = value if isinstance(value, (dict, list, str, int)) else asdict(value)
     return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -32,7 +32,7 @@ def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[st
 
     `naive-init`: PyTorch's, embedding N(0, 1), all else U(±1/√fan). `adapted-init`: embedding U(±0.5), biases 0.
     """
-    sizes = protocol.model
+    sizes = BiLstm.of(protocol)
     units, narrow, naive = sizes.units, 1 / sizes.units**0.5, "naive-init" in departures
     bias = "zeros" if "adapted-init" in departures else "forget_one"
 
@@ -62,7 +62,7 @@ def operations(protocol: Protocol) -> int:
     over the whole sequence: the last state of each depends on all tokens. Gates, activations and the embedding's look-up are
     left out: less than 1 % of it.
     """
-    sizes = protocol.model
+    sizes = BiLstm.of(protocol)
     inputs = (sizes.embedding, 2 * sizes.units)
     tokens = sum(2 * len(DIRECTIONS) * GATES * sizes.units * (size + sizes.units) for size in inputs)
     return protocol.length * tokens + 2 * 2 * sizes.units * sizes.outputs
@@ -72,7 +72,7 @@ def extra(protocol: Protocol, departures: frozenset[str]) -> dict[str, int]:
     """PyTorch's second bias vector, where it is trained, too."""
     if "second-bias" not in departures:
         return {}
-    units = protocol.model.units
+    units = BiLstm.of(protocol).units
     second = len(LAYERS) * len(DIRECTIONS) * GATES * units
     return {
         f"2 layers × 2 directions × 4 gates × {units} units = {second:,}: PyTorch's second bias vector, trained too": second
@@ -80,7 +80,7 @@ def extra(protocol: Protocol, departures: frozenset[str]) -> dict[str, int]:
 
 
 def in_words(protocol: Protocol) -> str:
-    sizes = protocol.model
+    sizes = BiLstm.of(protocol)
     return f"words as {sizes.embedding} numbers each, two bidirectional LSTM layers of {sizes.units} units, one dense layer"
 
 

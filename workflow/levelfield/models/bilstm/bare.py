@@ -3,6 +3,7 @@
 import time
 from statistics import median
 
+from levelfield.models.bilstm import BiLstm
 from levelfield.study.protocol import Protocol
 
 
@@ -10,7 +11,7 @@ def step_seconds(protocol: Protocol, steps: int = 50) -> float:
     """Seconds of one forward and backward pass of the protocol's two LSTM layers alone; the median of `steps`."""
     import torch
 
-    sizes = protocol.model
+    sizes = BiLstm.of(protocol)
     torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
     dtype = torch.bfloat16 if protocol.precision == "bfloat16" else torch.float32
     lstm = torch.nn.LSTM(sizes.embedding, sizes.units, num_layers=2, bidirectional=True, device="cuda", dtype=dtype)

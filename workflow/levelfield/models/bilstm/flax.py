@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
-from levelfield.models.bilstm import DIRECTIONS, LAYERS
+from levelfield.models.bilstm import DIRECTIONS, LAYERS, BiLstm
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("last-step-output", "extra-tanh", "naive-init", "adapted-init")
@@ -19,7 +19,7 @@ class Model(nnx.Module):
     """
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], rngs: nnx.Rngs):
-        sizes = protocol.model
+        sizes = BiLstm.of(protocol)
         how = {"dtype": jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32, "rngs": rngs}
 
         def layer(inputs: int, **results) -> nnx.Bidirectional:

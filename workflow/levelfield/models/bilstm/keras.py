@@ -8,6 +8,7 @@ from functools import partial
 import keras
 from keras import layers
 
+from levelfield.models.bilstm import BiLstm
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("last-step-output", "extra-tanh", "naive-init", "adapted-init")
@@ -15,7 +16,7 @@ DEPARTURES = ("last-step-output", "extra-tanh", "naive-init", "adapted-init")
 
 def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
     """Tokens int32 (batch, length) -> logits (batch, outputs); its variables stand in the canonical order."""
-    sizes, last_step = protocol.model, "last-step-output" in departures
+    sizes, last_step = BiLstm.of(protocol), "last-step-output" in departures
     scanned = keras.backend.backend() == "jax" and protocol.precision == "bfloat16"
     lstm = partial(layers.LSTM, sizes.units, use_cudnn=False if scanned else "auto")
     tokens = keras.Input((protocol.length,), dtype="int32")

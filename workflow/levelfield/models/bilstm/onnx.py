@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from levelfield.models.bilstm import DIRECTIONS, LAYERS
+from levelfield.models.bilstm import DIRECTIONS, LAYERS, BiLstm
 from levelfield.study.protocol import Protocol
 
 GATES = (0, 3, 1, 2)
@@ -15,7 +15,7 @@ Weights = dict[str, np.ndarray]
 
 def graph(weights: Weights, protocol: Protocol, departures: frozenset[str]) -> tuple[list[onnx.NodeProto], Weights]:
     """Nodes from `tokens` int32 (batch, length) to `logits` (batch, outputs), and the constants that they use."""
-    units = protocol.model.units
+    units = BiLstm.of(protocol).units
     constants = {name: weights[name] for name in ("embedding", "dense/kernel", "dense/bias")}
     for layer in LAYERS:
         constants |= lstm_constants(weights, layer)

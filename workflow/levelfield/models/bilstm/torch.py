@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from levelfield.models.bilstm import BiLstm
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("last-step-output", "extra-tanh", "second-bias", "naive-init", "adapted-init")
@@ -15,7 +16,7 @@ class Model(nn.Module):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str]):
         super().__init__()
-        sizes = protocol.model
+        sizes = BiLstm.of(protocol)
         self.embedding = nn.Embedding(protocol.vocabulary, sizes.embedding)
         self.lstm = nn.LSTM(sizes.embedding, sizes.units, num_layers=2, bidirectional=True, batch_first=True)
         self.dense = nn.Linear(2 * sizes.units, sizes.outputs)

@@ -42,7 +42,8 @@ def positions(protocol: Protocol) -> tuple[int, int]:
 
     Raises UserError where the sequence is too short to give the second convolution one.
     """
-    width, stride = protocol.model.width, protocol.model.stride
+    sizes = Cnn.of(protocol)
+    width, stride = sizes.width, sizes.stride
     first = windows(protocol.length, width, stride)
     second = windows(first, width, stride)
     if second < 1:
@@ -56,7 +57,7 @@ def positions(protocol: Protocol) -> tuple[int, int]:
 def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[str, Weight]:
     """Keras's defaults: embedding U(±0.05), kernels Glorot uniform (a convolution's fans are width · channels), biases 0."""
     positions(protocol)
-    sizes = protocol.model
+    sizes = Cnn.of(protocol)
     found = {"embedding": Weight((protocol.vocabulary, sizes.embedding), "uniform", 0.05, inputs=sizes.embedding)}
     for layer, inputs in zip(CONVOLUTIONS, (sizes.embedding, sizes.filters), strict=True):
         limit = (6 / (sizes.width * (inputs + sizes.filters))) ** 0.5
@@ -76,14 +77,14 @@ def operations(protocol: Protocol) -> int:
     windows (positions, width · channels) and its kernel. The embedding's look-up, ReLU and the maximum are left out: less
     than 1 % of it.
     """
-    sizes = protocol.model
+    sizes = Cnn.of(protocol)
     first, second = positions(protocol)
     convolved = first * sizes.embedding + second * sizes.filters
     return 2 * sizes.width * sizes.filters * convolved + 2 * sizes.dense * (sizes.filters + sizes.outputs)
 
 
 def in_words(protocol: Protocol) -> str:
-    sizes = protocol.model
+    sizes = Cnn.of(protocol)
     return (
         f"words as {sizes.embedding} numbers each, two convolutions of {sizes.filters} filters ({sizes.width} positions wide, "
         f"stride {sizes.stride}), their maximum over time, dense layers of {sizes.dense} and {sizes.outputs}"

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
-from levelfield.models.cnn import CONVOLUTIONS, DROPOUT
+from levelfield.models.cnn import CONVOLUTIONS, DROPOUT, Cnn
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("own-dropout", "framework-init")
@@ -21,7 +21,7 @@ class Model(nnx.Module):
     """Embedding, two convolutions, the maximum over time, two dense layers."""
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], rngs: nnx.Rngs):
-        sizes = protocol.model
+        sizes = Cnn.of(protocol)
         how = {"dtype": jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32, "rngs": rngs}
         window = {"kernel_size": (sizes.width,), "strides": (sizes.stride,), "padding": "VALID"}
         self.embedding = nnx.Embed(protocol.vocabulary, sizes.embedding, **how)

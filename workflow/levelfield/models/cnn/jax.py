@@ -6,7 +6,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from levelfield.models.cnn import CONVOLUTIONS, DROPOUT
+from levelfield.models.cnn import CONVOLUTIONS, DROPOUT, Cnn
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("own-dropout",)
@@ -40,7 +40,7 @@ def build(protocol: Protocol, departures: frozenset[str], device: str) -> Callab
         first, second = (None, None) if key is None else jax.random.split(key)
         features = dropped(weights["embedding"][tokens].astype(dtype), first)
         for layer in CONVOLUTIONS:
-            features = convolved(weights, layer, features, protocol.model.stride)
+            features = convolved(weights, layer, features, Cnn.of(protocol).stride)
         features = dropped(jax.nn.relu(dense(weights, "hidden", features.max(axis=1))), second)
         return dense(weights, "dense", features.astype(jnp.float32))
 

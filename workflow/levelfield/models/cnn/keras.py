@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from levelfield.models.cnn import CONVOLUTIONS, DROPOUT
+from levelfield.models.cnn import CONVOLUTIONS, DROPOUT, Cnn
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("own-dropout",)
@@ -11,7 +11,7 @@ DEPARTURES = ("own-dropout",)
 
 def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
     """Tokens int32 (batch, length) -> logits float32 (batch, outputs)."""
-    sizes, dropout = protocol.model, "own-dropout" in departures
+    sizes, dropout = Cnn.of(protocol), "own-dropout" in departures
     tokens = keras.Input((protocol.length,), dtype="int32")
     features = layers.Embedding(protocol.vocabulary, sizes.embedding)(tokens)
     if dropout:

@@ -5,14 +5,14 @@ from functools import partial
 
 import numpy as np
 
-from levelfield.models.cnn import CONVOLUTIONS, windows
+from levelfield.models.cnn import CONVOLUTIONS, Cnn, windows
 from levelfield.models.cnn.reference import Weights, convolved, logits, relu
 from levelfield.study.protocol import Protocol
 
 
 def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Mistakes of the forward pass: name, and the logits (batch, outputs) that it gives for sequences x (batch, length)."""
-    sizes = protocol.model
+    sizes = Cnn.of(protocol)
     length, width, stride = protocol.length, sizes.width, sizes.stride
     otherwise = partial(computed, weights, x, stride)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import NodeProto, helper
 
-from levelfield.models.cnn import CONVOLUTIONS
+from levelfield.models.cnn import CONVOLUTIONS, Cnn
 from levelfield.study.protocol import Protocol
 
 
@@ -24,7 +24,7 @@ def graph(
         kernel, bias = f"{layer}/kernel", f"{layer}/bias"
         constants[kernel] = weights[kernel].transpose(2, 1, 0)
         nodes += [
-            helper.make_node("Conv", [features, kernel, bias], [layer], layer, strides=[protocol.model.stride]),
+            helper.make_node("Conv", [features, kernel, bias], [layer], layer, strides=[Cnn.of(protocol).stride]),
             helper.make_node("Relu", [layer], [f"{layer}/relu"]),
         ]
         features = f"{layer}/relu"

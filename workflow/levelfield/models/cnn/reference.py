@@ -6,7 +6,7 @@ A step of 32 × 200 tokens at the published sizes takes about 0.1 s on one core.
 import autograd.numpy as np
 
 from levelfield.models.base import MATCHED
-from levelfield.models.cnn import CONVOLUTIONS
+from levelfield.models.cnn import CONVOLUTIONS, Cnn
 from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
@@ -39,7 +39,7 @@ def logits(weights: Weights, x: np.ndarray, protocol: Protocol, departures: froz
     """Logits (batch, outputs) of sequences x (batch, length). Where several windows are the maximum, all share its gradient."""
     features = weights["embedding"][x]
     for layer in CONVOLUTIONS:
-        features = relu(convolved(features, weights[f"{layer}/kernel"], weights[f"{layer}/bias"], protocol.model.stride))
+        features = relu(convolved(features, weights[f"{layer}/kernel"], weights[f"{layer}/bias"], Cnn.of(protocol).stride))
     return classified(weights, np.max(features, axis=1))
 
 
@@ -48,7 +48,8 @@ def margin(weights: Weights, x: np.ndarray, protocol: Protocol) -> float:
 
     A window with the same tokens as the leading one is no rival: it has the same value and the same gradient.
     """
-    size, stride = protocol.model.width, protocol.model.stride
+    sizes = Cnn.of(protocol)
+    size, stride = sizes.width, sizes.stride
     first, second = CONVOLUTIONS
     arguments = convolved(weights["embedding"][x], weights[f"{first}/kernel"], weights[f"{first}/bias"], stride)
     found = convolved(relu(arguments), weights[f"{second}/kernel"], weights[f"{second}/bias"], stride)

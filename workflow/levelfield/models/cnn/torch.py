@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from levelfield.models.cnn import CONVOLUTIONS, DROPOUT
+from levelfield.models.cnn import CONVOLUTIONS, DROPOUT, Cnn
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("own-dropout", "framework-init")
@@ -17,7 +17,7 @@ class Model(nn.Module):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str]):
         super().__init__()
-        sizes = protocol.model
+        sizes = Cnn.of(protocol)
         self.embedding = nn.Embedding(protocol.vocabulary, sizes.embedding)
         self.conv_1 = nn.Conv1d(sizes.embedding, sizes.filters, sizes.width, sizes.stride)
         self.conv_2 = nn.Conv1d(sizes.filters, sizes.filters, sizes.width, sizes.stride)

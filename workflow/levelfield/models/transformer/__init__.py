@@ -30,7 +30,7 @@ class Transformer(Sizes):
 
 def width_of_heads(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """Size of each head; with `heads-share-width` all heads together are as wide as the embedding."""
-    sizes = protocol.model
+    sizes = Transformer.of(protocol)
     return sizes.embedding // sizes.heads if "heads-share-width" in departures else sizes.head_width
 
 
@@ -39,7 +39,7 @@ def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[st
 
     Keras draws attention's kernels with the fans of the flat matrix (embedding, heads · width), or its transpose.
     """
-    sizes = protocol.model
+    sizes = Transformer.of(protocol)
     width, heads, each = sizes.embedding, sizes.heads, width_of_heads(protocol, departures)
     limit = (6 / (width + heads * each)) ** 0.5
 
@@ -76,14 +76,14 @@ def operations(protocol: Protocol) -> int:
     (length by heads · width, twice; Vaswani et al. 2017), and the feed-forward layer's two products. The look-ups, LayerNorm
     and softmax are no products: softmax takes length² exponentials a head and is about 3 % of it at 5 operations each.
     """
-    sizes = protocol.model
+    sizes = Transformer.of(protocol)
     heads = sizes.heads * sizes.head_width
     token = 4 * sizes.embedding * heads + 2 * protocol.length * heads + 2 * sizes.embedding * sizes.feed_forward
     return 2 * (protocol.length * token + sizes.embedding * sizes.dense + sizes.dense * sizes.outputs)
 
 
 def in_words(protocol: Protocol) -> str:
-    sizes = protocol.model
+    sizes = Transformer.of(protocol)
     return (
         f"words and positions as {sizes.embedding} numbers each, self-attention with {sizes.heads} heads of {sizes.head_width}, "
         f"a feed-forward layer of {sizes.feed_forward}, the mean over time, a dense layer of {sizes.dense} and one of {sizes.outputs}"

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
-from levelfield.models.transformer import width_of_heads
+from levelfield.models.transformer import Transformer, width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout", "framework-init")
@@ -25,7 +25,7 @@ class Model(nnx.Module):
     """Embeddings of tokens and positions, one transformer block, the mean over time, a dense layer, logits."""
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], rngs: nnx.Rngs):
-        sizes = protocol.model
+        sizes = Transformer.of(protocol)
         width, heads = sizes.embedding, sizes.heads
         own = {"dtype": jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32, "rngs": rngs}
         self.tokens = nnx.Embed(protocol.vocabulary, width, **own)

@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from levelfield.models.transformer import width_of_heads
+from levelfield.models.transformer import Transformer, width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout")
@@ -25,7 +25,7 @@ class TokensAndPositions(layers.Layer):
 
 def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
     """Tokens int32 (batch, length) -> logits (batch, outputs)."""
-    sizes = protocol.model
+    sizes = Transformer.of(protocol)
 
     def dropped(features):
         return layers.Dropout(DROPOUT)(features) if "own-dropout" in departures else features

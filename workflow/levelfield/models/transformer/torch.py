@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from levelfield.models.transformer import width_of_heads
+from levelfield.models.transformer import Transformer, width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout", "framework-init")
@@ -47,7 +47,7 @@ class Model(nn.Module):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str]):
         super().__init__()
-        sizes = protocol.model
+        sizes = Transformer.of(protocol)
         width = sizes.embedding
         self.tokens = nn.Embedding(protocol.vocabulary, width)
         self.positions = nn.Embedding(protocol.length, width)
