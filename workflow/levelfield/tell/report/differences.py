@@ -8,7 +8,7 @@ from levelfield.study.departures import Departure
 from levelfield.study.protocol import Case
 from levelfield.study.published import Publication
 from levelfield.tell.results import Results
-from levelfield.tell.tables.learning import is_imdb
+from levelfield.tell.tables.learning import comparable
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Differences:
 def differences(results: Results) -> Differences | None:
     """None where nothing was published of this study's models and data."""
     publication = published.of(results.study.expanded)
-    if publication is None or not is_imdb(results):
+    if publication is None or not comparable(results, publication):
         return None
     repeated = [case for case in results.study.expanded if publication.repeats(case)]
     return Differences(publication, [_program(results, publication.side_of(case), case) for case in repeated])

@@ -20,9 +20,9 @@ def validation(results: Results) -> Table:
     return _by_epoch(results, "validation", "Validation", "Measured after each epoch, on all validation sequences.")
 
 
-def is_imdb(results: Results) -> bool:
-    """Whether the corpus is that of the publications, so that their figures may stand beside these."""
-    return results.data["corpus"].startswith("IMDB")
+def comparable(results: Results, publication: Publication) -> bool:
+    """Whether this study trained on the publication's sequences, so that its figures may stand beside these."""
+    return results.data["corpus"].startswith("IMDB") and bool(results.data["train_sequences"] >= publication.sequences)
 
 
 def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
@@ -53,7 +53,7 @@ def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
 
 def _sides(results: Results, publication: Publication | None) -> dict[str, str]:
     """The side of the publication that each case stands beside, where the corpus is its own."""
-    if publication is None or not is_imdb(results):
+    if publication is None or not comparable(results, publication):
         return {}
     sides = {case.name: publication.side_of(case) for case in results.study.expanded}
     return {case: side for case, side in sides.items() if side}
@@ -68,14 +68,15 @@ def _printed(publication: Publication | None, side: str | None, figure: str, epo
 
 def published_notes(results: Results, publication: Publication, training: bool = True) -> list[str]:
     """What stands in the way of reading published figures beside this study's. training: whether the table has such figures."""
-    if not is_imdb(results):
-        return [f"The published figures are of IMDB and are left out: this corpus is {results.data['corpus']}."]
-    said, used = [f"Published: {publication.reference}. {publication.notes}"], results.data["train_sequences"]
+    if not comparable(results, publication):
+        return [
+            f"The published figures are of {publication.sequences:,} training sequences of IMDB and are left out: this study trained on "
+            f"{results.data['train_sequences']:,} of {results.data['corpus']}."
+        ]
+    said = [f"Published: {publication.reference}. {publication.notes}"]
     if training and publication.means_so_far:
         sides = " and ".join(publication.means_so_far)
         said.append(f"Corrected: later epochs' training figures for {sides} are means over all epochs so far, undone here.")
-    if used < publication.sequences:
-        said.append(f"Published are figures of {publication.sequences:,} training sequences; this study trained on {used:,}.")
     return [" ".join(said)]
 
 
@@ -109,6 +110,11 @@ def repeated(results: Results) -> Table | None:
         *published_notes(results, publication),
     ]
     title = f"Published{', reproduced and corrected' if undone else ' and reproduced'}: {results.context}"
+    if not comparable(results, publication):
+        shown = shown.drop(columns=["published", "corrected"], errors="ignore").rename(
+            columns=lambda name: name.replace("reproduced", "its program")
+        )
+        title = f"The published programs, and the same without departures: {results.context}"
     return Table("published", title, data, shown, notes)
 
 
@@ -121,14 +127,15 @@ def _repeated_rows(results: Results, publication: Publication) -> list[dict]:
     told = {figure: f"told_{figure}" if figure.startswith("train") else figure for figure in figures}
     means = by_seeds(epochs, ["case", "epoch"], list(dict.fromkeys([*figures, *told.values()]))).set_index(["case", "epoch"])
     cases, rows = {case.name: case for case in results.study.expanded}, []
+    beside = comparable(results, publication)
     for side, (backend, repeats) in publication.sides.items():
         last = [cases[name].protocol.epochs for name in (repeats, backend) if name in cases]
         for figure in figures:
             printed, corrected = publication.reported[side].get(figure, {}), publication.corrected(side, figure)
             for epoch in sorted({*last, *(epoch for epoch in printed if epoch <= max(last, default=epoch))}):
                 row = {"side": side, "figure": figure, "epoch": epoch}
-                row["published"] = printed.get(epoch) if is_imdb(results) else None
-                row["published_corrected"] = corrected.get(epoch) if is_imdb(results) else None
+                row["published"] = printed.get(epoch) if beside else None
+                row["published_corrected"] = corrected.get(epoch) if beside else None
                 for column, case, name in (
                     ("reproduced", repeats, told[figure]), ("reproduced_corrected", repeats, figure), ("matched", backend, figure),
                 ):  # fmt: skip
