@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from levelfield.study import published
 from levelfield.tell.report.faster import MOST, different_machines, listed, sizes, speed
 from levelfield.tell.report.fastest import fastest_by_model
 from levelfield.tell.results import Results
