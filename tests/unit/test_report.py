@@ -23,7 +23,7 @@ def made(folder, *cases, **options) -> Results:
 
 
 def test_why_published_figures_differ_is_told_by_the_programs_departures_and_settings(tmp_path):
-    results = made(tmp_path / "s", *TRANSFORMERS, protocol={"model": "transformer"})
+    results = made(tmp_path / "s", *TRANSFORMERS, steps=782, protocol={"model": "transformer"})
     example, tutorial = differences(results).programs
     assert (example.case, example.side, example.settings) == ("keras-example", "Keras", {})
     assert [*tutorial.departures] == ["own-dropout", "double-softmax", "drop-last-training-batch"]
@@ -38,13 +38,15 @@ def test_why_published_figures_differ_is_told_by_the_programs_departures_and_set
 
 
 def test_a_study_that_repeats_nothing_names_the_one_that_does(tmp_path):
-    text = page(made(tmp_path / "s", "keras-tensorflow", "torch"))
+    text = page(made(tmp_path / "s", "keras-tensorflow", "torch", steps=782))
     assert "the study <code>reproduction</code> repeats them" in text and "<code>ablation</code> measures" in text
 
 
 def test_figures_of_another_corpus_or_model_are_not_explained(tmp_path):
     snippets = made(tmp_path / "a", "keras-tensorflow", "torch", corpus="VADER movie-review snippets")
-    assert differences(snippets) is None and "The published figures are of IMDB; they do not stand" in page(snippets)
+    assert differences(snippets) is None and "The published figures are of other sequences; they do not stand" in page(snippets)
+    fewer = made(tmp_path / "c", "keras-tensorflow", "torch")
+    assert differences(fewer) is None and "they do not stand beside these, which are 1,256 of IMDB" in page(fewer)
     other = page(made(tmp_path / "b", "torch", "jax", protocol={"model": "cnn"}))
     assert "Why the published figures differ" not in other and "The published figures" not in other
 

@@ -69,7 +69,14 @@ def test_a_missed_check_is_told_but_nothing_needs_to_be_learnt_from_synthetic_se
     assert remarks == f"{missed}1 unclean: other work took 40% of the CPUs"
 
 
-def test_training_stands_beside_the_published_figures_and_their_correction(tables):
+@pytest.fixture(scope="module")
+def article(tmp_path_factory):
+    """The article's two programs and the matched cases, on as many sequences as the article's."""
+    return make_tables(results_of(make_study(tmp_path_factory.mktemp("tables") / "article", EVERY_KIND, seeds=[0])))
+
+
+def test_training_stands_beside_the_published_figures_and_their_correction(article):
+    tables = article
     rows = tables["training"].data.set_index(["case", "epoch"])
     assert rows.loc[("torch", 2), "published_train_loss"] == 0.3962
     assert rows.loc[("torch", 2), "published_corrected_train_loss"] == 0.3043
@@ -88,8 +95,19 @@ def test_another_corpus_is_not_set_beside_what_was_published(tmp_path):
     assert "**This is not IMDB**" in readme(results, tables)
 
 
-def test_the_article_is_published_reproduced_and_corrected(tables):
-    rows = tables["published"].data.set_index(["side", "figure", "epoch"])
+def test_a_study_of_fewer_reviews_is_not_set_beside_what_was_published(tables):
+    assert tables["training"].data["published_train_loss"].isna().all()
+    assert any(
+        "published figures are of 25,000 training sequences of IMDB and are left out" in note
+        for note in tables["training"].notes
+    )
+    programs = tables["published"]
+    assert programs.data["published"].isna().all() and programs.data["reproduced"].notna().any()
+    assert [*programs.shown.columns[3:]] == ["its program", "its program, corrected", "matched"]
+
+
+def test_the_article_is_published_reproduced_and_corrected(article):
+    rows = article["published"].data.set_index(["side", "figure", "epoch"])
     second = rows.loc[("PyTorch", "train_loss", 2)]
     assert (second["published"], second["published_corrected"]) == (0.3962, 0.3043)
     first = rows.loc[("PyTorch", "train_loss", 1)]
@@ -100,7 +118,7 @@ def test_the_article_is_published_reproduced_and_corrected(tables):
 def transformers(tmp_path_factory):
     """The two published programs of the Transformer, of 2 and 10 epochs, and the matched cases."""
     folder = tmp_path_factory.mktemp("tables") / "s"
-    return results_of(make_study(folder, TRANSFORMERS, steps=40, protocol={"model": "transformer"}))
+    return results_of(make_study(folder, TRANSFORMERS, protocol={"model": "transformer"}))
 
 
 def test_programs_of_different_numbers_of_epochs_stand_beside_what_was_published(transformers):
