@@ -18,8 +18,8 @@ THREAD = re.compile(r"([\w.-]+/([\w.-]+))#(\d+)")
 
 INTRODUCTION = """# Asked elsewhere, answered here
 
-Each file here is a study that puts one question: nine that people asked in public, one that our own data raised. They are sized for some ten
-minutes on two cores of a CPU, which was not measured. The verdict is in `results/<study>/README.md`.
+Each file here is a study that puts one question: people asked it in public, all but one, which our own data raised. Most are sized for
+minutes on two cores of a CPU. The verdict is in `results/<study>/README.md`.
 
 An answer is kept with the runs that bear it. Write it in a sentence into `results/<study>/answer.md`, type
 `levelfield keep results/<study> results/reference/cpu/<study>`, and `levelfield schema`, which writes this page.
