@@ -64,7 +64,7 @@ def run(args):
     if unknown:
         needed = [change.runs_needed(args.threshold) for change in unknown]
         number = (
-            f"at the spread seen {max(needed):,} clean runs in each study would tell"
+            f"at the spread seen {max(needed):,} clean runs in each study would show a time that stays the same"
             if None not in needed
             else "more runs would tell"
         )

@@ -114,7 +114,7 @@ def _could_show(study: Study, named: Path | None) -> list[str]:
     found = next((place for place in places if named or (place / "runs.parquet").is_file()), None)
     if found is None:
         return ["what it could show: unknown before a first result; --results names one of such a study"]
-    return foreseen(Results.read(found), len(study.seeds)) or [f"what it could show: {found} has too few clean pairs to tell"]
+    return foreseen(Results.read(found), study) or [f"what it could show: {found} has too few clean pairs to tell"]
 
 
 def _resources(profile: dict) -> dict:

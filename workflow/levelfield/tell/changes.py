@@ -13,7 +13,7 @@ import pandas as pd
 from levelfield.errors import UserError
 from levelfield.tell.estimates import Estimate, difference, unpaired_ratio
 from levelfield.tell.power import runs_to_tell
-from levelfield.tell.results import Results
+from levelfield.tell.results import Results, hosts_of
 from levelfield.tell.tables.groups import finished
 
 NOT_FINISHED = {"failed": "failed", "missing": "missing", "failed-parity": "barred by parity"}
@@ -92,6 +92,12 @@ def _lost(first: Results, second: Results) -> dict[str, str]:
             became = ", ".join(f"{count} {NOT_FINISHED[status]}" for status, count in gone["status"].value_counts().items())
             why = "".join(f" ({error})" for error in gone["error"].dropna().head(1))
             found[case] = f"of {len(runs)} runs that finished before, now {became}{why}"
+    for case, runs in second.runs.groupby("case", sort=False):  # with other seeds, too
+        before = first.finished[first.finished["case"] == case]
+        if case not in found and len(before) and not (runs["status"] == "finished").any():
+            became = ", ".join(f"{count} {NOT_FINISHED[status]}" for status, count in runs["status"].value_counts().items())
+            why = "".join(f" ({error})" for error in runs["error"].dropna().head(1))
+            found[case] = f"{len(before)} runs finished before, now {became}{why}"
     return found
 
 
@@ -133,9 +139,19 @@ def _change(case: str, before: pd.DataFrame, after: pd.DataFrame, family: int) -
         difference(after.loc[seeds, "validation_accuracy"], before.loc[seeds, "validation_accuracy"], family),
         tuple(len(part) for part in clean),
         (len(before), len(after)),
-        tuple(", ".join(sorted(set(part["machine"]))) for part in (before, after)),
+        _machines(before, after),
         _versions(before, after),
     )
+
+
+def _machines(before: pd.DataFrame, after: pd.DataFrame) -> tuple[str, str]:
+    """What each side ran on; with their hosts, where these are not the same ones: one model is not one machine."""
+    machines, hosts = (
+        [", ".join(sorted(set(told(part)))) for part in (before, after)] for told in (lambda part: part["machine"], hosts_of)
+    )
+    if hosts[0] != hosts[1]:
+        machines = [f"{machine} (host {host})" for machine, host in zip(machines, hosts, strict=True)]
+    return machines[0], machines[1]
 
 
 def _versions(before: pd.DataFrame, after: pd.DataFrame) -> str:

@@ -214,12 +214,13 @@ def sessions(rows: Iterable[dict]) -> dict[tuple[str, int], int]:
     """(case, seed) of each run to its session, from 1: a stretch of runs on one host and boot without a break of an hour."""
     hosts = defaultdict(list)
     for row in rows:
-        hosts[host_of(row), row.get("boot")].append((*span(row), (row["case"], row["seed"])))
+        hosts[host_of(row), row.get("boot")].append((*span(row), (row["case"], row["seed"]), row.get("take") or 1))
     stretches = []
     for mine in hosts.values():
         last = None
-        for start, end, key in sorted(mine):
-            if last is None or start - last > BREAK:
+        for start, end, key, takes in sorted(mine):
+            earlier = (takes - 1) * (end - start)  # that spoilt takes before it took, about
+            if last is None or start - earlier - last > BREAK:
                 stretches.append((start, []))
             stretches[-1][1].append(key)
             last = end if last is None else max(last, end)

@@ -66,8 +66,12 @@ class Estimate:
 NOTHING = Estimate(None, None, None, None, 0)
 
 
-def difference(first: Sequence[float], second: Sequence[float], family: int = 1) -> Estimate:
-    """Mean of first − second over the pairs with its simultaneous 95 % t interval; p of the paired t test against 0."""
+def difference(first: Sequence[float], second: Sequence[float], family: int = 1, resolution: float = 0.0) -> Estimate:
+    """Mean of first − second over the pairs with its simultaneous 95 % t interval; p of the paired t test against 0.
+
+    resolution: the step in which the values are told, of an accuracy over n sequences 1 / n. A difference of two such values is off by
+    1/√6 of it at least (each is evenly spread within its step), so that pairs that agree by chance have an interval nonetheless.
+    """
     first, second = _paired(first, second)
     found, pairs = first - second, len(first)
     if not pairs:
@@ -75,9 +79,13 @@ def difference(first: Sequence[float], second: Sequence[float], family: int = 1)
     value = float(np.mean(found))
     if pairs < ENOUGH:
         return Estimate(value, None, None, None, pairs, family)
-    if _equal(found):
-        return Estimate(value, value, value, float(value == 0), pairs, family, 0.0)
-    deviation = float(np.std(found, ddof=1))
+    deviation = max(float(np.std(found, ddof=1)), resolution / np.sqrt(6))
+    if _equal(found) and not resolution:
+        same = abs(value) < 1e-12
+        # the same bits each time: nothing differs. The same difference each time has no spread that t could judge it by
+        return (
+            Estimate(value, value, value, 1.0, pairs, family, 0.0) if same else Estimate(value, None, None, None, pairs, family)
+        )
     error = deviation / np.sqrt(pairs)
     width = float(-stdtrit(pairs - 1, (1 - LEVEL) / 2 / family) * error)
     p = float(2 * stdtr(pairs - 1, -abs(value) / error))

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 
 from levelfield.level.parity import Parity
+from levelfield.study.protocol import Case
 from levelfield.tell.outcomes import BrokenRecord, read_parity
 from levelfield.tell.results import Results
 
@@ -35,9 +36,21 @@ def _short(name: str, value: str) -> str:
     return f"image {value.removeprefix('sha256:')[:12]}" if name == "image" else value
 
 
+def _of_another(parity: Parity, case: Case, runs: pd.DataFrame) -> str | None:
+    """Of what other program the parity under a case's name was measured, if so. runs: the case's finished ones."""
+    if (parity.backend, set(parity.departures), parity.matched) != (case.backend, set(case.departures), case.matched):
+        return f"its parity is of {'+'.join([parity.backend, *parity.departures])}"
+    if not (runs["protocol_sha256"] == parity.protocol_sha256).all():
+        return "its parity is of another protocol"
+    if not (runs.loc[runs["seed"] == parity.seed, "start_sha256"] == parity.start_sha256).all():
+        return f"its parity is of another start of seed {parity.seed}"
+    return None
+
+
 def unproven(results: Results, runs: pd.DataFrame) -> pd.Series:
     """For each of the runs why nothing is proven of what it timed; None where something is, and where nothing was asked."""
     reasons = pd.Series([None] * len(runs), index=runs.index, dtype=object)
+    cases = {case.name: case for case in results.study.expanded}
     for case, mine in runs.groupby("case", sort=False):
         try:
             parity = read_parity(results.folder, case)
@@ -46,6 +59,9 @@ def unproven(results: Results, runs: pd.DataFrame) -> pd.Series:
         if parity is None:
             if results.study.parity and not mine["departures"].any():
                 reasons[mine.index] = "its parity was not measured"
+            continue
+        if (other := _of_another(parity, cases[case], mine)) and results.study.parity:
+            reasons[mine.index] = other
             continue
         if not parity.matched or parity.passed is False:
             continue

@@ -20,12 +20,17 @@ DESCRIBED = {
 
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
-    """What each run ran on, in words: `Tesla V100`, `GPU not told`, `AMD EPYC, 2 threads`; hosts of one model are told apart by their ids."""
+    """What each run ran on, in words: `Tesla V100`, `GPU not told`, `AMD EPYC, 2 threads`; and on how many hosts of it, where there are
+    several: only runs of one host are a pair, and intervals are over the hosts."""
     threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
     words = runs["gpu"].fillna("GPU not told").where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
-    hosts = runs["host_id"].fillna(runs["host"])
-    several = hosts.groupby(words).transform("nunique") > 1
-    return words.where(~several, words + ", host " + hosts.astype(str).str[:8])
+    several = hosts_of(runs).groupby(words).transform("nunique")
+    return words.where(several < 2, words + ", " + several.astype(str) + " hosts")
+
+
+def hosts_of(runs: pd.DataFrame) -> pd.Series:
+    """The host of each run: its number, or in earlier records its name."""
+    return runs["host_id"].fillna(runs["host"]).astype(str)
 
 
 def must_be_there(folder: Path, name: str) -> None:

@@ -25,11 +25,11 @@ TITLE = "time of training, the model's fastest = 1"
 def by_model(results: Results) -> pd.DataFrame:
     """A row each case and machine under the study's own settings, as the leaderboard has them; empty for a single model.
 
-    Columns case, line (the case without its model), group (model, and machine where there are several), value, low, high
+    Columns case, machine, line (the case without its model), group (model, and machine where there are several), value, low, high
     (time over that of the group's fastest matched case; a bracket where something is claimed), first (whether it is that one),
     seeds, note (why there is no value, or no bracket).
     """
-    columns = ["case", "line", "group", "value", "low", "high", "first", "seeds", "note"]
+    columns = ["case", "machine", "line", "group", "value", "low", "high", "first", "seeds", "note"]
     if not results.several_models:
         return pd.DataFrame(columns=columns)
     usual = results.study.protocol
@@ -40,7 +40,7 @@ def by_model(results: Results) -> pd.DataFrame:
     machine = (", " + rows["machine"]).where(rows["machine"].notna() & several, "")
     found = pd.DataFrame(
         {
-            "case": rows["case"], "line": rows["case"].map(results.lines),
+            "case": rows["case"], "machine": rows["machine"], "line": rows["case"].map(results.lines),
             "group": rows["model"] + machine, "value": rows["times_fastest"].astype(float),
             "low": rows["times_fastest_low"].astype(float), "high": rows["times_fastest_high"].astype(float), "first": rows["case"] == rows["fastest"],
             "seeds": rows["finished"],

@@ -1,5 +1,7 @@
 """Who was faster, in words, family by family, and of a study that varies a size at each of them: only what an interval shows."""
 
+from dataclasses import replace
+
 from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.scaling import SIZES
 from levelfield.tell.results import Results
@@ -10,9 +12,11 @@ MOST = 6
 """Cases, or families, named in one sentence; for more it refers to the table."""
 
 
-def speed(results: Results) -> list[str]:
-    """The fastest matched case of each protocol and machine against each other one, the closest first."""
-    families, said = matched_families(results), []
+def speed(results: Results, sized: bool = True) -> list[str]:
+    """The fastest matched case of each protocol and machine against each other one, the closest first. sized: also of the protocols that
+    differ from the study's in a size that it varies, which `sizes` tells."""
+    said = []
+    families = {key: mine for key, mine in matched_families(results).items() if sized or not _of_a_size(results, mine[0].case)}
     for (setting, machine), mine in list(families.items())[:MOST]:
         where = [f"with {setting}"] * bool(setting) + [f"on {machine}"] * (len(results.machines) > 1)
         told = _family(mine)
@@ -23,6 +27,13 @@ def speed(results: Results) -> list[str]:
     if len(families) > MOST:
         said.append(f"{len(families) - MOST} more protocols or machines have their rows in the comparisons' table.")
     return said
+
+
+def _of_a_size(results: Results, name: str) -> bool:
+    """Whether a case has the study's protocol but for a size that the study varies."""
+    protocol = next(case.protocol for case in results.study.expanded if case.name == name)
+    varied = [setting for setting in SIZES if setting in results.study.vary]
+    return any(protocol == replace(results.study.protocol, **{setting: getattr(protocol, setting)}) for setting in varied)
 
 
 def different_machines(results: Results, compared: tuple[Compared, ...]) -> list[str]:
@@ -44,13 +55,13 @@ def _family(mine: list[Compared]) -> list[str]:
     said = []
     if clear:
         figures = [
-            f"{one.value:.2f} times as fast as {other} {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair)}"
+            f"{one.value:.2f} times as fast as {other} {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair, fastest)}"
             for pair, other, one in clear[:MOST]
         ]
         said.append(f"{fastest} trained {listed(figures, len(clear))}; in brackets {_brackets(clear)}.")
     if close:
         figures = [
-            f"{other}, {one.value:.2f} times {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair)}"
+            f"{other}, {one.value:.2f} times {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair, fastest)}"
             for pair, other, one in close[:MOST]
         ]
         floor = close[0][0].floor
@@ -59,7 +70,9 @@ def _family(mine: list[Compared]) -> list[str]:
             f"No difference in speed was shown between {fastest} and {listed(figures, len(close))}; in brackets {_brackets(close)}{noise}."
         )
     for pair, other, one in lost[:MOST]:
-        said.append(f"{other} trained {1 / one.value:.2f} times as fast as {fastest} {_interval(one.inverse)}{_of_all(pair)}.")
+        said.append(
+            f"{other} trained {1 / one.value:.2f} times as fast as {fastest} {_interval(one.inverse)}{_of_all(pair, other)}."
+        )
     if unsure:
         figures = [f"{other}, {one.value:.2f} times ({unclaimed(pair)})" for pair, other, one in unsure[:MOST]]
         said.append(f"Nothing is claimed of the speed of {fastest} against {listed(figures, len(unsure))}.")
@@ -81,10 +94,11 @@ def _of_sessions(one: Compared, fastest: str) -> str:
     return f" (by session {listed([f'{value:.2f}' for value in values], len(values))})" if values else ""
 
 
-def _of_all(one: Compared) -> str:
-    """The ratio over all runs, where some are not clean and it differs."""
-    found = f"{one.speed_of_all.value:.2f}"
-    return "" if one.clean == one.pairs or found == f"{one.speed.value:.2f}" else f" (over all runs {found})"
+def _of_all(one: Compared, fastest: str) -> str:
+    """The ratio over all runs, seen from `fastest`, where some are not clean and it differs."""
+    of_all, of_clean = (_seen_from(replace(one, speed=found), fastest)[1] for found in (one.speed_of_all, one.speed))
+    found = f"{of_all.value:.2f}"
+    return "" if one.clean == one.pairs or found == f"{of_clean.value:.2f}" else f" (over all runs {found})"
 
 
 def _brackets(rows: list[tuple]) -> str:
@@ -106,12 +120,16 @@ def listed(parts: list[str], number: int) -> str:
 def sizes(results: Results) -> list[str]:
     """Of a study that varies a size: who was fastest at each, where an interval shows it; nothing of another study."""
     board, families, said = leaderboard(results).data, matched_families(results), []
+    protocols = {case.name: case.protocol for case in results.study.expanded}
     for setting in (name for name in SIZES if name in results.study.vary):
         for machine in results.machines:
             winners: dict[str, list[str]] = {}
             for size in results.study.vary[setting]:
-                ends = f"+{setting}={size}"
-                mine = board[board["case"].str.endswith(ends) & (board["machine"] == machine) & (board["rank"] != "")]
+                ends, usual = f"+{setting}={size}", replace(results.study.protocol, **{setting: size})
+                own = [
+                    protocols[case] == usual for case in board["case"]
+                ]  # those with other settings of their own are no equals
+                mine = board[own & board["case"].str.endswith(ends) & (board["machine"] == machine) & (board["rank"] != "")]
                 if mine.empty:
                     continue
                 first = [row.case.removesuffix(ends) for row in mine.itertuples() if row.rank.split("–")[0] == "1"]

@@ -10,15 +10,16 @@ NEXT = " as fast as the next"
 def fastest_by_model(results: Results) -> list[str]:
     """The fastest matched case of each model against the next one; nothing where the study has one model or no two cases of one."""
     ranked = {case.name for case in results.study.expanded if case.matched} - results.twins.keys()
-    known = {(one.case, one.against): one for one in compared(results) if not one.found.warning}
-    known |= {(other, one): pair for (one, other), pair in known.items()}
+    known = {(frozenset({one.case, one.against}), one.machine): one for one in compared(results) if not one.found.warning}
     rows = by_model(results)
     rows = rows[rows["case"].isin(ranked) & rows["value"].notna()]
     told, pairs = [], set()
     for group, mine in rows.groupby("group", sort=False):
         if len(mine) > 1:
             first, second = mine.head(2).itertuples()
-            pair = known[first.case, second.case]
+            pair = known.get((frozenset({first.case, second.case}), first.machine))
+            if pair is None:  # no seed in common
+                continue
             pairs |= {pair.clean} if pair.speed.enough else set()
             words = "" if any(NEXT in sentence for sentence in told) else NEXT
             told.append(f"{group} {_against(first, second, pair, words)}")

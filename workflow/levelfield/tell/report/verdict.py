@@ -19,9 +19,10 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
         nothing = f"No run of this study has finished: {found}. There is nothing to compare."
         return [nothing, *(_accepted(results, case, why) for case, why in results.study.accepted.items())]
     matched = _matched(tables)
-    said = fastest_by_model(results) + sizes(results)
-    if not said and not results.several_models:
-        said = speed(results)
+    by_size = sizes(results)
+    said = fastest_by_model(results) + by_size
+    if not results.several_models:
+        said += speed(results, sized=not by_size)
     said += different_machines(results, compared(results)) + noise_floor(results)
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")

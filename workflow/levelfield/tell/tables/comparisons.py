@@ -9,7 +9,7 @@ from levelfield.study.protocol import Case
 from levelfield.tell.coherence import mixtures
 from levelfield.tell.estimates import ENOUGH, NOT_ENOUGH, NOTHING, Estimate, accuracy_verdict, difference, ratio
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, compared, enough, program, twins
+from levelfield.tell.tables.families import Compared, compared, enough, program, resolution, twins
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 from levelfield.tell.tables.table import Table
 
@@ -44,8 +44,8 @@ def comparisons(results: Results) -> Table | None:
     notes = [
         "Paired by seed. Speed: clean pairs alone, in which neither run was spoilt by the machine or by what its own checks found; "
         "accuracy: all pairs, since a busy machine changes no figure of learning. In brackets intervals (t, ratios on logarithms) that "
-        f"hold together in 95 of 100 studies, for all comparisons of a family ({sizes}): of cases of one protocol on one machine, matched "
-        "or with departures. Shown is what an interval leaves out; equivalent within "
+        f"hold together in 95 of 100 studies, those of speed and those of accuracy each, for all comparisons of a family ({sizes}): of cases "
+        "of one protocol on one kind of machine, matched or with departures. Shown is what an interval leaves out; equivalent within "
         f"{100 * margin:g} points, what lies in there whole.",
         *enough(results),
         *noise_floor(results),
@@ -101,7 +101,7 @@ def departures(results: Results) -> Table | None:
     if not priced:
         return None
     family = len({program(case) for case, _, _ in priced})
-    rows = [_price(case, matched, found, family) for case, matched, found in priced]
+    rows = [_price(results, case, matched, found, family) for case, matched, found in priced]
     data = pd.DataFrame(rows)
     settings = (data["settings"] != "").any()
     shown = pd.DataFrame(
@@ -123,7 +123,7 @@ def departures(results: Results) -> Table | None:
     if (data["warning"] != "").any():
         shown["warning"] = data["warning"]
     notes = [
-        f"Differences after the last epoch, paired by seed; in brackets intervals that hold together, for the {family} "
+        f"Differences after the last epoch, paired by seed; in brackets intervals: those of a column hold together, for the {family} "
         f"{'program' if family == 1 else 'programs'} of this table, in 95 of 100 studies; one that holds 0 (for the time: 1) shows no effect. "
         "The time is of clean pairs alone; where there are fewer than 3 it has no interval and claims nothing. Departures of kind reporting change no figure here: they change what is told of the same run."
     ]
@@ -158,7 +158,7 @@ def counterpart(case: Case, study: Study) -> Case | None:
     return next((other for protocol in protocols for other in others if other.protocol == protocol), None)
 
 
-def _price(case: Case, matched: Case, found: Pairs, family: int) -> dict:
+def _price(results: Results, case: Case, matched: Case, found: Pairs, family: int) -> dict:
     own = {name: getattr(case.protocol, name) for name in SETTINGS if _differs(case, matched, name)}
     settings = [f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
     row = {
@@ -170,10 +170,13 @@ def _price(case: Case, matched: Case, found: Pairs, family: int) -> dict:
     first, second = found.first, found.second
     clean = found.clean
     row |= {"pairs": len(first), "clean_pairs": int(clean.sum())}
-    estimates = {
-        name: difference(first[name], second[name], family)
-        for name in ("validation_loss", "validation_accuracy", "train_loss", "train_accuracy")
-    }
+    figures = {
+        "validation_loss": 0.0, "validation_accuracy": resolution(results),
+        "train_loss": 0.0, "train_accuracy": 1 / results.data["train_sequences"],
+    }  # fmt: skip
+    estimates = {name: difference(first[name], second[name], family, step) for name, step in figures.items()}
+    # a figure that is not finite in some run is none over the others
+    estimates = {name: one if one.pairs == len(first) else one.unclaimed for name, one in estimates.items()}
     elsewhere = (first["machine"] != second["machine"]).any()
     estimates["time"] = NOTHING if elsewhere else _time(first["epoch_seconds"], second["epoch_seconds"], clean, family)
     if first["barred"].notna().any() or second["barred"].notna().any():

@@ -19,7 +19,8 @@ def several_devices(results: Results) -> Table | None:
     runs = finished(results)
     alone = {_program(case): case.name for case in cases if case.protocol.devices == 1}
     places = list(dict.fromkeys(map(_program, cases)))
-    family = sum(case.protocol.devices > 1 and _program(case) in alone for case in cases)
+    several = [case.name for case in cases if case.protocol.devices > 1 and _program(case) in alone]
+    family = len(runs[runs["case"].isin(several)].groupby(["case", "machine"]))
     rows = []
     for case in sorted(cases, key=lambda case: (places.index(_program(case)), case.protocol.devices)):
         for machine, mine in runs[runs["case"] == case.name].groupby("machine", sort=False):

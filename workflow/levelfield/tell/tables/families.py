@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pandas as pd
 
 from levelfield import registry
-from levelfield.study.protocol import Case
+from levelfield.study.config import TWIN, Study
+from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.estimates import NOTHING, Estimate, difference, equivalent, ratio
 from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smallest_difference, smallest_ratio
 from levelfield.tell.results import Results
-from levelfield.tell.tables.groups import Pairs, finished, pairs
+from levelfield.tell.tables.groups import NEAR, Pairs, finished, pairs
 
-COLUMNS = ["case", "machine", "seed", "clean", "barred", "session", "epoch_seconds", "validation_accuracy"]
+COLUMNS = ["case", "machine", "seed", "clean", "barred", "unproven", "diverged", *NEAR, "epoch_seconds", "validation_accuracy"]
 SMALL = 1.05
 """A ratio that is worth knowing: how many pairs it would take is told where fewer were clean."""
 
@@ -84,7 +86,9 @@ def unclaimed(one: Compared) -> str:
         return one.barred
     if one.clean == one.pairs:
         return "not enough seeds to say"
-    return f"{one.clean or 'none'} of {one.pairs} pairs {'are' if one.clean > 1 else 'is'} clean"
+    told = f"{one.clean or 'none'} of {one.pairs} pairs {'are' if one.clean > 1 else 'is'} clean"
+    apart = int((~one.found.near).sum())
+    return f"{told}, {apart} ran apart (another session, host or card, or other blocks between the two)" if apart else told
 
 
 def comparable(first: Case, second: Case) -> bool:
@@ -149,14 +153,26 @@ def _compare(results: Results, first: Case, second: Case, machine: str, found: P
         everything = ratio(other["epoch_seconds"], one["epoch_seconds"], family)
         speed = ratio(other["epoch_seconds"][clean], one["epoch_seconds"][clean], family)
         speed = everything.unclaimed if speed.value is None else speed
-    accuracy = difference(one["validation_accuracy"], other["validation_accuracy"], family)
+    accuracy = difference(one["validation_accuracy"], other["validation_accuracy"], family, resolution(results))
     if barred:
-        speed, accuracy = speed.unclaimed, accuracy.unclaimed
+        speed = speed.unclaimed
+    if barred or accuracy.pairs < len(one) or _of_another_program(one) or _of_another_program(other):
+        accuracy = accuracy.unclaimed
     made = Compared(
         first.name, second.name, first.matched, machine, setting(results, first), found, speed, everything, int(clean.sum()),
         accuracy, barred, by_session=_by_session(one[clean], other[clean]),
     )  # fmt: skip
     return _turned(made) if speed.value is not None and speed.value < 1 else made
+
+
+def _of_another_program(runs: pd.DataFrame) -> bool:
+    """Whether something else was trained than parity was measured of, or nothing that learns."""
+    return bool(runs["unproven"].notna().any() or runs["diverged"].any())
+
+
+def resolution(results: Results) -> float:
+    """What one validation sequence more or less makes of an accuracy."""
+    return 1 / results.data["validation_sequences"]
 
 
 def _by_session(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, ...]:
@@ -227,16 +243,29 @@ def enough(results: Results) -> list[str]:
     return _by_family(results, None, f"What this study could show, {SHOWN}: ")
 
 
-def foreseen(results: Results, pairs: int) -> list[str]:
-    """What so many clean pairs would show of each family of matched cases, if they spread as those of these earlier results do."""
-    return _by_family(results, pairs, f"What it could show, {SHOWN} in {results.folder}: ")
+def foreseen(results: Results, planned: Study) -> list[str]:
+    """What as many clean pairs as a planned study has seeds would show of each family of matched cases, with as many comparisons as it
+    will have, if they spread as those of these earlier results do."""
+    return _by_family(
+        results, len(planned.seeds), f"What it could show, {SHOWN} in {results.folder}: ", largest_family(planned)
+    )
 
 
-def _by_family(results: Results, pairs: int | None, opening: str) -> list[str]:
+def largest_family(study: Study) -> int:
+    """How many comparisons the largest family of the study's matched cases has: every two programs of one protocol."""
+    programs: dict[Protocol, set[tuple]] = {}
+    for case in study.expanded:
+        if case.matched and TWIN not in case.name:
+            programs.setdefault(case.protocol, set()).add(program(case))
+    return max((comb(len(mine), 2) for mine in programs.values()), default=1)
+
+
+def _by_family(results: Results, pairs: int | None, opening: str, planned: int | None = None) -> list[str]:
+    """planned: the number of comparisons that hold together, where it is not these results' own."""
     said = []
     for (setting_told, machine), mine in matched_families(results).items():
         where = [setting_told] * bool(setting_told) + [machine] * (len(results.machines) > 1)
-        family, margin = max(one.speed_of_all.family for one in mine), results.study.equivalence_margin
+        family, margin = planned or max(one.speed_of_all.family for one in mine), results.study.equivalence_margin
         parts = [_speed_power(mine, family, pairs), _accuracy_power(mine, family, margin, pairs)]
         if any(parts):
             said.append(f"{'With ' + ', '.join(where) + ': ' if where else ''}{'; '.join(filter(None, parts))}.")

@@ -29,8 +29,29 @@ def finished(results: Results) -> pd.DataFrame:
     runs["barred"] = runs["case"].map(runs.dropna(subset="incoherent").groupby("case")["incoherent"].first())
     runs["diverged"] = [json.loads(checks).get("losses_finite") is False for checks in runs["checks"]]
     runs["unproven"] = unproven(results, runs)
+    runs = _placed(results, runs)
     runs["clean"] = runs["unclean"].isna() & runs["unproven"].isna() & runs["barred"].isna() & ~runs["diverged"].astype(bool)
     return runs.merge(results.throughput, on=["case", "seed"], how="left")
+
+
+def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
+    """Adds what tells whether two runs were near each other: `card` (the GPU; empty on a CPU), `place` by time among all runs of a
+    session on a card, `place_in_block` among those of its block there, and `block_cases`, how many a block has."""
+    blocks = {(case, block.seed): block for block in results.study.blocks for case in block.cases}
+    mine = [blocks.get(run) for run in zip(runs["case"], runs["seed"], strict=True)]
+    runs = runs.assign(
+        card=runs["gpu_uuid"].fillna("").where(runs["device"] == "cuda", ""),
+        block_name=[block.name if block else "" for block in mine],
+        block_cases=[len(block.cases) if block else 1 for block in mine],
+    )
+    by_time = runs.sort_values("started")
+    runs["place"] = by_time.groupby(["session", "card"], dropna=False).cumcount()
+    runs["place_in_block"] = by_time.groupby(["session", "card", "block_name"], dropna=False).cumcount()
+    return runs
+
+
+NEAR = ["session", "card", "place", "place_in_block", "block_cases"]
+"""Columns by which a pair's two runs are known to have been near each other."""
 
 
 def by_seeds(rows: pd.DataFrame, keys: list[str], figures: list[str]) -> pd.DataFrame:
@@ -70,9 +91,17 @@ class Pairs:
 
     @property
     def clean(self) -> np.ndarray:
-        """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and of one session, else a day lies between them."""
+        """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and near each other."""
+        return (self.first["clean"] & self.second["clean"]).to_numpy(bool) & self.near
+
+    @property
+    def near(self) -> np.ndarray:
+        """Which pairs are of one block as it ran, bool (pairs,): in one session, on one card, and with fewer runs of other blocks between
+        the two than a block has cases. A case that ran apart, be it that it failed at first or was added later, met another machine."""
         one, other = self.first, self.second
-        return (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy(bool)
+        apart = (one["place"] - other["place"]).abs() - (one["place_in_block"] - other["place_in_block"]).abs()
+        near = (one["session"] == other["session"]) & (one["card"] == other["card"]) & (apart < one["block_cases"])
+        return near.to_numpy(bool)
 
 
 def pairs(runs: pd.DataFrame, first: str, second: str) -> Pairs:

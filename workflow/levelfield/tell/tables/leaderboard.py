@@ -6,7 +6,7 @@ from scipy.stats import gmean
 
 from levelfield.measure.spoilt import TIMING
 from levelfield.tell.coherence import mixtures, unhashed
-from levelfield.tell.estimates import Estimate, ratio
+from levelfield.tell.estimates import NOTHING, Estimate, ratio
 from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
 from levelfield.tell.proven import otherwise
 from levelfield.tell.results import Results
@@ -125,8 +125,10 @@ class _Ratios:
         first, second, size = (
             found.first["epoch_seconds"],
             found.second["epoch_seconds"],
-            self.others[row.protocol, row.machine],
+            self.others.get((row.protocol, row.machine), 1),
         )
+        if found.first.empty:
+            return NOTHING, 0, found.warning
         one = ratio(first[clean], second[clean], size)
         one = ratio(first, second, size).unclaimed if one.value is None else one
         pair = Compared(row.case, fastest, False, row.machine, "", found, one, one, int(clean.sum()), one)
@@ -134,9 +136,10 @@ class _Ratios:
 
 
 def _ranks(results: Results, board: pd.DataFrame) -> list[str]:
-    """The rank of each matched case among those of its protocol and machine: `1`, or `1–2` where the order is not shown."""
+    """The rank of each matched case among those of its protocol and machine: `1`, or `1–2` where the order is not shown. A case
+    that diverged in every run, or is barred, has none."""
     faster = [one for one in compared(results) if one.matched and one.faster]
-    ranked = board["matched"] & ~board["unfinished"] & ~board["twin"]
+    ranked = board["matched"] & ~board["unfinished"] & ~board["twin"] & (board["standing"] < 2)
     sizes = board[ranked].groupby(["protocol", "machine"])["case"].transform("size").reindex(board.index)
     found = []
     for row, known, size in zip(board.itertuples(), ranked, sizes, strict=True):
@@ -224,7 +227,7 @@ def _seconds(row, digits: int) -> str:
 
 def _times(row) -> str:
     if pd.isna(row.times_fastest):
-        return ""
+        return row.unclaimed or ""
     if row.case == row.fastest:
         return "1"
     if pd.isna(row.times_fastest_low):
