@@ -68,6 +68,8 @@ EXAMPLE = {"backend": "keras-tensorflow", "name": "keras-example", "departures":
 TRANSFORMERS = [EXAMPLE, TUTORIAL, "keras-tensorflow", "flax"]
 """The two published programs of the Transformer, and the matched cases: for `protocol={"model": "transformer"}`."""
 
+VALIDATION = 25_000
+"""Validation sequences, however few are trained on: an accuracy is told in steps of one of them."""
 FINISHED, FAILED, MISSING, FAILED_PARITY = "finished", "failed", "missing", "failed-parity"
 
 
@@ -99,7 +101,7 @@ def make_study(
     study = read_study(
         {
             "study": folder.name, "cases": list(cases), "seeds": list(seeds), "vary": vary or {}, "twin": twin,
-            "protocol": {"epochs": epochs} | (protocol or {}), "data": {"train": sequences, "validation": sequences},
+            "protocol": {"epochs": epochs} | (protocol or {}), "data": {"train": sequences, "validation": VALIDATION},
         } | more,
         "made_study.py",
     )  # fmt: skip
@@ -129,7 +131,7 @@ def _data(corpus: str, sequences: int) -> dict:
     return {
         "corpus": corpus, "title": TITLES[corpus], "why": "made up for a test", "source_sha256": "5" * 64,
         "sha256": digest(corpus),
-        "train_sequences": sequences, "validation_sequences": sequences, "vocabulary": 20_000, "length": 200,
+        "train_sequences": sequences, "validation_sequences": VALIDATION, "vocabulary": 20_000, "length": 200,
         "padding": "pre", "truncation": "pre", "citation": None if corpus.startswith("synthetic") else "Maas et al. (2011)",
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Records of one study belong together: another data or start is refused, overlaps and sessions are seen, hosts are not pooled."""
+"""Records of one study belong together: another data or start is refused, overlaps and sessions are seen, hosts are named."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from levelfield.tell.report.provenance import coherence
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
+from levelfield.tell.tables.groups import finished
 
 
 def with_changes(folder: Path, case: str, seed: int, **changes) -> None:
@@ -100,26 +101,86 @@ def test_a_run_beside_another_is_not_clean(tmp_path):
     assert make_tables(Results.read(folder))["comparisons"].data.loc[0, ["pairs", "clean_pairs"]].tolist() == [4, 3]
 
 
-def test_two_hosts_of_one_model_are_never_pooled(tmp_path):
+def test_hosts_of_one_model_are_pooled_by_name_and_no_pair_is_of_two(tmp_path):
     folder = make_study(tmp_path / "s", seeds=range(8), steps=5)
     for case in ("torch", "keras-tensorflow"):
         for seed in range(8):
             with_changes(folder, case, seed, machine={"host_id": "0123456789ab" if seed < 4 else "fedcba987654"})
     collect(folder)
     results = Results.read(folder)
-    assert results.machines == [
-        "Made Processor 9000, 2 threads, host 01234567",
-        "Made Processor 9000, 2 threads, host fedcba98",
-    ]
+    assert results.machines == ["Made Processor 9000, 2 threads, 2 hosts"]
     tables = make_tables(results)
-    data = tables["comparisons"].data
-    assert data["machine"].tolist() == results.machines and data["pairs"].tolist() == [4, 4] and set(data["family"]) == {1}
-    assert len(tables["leaderboard"].data) == 4 and tables["leaderboard"].data["rank"].tolist() == ["1", "2", "1", "2"]
-    told = verdict(results, tables)
-    assert told[0].startswith("On Made Processor 9000, 2 threads, host 01234567: torch trained 1.1")
-    assert told[1].startswith("On Made Processor 9000, 2 threads, host fedcba98: torch trained 1.1")
-    assert ", 2 sessions on 2 hosts." in measured_on(results)
-    assert "Runs of several hosts" in " ".join(tables["leaderboard"].notes)
+    row = tables["comparisons"].data.iloc[0]
+    assert (row["pairs"], row["clean_pairs"]) == (8, 8) and len(row["speed_by_session"].split()) == 2
+    assert "(by session 1." in verdict(results, tables)[0] and ", 2 sessions on 2 hosts." in measured_on(results)
+    assert "Runs of several hosts: 0123456789ab (8), fedcba987654 (8)." in tables["leaderboard"].notes
+    for seed in range(3):  # one case of the pair on another host
+        with_changes(folder, "torch", seed, machine={"host_id": "fedcba987654"})
+    collect(folder)
+    assert make_tables(Results.read(folder))["comparisons"].data.loc[0, "clean_pairs"] == 5
+
+
+def test_every_block_on_a_host_of_its_own_bears_a_claim(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(6), steps=5)
+    for case in ("torch", "keras-tensorflow"):
+        for seed in range(6):
+            with_changes(folder, case, seed, machine={"host_id": f"{seed:012d}"})
+    collect(folder)
+    results = Results.read(folder)
+    assert verdict(results, make_tables(results))[0].startswith("torch trained 1.1")
+    assert ", 6 sessions on 6 hosts." in measured_on(results)
+
+
+def test_a_case_that_ran_after_the_blocks_of_the_others_is_in_no_claim(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch", "jax", "keras-tensorflow"], seeds=range(6), steps=5)
+    for seed in range(6):  # as if it had failed at first, and run within the hour when all else was there
+        file = folder / f"runs/jax/seed-{seed}/run.json"
+        began = pd.Timestamp(json.loads(file.read_text())["started"])
+        with_changes(folder, "jax", seed, started=f"2026-01-05T10:{30 + seed:02d}:00+00:00")
+        assert began < pd.Timestamp("2026-01-05T10:30+00:00")
+    collect(folder)
+    results = Results.read(folder)
+    tables = make_tables(results)
+    data = tables["comparisons"].data.set_index(["case", "against"])
+    assert data.loc[("torch", "keras-tensorflow"), "clean_pairs"] == 6
+    assert (data.drop(("torch", "keras-tensorflow"))["clean_pairs"] <= 1).all()
+    assert "5 ran apart (another session, host or card, or other blocks between the two)" in " ".join(verdict(results, tables))
+
+
+def test_runs_on_two_cards_are_no_clean_pair(tmp_path):
+    folder = make_study(tmp_path / "s", gpus={"torch": "A100", "keras-tensorflow": "A100"}, seeds=range(4), steps=5)
+    for seed in range(2):
+        with_changes(folder, "torch", seed, machine={"gpu_uuid": "GPU-1"})
+    collect(folder)
+    assert make_tables(Results.read(folder))["comparisons"].data.loc[0, "clean_pairs"] == 2
+
+
+def test_takes_that_were_spoilt_make_no_break():
+    late = row("b", "11:15:00", "11:45:00")
+    assert set(sessions([row("a", "10:00:00", "10:05:00"), late]).values()) == {1, 2}
+    assert set(sessions([row("a", "10:00:00", "10:05:00"), late | {"take": 2}]).values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("protocol_sha256", "c" * 64, "its parity is of another protocol"),
+        ("start_sha256", "c" * 64, "its parity is of another start of seed 0"),
+        ("backend", "jax", "its parity is of jax"),
+        ("matched", False, "its parity is of torch"),
+    ],
+)
+def test_a_parity_of_another_program_proves_nothing(tmp_path, field, value, told):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    assert make_tables(_results(folder))["leaderboard"].data["clean_runs"].tolist() == [4, 4]
+    file = folder / "parity/torch.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    results = _results(folder)
+    tables = make_tables(results)
+    assert set(finished(results).query("case == 'torch'")["unproven"]) == {told}
+    assert tables["leaderboard"].data.set_index("case").loc["torch", "clean_runs"] == 0
+    said = " ".join(verdict(results, tables))
+    assert "as fast as" not in said and "equally well" not in said
 
 
 def test_over_two_sessions_each_ones_ratio_is_told_and_no_pair_is_of_both(tmp_path):

@@ -23,6 +23,7 @@ def studies(tmp_path_factory):
         "interrupted": {"failures": {("torch", 3): "missing"}},
         "nothing": {"failures": {"torch": "failed-parity", "keras-tensorflow": "failed-parity"}},
         "without": {"cases": ["keras-tensorflow"]},
+        "other-seeds": {"seeds": range(10, 14), "failures": {("torch", seed): "failed" for seed in range(10, 14)}},
     }
     for name, settings in made.items():
         collect(make_study(root / name, **{"seeds": range(4), "steps": 5} | settings))
@@ -67,7 +68,9 @@ def test_the_same_again_is_fine(capsys, studies):
 
 def test_other_data_is_refused_with_its_name(capsys, studies):
     code, told = compared(capsys, studies, "before", "snippets")
-    assert code == 2 and "data: IMDB, 136 + 136 sequences" in told and "VADER snippets, not IMDB" in told and "--anyway" in told
+    assert (
+        code == 2 and "data: IMDB, 136 + 25,000 sequences" in told and "VADER snippets, not IMDB" in told and "--anyway" in told
+    )
     assert compared(capsys, studies, "before", "snippets", "--anyway", "--threshold", "0.1")[0] == 0
 
 
@@ -126,3 +129,19 @@ def test_a_case_that_finishes_only_now_is_no_regression(capsys, studies):
 def test_a_case_that_is_no_longer_planned_is_no_regression(capsys, studies):
     code, told = compared(capsys, studies, "before", "without", "--threshold", "0.2")
     assert code == 0 and "torch: finished runs in" in told
+
+
+def test_a_case_of_which_no_run_finishes_is_lost_whatever_its_seeds(capsys, studies):
+    code, told = compared(capsys, studies, "before", "other-seeds")
+    assert code == 1 and "torch no longer finishes: 4 runs finished before, now 4 failed (MemoryError" in told
+
+
+def test_another_host_of_the_same_model_is_another_machine(capsys, studies, tmp_path):
+    for name, host in (("one", "0123456789ab"), ("other", "fedcba987654")):
+        folder = make_study(tmp_path / name, seeds=range(4), steps=5)
+        for file in folder.glob("runs/*/*/run.json"):
+            file.write_text(file.read_text().replace('"host_id": null', f'"host_id": "{host}"'))
+        collect(folder)
+    told = compared(capsys, studies, tmp_path / "one", tmp_path / "other")[1]
+    assert "(host 0123456789ab) → Made Processor 9000, 2 threads (host fedcba987654): another machine" in told
+    assert "another machine" not in compared(capsys, studies, tmp_path / "one", tmp_path / "one")[1]

@@ -105,6 +105,20 @@ def test_identical_figures_are_no_difference_and_equivalent():
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1) and equivalent(same, 0.005)
 
 
+def test_accuracies_that_agree_by_chance_are_told_as_far_apart_as_one_sequence_may_put_them():
+    of_128 = difference([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], resolution=1 / 128)
+    assert of_128.low < -0.005 and not equivalent(of_128, 0.005)
+    of_25_000 = difference([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], resolution=1 / 25_000)
+    assert -0.0002 < of_25_000.low < 0 and equivalent(of_25_000, 0.005)
+    wide = difference([0.5, 0.6, 0.7], [0.4, 0.6, 0.6], resolution=1 / 25_000)
+    assert wide == difference([0.5, 0.6, 0.7], [0.4, 0.6, 0.6])
+
+
+def test_the_same_difference_three_times_is_no_proof_of_one():
+    found = difference([0.51, 0.61, 0.71], [0.5, 0.6, 0.7])
+    assert found.value == pytest.approx(0.01) and not found.enough and not found.leaves_out(0)
+
+
 def test_verdicts():
     small = Estimate(0.001, -0.001, 0.003, 0.2, 3)
     assert accuracy_verdict(small, 0.005) == "equivalent within 0.5 points: +0.10 points [-0.10, +0.30]"

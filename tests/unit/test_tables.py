@@ -4,12 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_study import EVERY_KIND, TRANSFORMERS, make_study
 
+from levelfield.records import read_epochs, write_epochs
 from levelfield.study.published import BILSTM
 from levelfield.tell.collect import collect
 from levelfield.tell.readme import readme, write_readme
@@ -222,6 +224,34 @@ def test_two_seeds_are_not_enough(tmp_path):
     tables = make_tables(results_of(make_study(tmp_path / "s", seeds=[0, 1], steps=5)))
     assert tables["comparisons"].data["speed_verdict"][0].endswith("times, no claim: not enough seeds to say")
     assert "not enough seeds to say" in tables["leaderboard"].markdown
+
+
+def test_two_cases_without_a_seed_in_common_are_not_compared(tmp_path):
+    failures = {("torch", 1): "failed", ("torch", 2): "failed", ("keras-tensorflow", 0): "failed"}
+    tables = make_tables(results_of(make_study(tmp_path / "s", steps=5, failures=failures)))
+    assert "no seed in common" in tables["leaderboard"].shown["time, fastest = 1"].tolist()
+
+
+def test_a_case_that_diverged_or_is_barred_has_no_rank(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch", "jax", "keras-tensorflow"], seeds=range(4), steps=20)
+    for file in folder.glob("runs/torch/*/run.json"):
+        run = json.loads(file.read_text())
+        run["checks"]["losses_finite"] = False
+        file.write_text(json.dumps(run))
+    board = make_tables(results_of(folder))["leaderboard"].data.set_index("case")
+    assert board["rank"].to_dict() == {"keras-tensorflow": "1–2", "jax": "1–2", "torch": ""} or set(
+        board["rank"].drop("torch")
+    ) <= {"1", "2", "1–2"}
+    assert board.loc["torch", "rank"] == ""
+
+
+def test_what_is_not_finite_in_some_run_is_no_effect_over_the_others(tmp_path):
+    folder = make_study(tmp_path / "s", EVERY_KIND, seeds=range(5), steps=5)
+    run = folder / "runs/torch+naive-init/seed-1"
+    epochs = read_epochs(run / "epochs.csv")
+    write_epochs(run / "epochs.csv", [replace(one, validation_loss=float("inf")) for one in epochs])
+    row = make_tables(results_of(folder))["departures"].data.set_index("case").loc["torch+naive-init"]
+    assert pd.isna(row["validation_loss_low"]) and pd.notna(row["validation_accuracy_low"])
 
 
 def test_two_gpus_are_never_compared_without_a_warning(tmp_path):

@@ -12,6 +12,7 @@ from made_study import EVERY_KIND, TRANSFORMERS, make_study
 from levelfield.records import load_arrays, read_epochs, save_arrays, write_epochs
 from levelfield.tell.collect import collect
 from levelfield.tell.estimates import Estimate
+from levelfield.tell.report import faster
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
@@ -74,6 +75,57 @@ def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named_where_an_int
     assert said(tmp_path / "tie", cases=equal, vary={"length": [100, 200]})[0].count("(no difference shown)") == 2
     few, *_ = said(tmp_path / "few", cases=["jax", "torch"], vary={"length": [100, 200]}, seeds=[0, 1])
     assert few == "Fastest by tokens a sequence: nothing is claimed at 100 and 200, from too few clean pairs."
+
+
+def test_neither_who_diverged_nor_who_has_settings_of_its_own_is_fastest_at_a_size(tmp_path):
+    slower = {"backend": "keras-tensorflow", "name": "own", "settings": {"learning_rate": 0.01}}
+    folder = make_study(tmp_path / "s", ["torch", "jax", slower], vary={"length": [100, 200]}, seeds=range(6), steps=5)
+    for file in folder.glob("runs/torch+length=100/*/run.json"):
+        run = json.loads(file.read_text())
+        run["checks"]["losses_finite"] = False
+        file.write_text(json.dumps(run))
+    collect(folder)
+    results = Results.read(folder)
+    assert verdict(results, make_tables(results))[0] == (
+        "Fastest by tokens a sequence: nothing is claimed at 100, from too few clean pairs; torch at 200."
+    ) or verdict(results, make_tables(results))[0].startswith("Fastest by tokens a sequence: torch at 200")
+
+
+def test_beside_sizes_another_protocol_is_told_too(tmp_path):
+    told = said(tmp_path / "s", cases=["jax", "torch"], vary={"length": [100, 200], "precision": ["bfloat16"]}, seeds=range(6))
+    assert told[0].startswith("Fastest by tokens a sequence: torch at 100 and 200.")
+    assert any(one.startswith("With precision bfloat16: torch+precision=bfloat16 trained") for one in told)
+
+
+def test_over_all_runs_is_seen_from_the_same_case_as_over_the_clean_ones(tmp_path):
+    """B, no faster than the winner, with one unclean pair: both ratios are of B's time to the winner's."""
+    cases = ["torch", {"backend": "torch", "name": "other"}, "jax"]
+    results = changed(tmp_path / "s", {("other", 2): NOISY}, cases=cases)
+    pair = next(one for one in compared(results) if {one.case, one.against} == {"torch", "other"})
+    for fastest in ("torch", "other"):
+        of_clean = pair.speed.value if pair.case == fastest else 1 / pair.speed.value
+        of_all = pair.speed_of_all.value if pair.case == fastest else 1 / pair.speed_of_all.value
+        told = f" (over all runs {of_all:.2f})" if f"{of_all:.2f}" != f"{of_clean:.2f}" else ""
+        assert faster._of_all(pair, fastest) == told
+
+
+def test_fastest_by_model_is_told_machine_by_machine(tmp_path):
+    """On one GPU torch is shown to be faster, on the other one jax: each is told of its own."""
+    folder = make_study(tmp_path / "s", cases=["torch", "jax"], vary=MODELS, seeds=range(8), steps=5)
+    for file in folder.glob("runs/*/*/run.json"):
+        if int(file.parent.name.split("-")[1]) < 4:
+            continue
+        run = json.loads(file.read_text())
+        run["machine"]["cpu"] = "Other Processor 1"
+        file.write_text(json.dumps(run))
+        if run["backend"] == "torch":
+            epochs = read_epochs(file.parent / "epochs.csv")
+            write_epochs(file.parent / "epochs.csv", [replace(one, train_seconds=9 * one.train_seconds) for one in epochs])
+    collect(folder)
+    results = Results.read(folder)
+    told = verdict(results, make_tables(results))[0]
+    for machine, first in (("Made Processor 9000, 2 threads", "torch"), ("Other Processor 1, 2 threads", "jax")):
+        assert re.search(rf"bilstm, {machine} {first}, \d\.\d\d times", told)
 
 
 def test_each_protocol_of_a_study_is_told(tmp_path):
