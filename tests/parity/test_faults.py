@@ -76,6 +76,11 @@ class DoubledBias(TorchCells):
                 value.data += value.data - before[name]
 
 
+class StepToNoNumber(TorchCells):
+    def update(self, gradients):
+        super().update({name: value * float("nan") for name, value in gradients.items()})
+
+
 class DroppedBatch(TorchCells):
     def train_epoch(self, x, y, order, **how):
         return super().train_epoch(x, y, order[: len(order) // self.batch_size * self.batch_size], **how)
@@ -147,6 +152,7 @@ FAULTS = {
     EpsilonInAnotherPlace: ("one step", "ε stands beside √v̂"),
     FrameworksEpsilon: ("one step", "ε is 1e-07 instead of the protocol's 1e-04"),
     DoubledBias: ("one step", "a second bias is trained"),
+    StepToNoNumber: ("one step", "found inf"),
     DroppedBatch: ("every batch", "the smaller last batch is left out"),
     UnshuffledOrder: ("order", "`order` was not followed"),
     ShuffledOnceMore: ("trajectory", "losses: found"),

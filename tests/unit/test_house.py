@@ -36,7 +36,8 @@ def imports(file: Path) -> set[str]:
         inner
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
+        for part in node.body
+        for inner in ast.walk(part)
     }
     found = set()
     for node in ast.walk(tree):

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from levelfield.errors import UserError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from levelfield.study.departures import Departure
 
 HERE = Path(__file__).parent
+DataOn = Literal["host", "device"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Registered:
     """Departures of the optimiser that it can make."""
     devices: str | None = None
     """What trains on several devices, as `module:Class`; None where it cannot."""
-    data_on: tuple[str, ...] = ("host",)
+    data_on: tuple[DataOn, ...] = ("host",)
     """Where it can have an epoch's sequences lie: values of `protocol.data_on`, the usual one first."""
 
 

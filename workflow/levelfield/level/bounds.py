@@ -21,6 +21,7 @@ from levelfield.level.reference import (
 from levelfield.level.rounding import MARGIN, SINGLE, UNITS, Rounding, exact, rounded
 from levelfield.level.trajectory import (
     CHECKPOINTS,
+    Bounds,
     Distances,
     Trajectory,
     Weights,
@@ -66,8 +67,19 @@ def proven(protocol: Protocol, start: Weights, x: np.ndarray, y: np.ndarray, ord
 def gradient_bounds(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Of each tensor's gradient of one batch in float32, over the reference's largest entry."""
     _, expected = gradients(protocol, weights, x, y)
-    rounded_ones = [Training(protocol, "float32", weights, seed).step(x, y)[1] for seed in range(FIRST)]
-    return {name: max(gradient_distances(found, expected)[name] for found in rounded_ones) for name in expected}
+    known: Bounds = {}
+    for seed in range(FIRST):
+        _, slopes, _ = Training(protocol, "float32", weights, seed).step(x, y)
+        _widen(known, {"gradients": gradient_distances(slopes, expected)})
+    return known["gradients"]
+
+
+def _widen(known: Bounds, found: Distances) -> None:
+    for name, values in found.items():
+        held = known.setdefault(name, {})
+        for tensor, value in values.items():
+            assert value is not None, f"{name} of {tensor}: the rounded reference gave no finite number"
+            held[tensor] = max(held.get(tensor, 0.0), value)
 
 
 class RoundedAdam(Adam):
@@ -120,12 +132,12 @@ class Envelope:
     start: Weights
     x: np.ndarray
     y: np.ndarray
-    bounds: Distances = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=dict)
     """Up to the steps done."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.trainings = [Training(self.protocol, self.precision, self.start, seed) for seed in range(FIRST)]
-        self.so_far: Distances = {}
+        self.so_far: Bounds = {}
         self.clear = True
 
     def follow(self, step: Step) -> None:
@@ -136,9 +148,9 @@ class Envelope:
         for training in self.trainings:
             outputs, slopes, loss = training.step(self.x[step.rows], self.y[step.rows])
             if step.number == 1:
-                self._widen(first_distances(outputs, slopes, step.probabilities, step.gradients), self.bounds)
+                _widen(self.bounds, first_distances(outputs, slopes, step.probabilities, step.gradients))
             after = weight_distances(0, training.weights, step.weights, self.start)
-            self._widen(after | {"loss_step_0": {"loss": abs(float(loss) - step.loss)}}, self.so_far)
+            _widen(self.so_far, after | {"loss_step_0": {"loss": abs(float(loss) - step.loss)}})
         if step.number == 1 and not self.clear:
             self.bounds["gradients"] = {name: LATER * value for name, value in self.bounds["gradients"].items()}
         del self.trainings[LONG:]
@@ -159,10 +171,3 @@ class Envelope:
             if value > rate:
                 gone = np.linalg.norm(step.weights[tensor] - self.start[tensor]) or 1.0
                 largest[tensor], moved[tensor] = max(value, turn), float(np.hypot(moved[tensor], turn / gone))
-
-    def _widen(self, found: Distances, known: Distances) -> None:
-        for name, values in found.items():
-            held = known.setdefault(name, {})
-            for tensor, value in values.items():
-                assert value is not None, f"{name} of {tensor}: the rounded reference gave no finite number"
-                held[tensor] = max(held.get(tensor, 0.0), value)

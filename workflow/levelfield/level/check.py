@@ -15,8 +15,8 @@ from levelfield.backends.departures import CLIP_NORM
 from levelfield.level import mistakes
 from levelfield.level.bounds import gradient_bounds
 from levelfield.level.parity import share
-from levelfield.level.reference import Weights, gradients
-from levelfield.level.trajectory import distance, gradient_distances
+from levelfield.level.reference import gradients
+from levelfield.level.trajectory import Weights, distance, gradient_distances
 from levelfield.level.trial import SEQUENCES, Trial, weights_without_zeros
 from levelfield.models.base import model_of, parameters, shapes
 from levelfield.study.protocol import Protocol
@@ -71,9 +71,14 @@ def expect(holds: bool, fault: str) -> None:
         raise Fault(fault)
 
 
+def or_infinite(off: float | None) -> float:
+    """A distance; infinite where it is no finite number."""
+    return np.inf if off is None else off
+
+
 def apart(found: Weights, expected: Weights) -> tuple[float, str]:
     """Largest absolute difference of two sets of weights, and the parameter where it is."""
-    return max((distance(found[name], value) or (0.0 if name in found else np.inf), name) for name, value in expected.items())
+    return max((or_infinite(distance(found[name], value)), name) for name, value in expected.items())
 
 
 def weights_come_back(trial: Trial) -> str:
@@ -112,7 +117,7 @@ def computes_outputs(trial: Trial) -> str:
         return within("probabilities", off, BOUND)
     except Fault as fault:
         known = mistakes.of_outputs(trial.protocol, trial.exact, trial.x)
-        why = mistakes.named(found, known, distance, 0.02 * off) if off else None
+        why = mistakes.named(found, known, lambda a, b: or_infinite(distance(a, b)), 0.02 * off) if off else None
         if why is None and off and HALF_PRECISION[0] < off < HALF_PRECISION[1]:
             why = "of the size that rounding to half precision makes: something is cast to float16 or bfloat16"
         raise Fault(f"{fault}{f': {why}' if why else ''}") from None
@@ -126,8 +131,7 @@ def computes_gradients(trial: Trial) -> str:
     bounds = gradient_bounds(trial.protocol, trial.exact, *trial.first)
     name = max(distances, key=lambda name: share(distances[name], bounds[name]))
     scale = max(1.0, bounds[name])  # of a tensor that is nothing but rounding
-    off = np.inf if distances[name] is None else distances[name] / scale
-    told = within(f"{name}, over its largest entry", off, bounds[name] / scale)
+    told = within(f"{name}, over its largest entry", or_infinite(distances[name]) / scale, bounds[name] / scale)
     changed, name = apart(trial.backend.weights(), trial.weights)
     expect(changed == 0, f"gradients() changed {name} by {changed:.1e}; it must leave the model as it is")
     return told
@@ -156,10 +160,11 @@ def trains_every_batch(trial: Trial) -> str:
 def keeps_the_order(trial: Trial) -> str:
     losses, _ = trial.train(trial.loaded)
     size = trial.protocol.batch_size
-    off = distance(losses[0], trial.losses[0])
+    off = or_infinite(distance(losses[0], trial.losses[0]))
     own = gradients(trial.protocol, trial.exact, trial.x[:size], trial.y[:size])[0]
-    why = ": it is that of the data's own order, `order` was not followed" if distance(losses[0], own) < 1e-6 else ""
-    expect(off is not None and off <= BOUND, f"the first batch's loss is off by {off:.1e}{why}")
+    unordered = or_infinite(distance(losses[0], own)) < 1e-6
+    why = ": it is that of the data's own order, `order` was not followed" if unordered else ""
+    expect(off <= BOUND, f"the first batch's loss is off by {off:.1e}{why}")
     return f"the first batch's loss {off:.1e}, bound {BOUND:.0e}"
 
 
@@ -200,10 +205,9 @@ def warms_up_without_trace(trial: Trial) -> str:
     changed, name = apart(trial.backend.weights(), trial.weights)
     expect(changed == 0, f"after warm_up {name} is off by {changed:.1e}; the weights must be those given, bit for bit")
     found, _ = trial.train(trial.backend)
-    off = distance(found, expected)
-    trace = off is None or off > BOUND
+    off = or_infinite(distance(found, expected))
     expect(
-        not trace,
+        off <= BOUND,
         f"losses after warm_up are off by {off:.1e}, the weights are not: the optimiser kept its state or its count of steps",
     )
     return f"weights bit for bit, losses {off:.1e}"
@@ -211,9 +215,10 @@ def warms_up_without_trace(trial: Trial) -> str:
 
 def reports_progress(trial: Trial) -> str:
     """Each step once, or each call's last one; in order where each is waited for, else a framework may report from threads of its own."""
-    told, call = {}, trial.loaded.steps_a_call or SEQUENCES // trial.protocol.batch_size
+    told: dict[int, tuple[float, float]] = {}
+    call = trial.loaded.steps_a_call or SEQUENCES // trial.protocol.batch_size
 
-    def progress(step, fetch):
+    def progress(step: int, fetch: Callable[[], tuple[float, float]]) -> None:
         told[step] = fetch()
 
     for wait in (False, True):
@@ -280,8 +285,8 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
     full = SEQUENCES // protocol.batch_size
     rows = trial.order[: full * protocol.batch_size]
     if name in mistakes.reproducible(protocol) or shapes(protocol, departures) != shapes(protocol):
-        found, expected = backend.parameters(), parameters(protocol, departures)
-        expect(found == expected, f"{name}: found {found:,} trainable parameters, expected {expected:,}")
+        count, asked = backend.parameters(), parameters(protocol, departures)
+        expect(count == asked, f"{name}: found {count:,} trainable parameters, expected {asked:,}")
         exact = {key: value.astype(np.float64) for key, value in weights.items()}
         found = evaluate(backend, trial.x[rows], trial.y[rows]).probabilities
         off = distance(found, mistakes.outputs(protocol, exact, trial.x[rows], departures))
@@ -299,7 +304,7 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
         expect(len(losses) == full, f"{name}: found {len(losses)} steps, expected {full}")
     else:
         losses, _ = trial.train(backend, rows)
-        same = distance(losses, trial.losses[:full]) <= BOUND
+        same = or_infinite(distance(losses, trial.losses[:full])) <= BOUND
         expect(not same, f"{name} is accepted and not made: its losses are those without it")
         backend.load(trial.weights)
         again, _ = trial.train(backend, rows)

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def evaluate_all(
     return accuracy, loss
 
 
-def matrix(records: list[Exchanged]) -> dict:
+def matrix(records: list[Exchanged]) -> dict[str, Any]:
     """Accuracies and losses {trained by: {evaluated by: value}}, each row's spread, and whether all rows agree."""
     trainers = list(dict.fromkeys(name for record in records for name in record.accuracy))
     table = {
@@ -70,7 +71,7 @@ def matrix(records: list[Exchanged]) -> dict:
     }
 
 
-def write_matrix(folder: Path, records: list[Exchanged]) -> dict:
+def write_matrix(folder: Path, records: list[Exchanged]) -> dict[str, Any]:
     """Writes exchange.json and, a row a pair, exchange.csv into `folder`; returns the former."""
     found = matrix(records)
     write_json(folder / "exchange.json", found)

@@ -6,16 +6,23 @@ the same for all models.
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from levelfield.level import reference
-from levelfield.level.reference import Adam, Weights, gradients, probabilities
+from levelfield.level.reference import Adam, gradients, probabilities
+from levelfield.level.trajectory import Weights
 from levelfield.models.base import model_of, shapes
 from levelfield.study.protocol import Protocol
 
+Found = TypeVar("Found")
 
-def named(found, mistakes: Iterator[tuple[str, Callable[[], object]]], distance, bound: float) -> str | None:
+
+def named(
+    found: Found, mistakes: Iterator[tuple[str, Callable[[], Found]]], distance: Callable[[Found, Found], float], bound: float
+) -> str | None:
     """The first mistake that explains what was found to within the bound."""
     return next((name for name, expected in mistakes if distance(found, expected()) <= bound), None)
 
@@ -41,9 +48,13 @@ def of_outputs(protocol: Protocol, weights: Weights, x: np.ndarray) -> Iterator[
     """Mistakes of the forward pass: name, and the probabilities that it gives for sequences x."""
     model = model_of(protocol)
     for name in reproducible(protocol):
-        yield f"{name}: {model.departures[name].meaning}", lambda name=name: outputs(protocol, weights, x, frozenset({name}))
+        yield f"{name}: {model.departures[name].meaning}", partial(outputs, protocol, weights, x, frozenset({name}))
     for name, logits in importlib.import_module(f"{model.package}.mistakes").of_outputs(weights, x, protocol):
-        yield name, lambda logits=logits: probabilities(np.asarray(logits()))
+        yield name, partial(_probabilities, logits)
+
+
+def _probabilities(logits: Callable[[], np.ndarray]) -> np.ndarray:
+    return probabilities(np.asarray(logits()))
 
 
 def of_update(
@@ -63,8 +74,8 @@ def of_update(
     yield "Adam's ε stands beside √v̂ instead of √v: m̂ / (√v̂ + ε)", lambda: moved(protocol.epsilon)
     for epsilon in (1e-7, 1e-8):
         name = f"Adam's ε is {epsilon:.0e} instead of the protocol's {protocol.epsilon:.0e}"
-        yield name, lambda epsilon=epsilon: moved(epsilon)
-        yield name, lambda epsilon=epsilon: moved(epsilon / b)
+        yield name, partial(moved, epsilon)
+        yield name, partial(moved, epsilon / b)
     yield (
         "duplicate slices of the embedding's gradient are squared one by one",
         lambda: _sparse(protocol, weights, x, y, slopes),

@@ -7,12 +7,14 @@ bounds that were derived with the reference (`bounds.py`), tensor by tensor, the
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from levelfield.backends.base import Backend, Weights, evaluate
 from levelfield.level.trajectory import (
     CHECKPOINTS,
+    Bounds,
     Distances,
     Trajectory,
     distance,
@@ -120,8 +122,8 @@ def measure(case: Case, backend: Backend, weights: Weights, reference: Trajector
     distances |= first_distances(
         outputs, {name: gradients[name] for name in same}, reference.probabilities, reference.gradients
     )
-    for step, found in after.items():
-        moved = {name: found[name] for name in same}
+    for step, held in after.items():
+        moved = {name: held[name] for name in same}
         distances |= weight_distances(step, moved, reference.weights[step], reference.start)
     for step in CHECKPOINTS:
         if step <= len(differences):
@@ -134,7 +136,7 @@ def computed_in(precision: str, device: str) -> str:
     return "float32" if (precision, device) == ("tf32", "cpu") else precision
 
 
-def judge(found: Measured, bounds: Distances) -> dict:
+def judge(found: Measured, bounds: Bounds) -> dict[str, Any]:
     """What was found against the bounds of its precision, by the names of Parity's fields.
 
     A quantity is judged tensor by tensor, and told of the one with the largest share of its bound; a warm-up's bound is 0.
@@ -143,7 +145,7 @@ def judge(found: Measured, bounds: Distances) -> dict:
     nearest, measured, shares, held = {}, {}, {}, {}
     for quantity, distances in found.distances.items():
         known = {tensor: share(value, bounds[quantity][tensor]) for tensor, value in distances.items()}
-        tensor = max(known, key=known.get)
+        tensor = max(known, key=known.__getitem__)
         # where a tensor's gradient is nothing but rounding there is nothing else than its bound to tell it over
         scale = max(1.0, bounds[quantity][tensor]) if quantity.startswith(("gradients", "moved")) else 1.0
         value, bound = distances[tensor], bounds[quantity][tensor] / scale

@@ -5,8 +5,9 @@ many steps it has the gradient by hand, too. The loss and Adam are the same for 
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from levelfield.models.base import MATCHED, model_of
 from levelfield.study.protocol import Protocol
 
 
-def _module(protocol: Protocol):
+def _module(protocol: Protocol) -> ModuleType:
     return importlib.import_module(f"{model_of(protocol).package}.reference")
 
 
@@ -25,12 +26,13 @@ def logits(protocol: Protocol, weights: Weights, x: np.ndarray, departures: froz
 
 
 def logits_and_back(
-    protocol: Protocol, weights: Weights, x: np.ndarray, departures: frozenset[str] = MATCHED
+    protocol: Protocol, weights: Mapping[str, np.ndarray], x: np.ndarray, departures: frozenset[str] = MATCHED
 ) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
     """Logits, and the function that gives every weight's gradient for one of the logits (batch, outputs)."""
     module = _module(protocol)
     if hasattr(module, "logits_and_back") and not departures:
-        return module.logits_and_back(weights, x, protocol)
+        by_hand: tuple[np.ndarray, Callable[[np.ndarray], Weights]] = module.logits_and_back(weights, x, protocol)
+        return by_hand
     from autograd import make_vjp
 
     back, found = make_vjp(lambda values: module.logits(values, x, protocol, departures))(weights)
@@ -40,9 +42,11 @@ def logits_and_back(
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Of (batch, outputs): the logistic function of one output, the softmax of several."""
     if logits.shape[1] == 1:
-        return 1 / (1 + np.exp(-logits))
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+        found: np.ndarray = 1 / (1 + np.exp(-logits))
+    else:
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found = shifted / shifted.sum(axis=1, keepdims=True)
+    return found
 
 
 def loss_and_slope(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
@@ -63,7 +67,8 @@ def loss_and_slope(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray
 
 def right(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Which sequences are on the right side: boolean (batch,)."""
-    return (logits[:, 0] > 0) == (y > 0.5) if logits.shape[1] == 1 else logits.argmax(axis=1) == y
+    found: np.ndarray = (logits[:, 0] > 0) == (y > 0.5) if logits.shape[1] == 1 else logits.argmax(axis=1) == y
+    return found
 
 
 def gradients(

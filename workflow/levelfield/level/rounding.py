@@ -20,8 +20,10 @@ All of it is taken `MARGIN` times as large. So the margin stands inside: what a 
 four times as large need not be four times as much.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 from autograd.extend import VSpace
@@ -103,7 +105,9 @@ class Rounding:
         high = shifted * (2.0 ** (53 - bits) + 1)
         return (high - (high - shifted)) / self.shift
 
-    def summed(self, values: np.ndarray, sizes: np.ndarray, terms, unit: float = MARGIN * SINGLE) -> np.ndarray:
+    def summed(
+        self, values: np.ndarray, sizes: np.ndarray, terms: int | np.ndarray, unit: float = MARGIN * SINGLE
+    ) -> np.ndarray:
         """values: sums of so many terms, whose sizes add up to `sizes`; unit: of what they are added up in."""
         off = np.asarray(self.normal(values.shape) * sizes)
         off *= unit / 3 * np.sqrt(np.asarray(terms) + 3.0)
@@ -131,8 +135,8 @@ class Rounding:
         found = self.summed(exact + MARGIN * stagnation * self.generator.choice([-1, 1]), sizes, len(rows), self.unit)
         return found if keepdims else found.reshape(kept)
 
-    def scattered(self, into: np.ndarray, places, values: np.ndarray) -> None:
-        """`np.add.at`: sums of as many terms as a place occurs."""
+    def scattered(self, into: np.ndarray, places: Any, values: np.ndarray) -> None:
+        """`np.add.at`, whose places are any of numpy's indices: sums of as many terms as a place occurs."""
         if isinstance(places, np.ndarray) and places.dtype.kind in "iu":
             self._scattered_by_row(
                 into, places.reshape(-1) % len(into), np.broadcast_to(values, (*places.shape, *into.shape[1:]))
@@ -155,9 +159,10 @@ class Rounding:
         sums, sizes = np.add.reduceat(terms, firsts), np.add.reduceat(np.abs(terms), firsts)
         into[rows[firsts]] = self.summed(into[rows[firsts]] + sums, sizes, counts, self.unit)
 
-    def compared(self, ufunc: np.ufunc, a, b) -> np.ndarray:
+    def compared(self, ufunc: np.ufunc, a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
         off = KINK * self.unit * np.sqrt(np.mean(np.square(a)))
-        return ufunc(a + off * self.normal(np.shape(a)), b)
+        found: np.ndarray = ufunc(a + off * self.normal(np.shape(a)), b)
+        return found
 
 
 class Rounded(np.ndarray):
@@ -167,10 +172,12 @@ class Rounded(np.ndarray):
     sum_of: tuple[np.ndarray, tuple[int, ...]] | None = None
     """Of a sum: what was summed, over which axes. A sum of it is one sum of it all: `autograd` goes axis by axis, programs do not."""
 
-    def __array_finalize__(self, other):
+    def __array_finalize__(self, other: np.ndarray | None) -> None:
         self.rounding = getattr(other, "rounding", None)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **settings):
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: tuple[np.ndarray, ...] | None = None, **settings: Any
+    ) -> np.ndarray | None:
         rounding, plain = _coarsest(inputs), [_plain(value) for value in inputs]
         settings = {
             name: value
@@ -179,7 +186,8 @@ class Rounded(np.ndarray):
         }
         if method == "at":
             assert ufunc is np.add, f"{ufunc.__name__}.at has no model of rounding"
-            return rounding.scattered(*plain)
+            rounding.scattered(*plain)
+            return None
         if ufunc is np.add and method == "reduce":
             values, axes = _all_axes(inputs[0], settings.get("axis", 0))
             found = np.asarray(rounding.sum(values, axes, settings.get("keepdims", False)))
@@ -190,16 +198,21 @@ class Rounded(np.ndarray):
                 out[0].sum_of = None
             out[0][...] = found
             return out[0]
-        result = rounded(found, rounding) if found.dtype == np.float64 else found
+        if found.dtype != np.float64:
+            return found
+        result = rounded(found, rounding)
         if ufunc is np.add and method == "reduce" and not settings.get("keepdims"):
             result.sum_of = values, axes
         return result
 
-    def __array_function__(self, function, types, inputs, settings):
+    def __array_function__(
+        self, function: Callable[..., Any], types: Iterable[type], inputs: Iterable[Any], settings: Mapping[str, Any]
+    ) -> Any:
         if function is np.einsum:
             raise TypeError("a reference writes its products with @ or np.dot, not with einsum: of those the rounding is known")
         if function is np.dot and all(np.ndim(value) for value in inputs):
-            return inputs[0] @ inputs[1]
+            a, b, *_ = inputs
+            return a @ b
         found = super().__array_function__(function, types, inputs, settings)
         made_plain = isinstance(found, np.ndarray) and getattr(found, "rounding", None) is None  # by concatenate and stack
         if made_plain and found.dtype == np.float64:
@@ -208,20 +221,20 @@ class Rounded(np.ndarray):
 
 
 ArrayBox.register(Rounded)
-VSpace.register(Rounded, lambda value: ArrayVSpace(_plain(value)))
+VSpace.register(Rounded, lambda value: ArrayVSpace(exact(value)))
 
 
-def _all_axes(values: Rounded, axis) -> tuple[np.ndarray, tuple[int, ...]]:
+def _all_axes(values: Rounded, axis: int | tuple[int, ...] | None) -> tuple[np.ndarray, tuple[int, ...]]:
     """What a sum over `axis` sums after all, and over which axes."""
     axes = tuple(range(values.ndim)) if axis is None else tuple(int(a) % values.ndim for a in np.atleast_1d(axis))
     if values.sum_of is None:
-        return _plain(values), axes
+        return exact(values), axes
     whole, before = values.sum_of
     left = [axis for axis in range(whole.ndim) if axis not in before]
     return whole, (*before, *(left[axis] for axis in axes))
 
 
-def _computed(rounding: Rounding, ufunc: np.ufunc, method: str, inputs: list, settings: dict) -> np.ndarray:
+def _computed(rounding: Rounding, ufunc: np.ufunc, method: str, inputs: list[Any], settings: dict[str, Any]) -> np.ndarray:
     if ufunc is np.matmul:
         return rounding.product(*inputs)
     if ufunc in COMPARISONS:
@@ -246,17 +259,17 @@ def exact(values: np.ndarray) -> np.ndarray:
     return np.asarray(values).view(np.ndarray)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return value.view(np.ndarray) if isinstance(value, Rounded) else value
 
 
-def _leaves(values):
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         yield from _leaves(value) if isinstance(value, list | tuple) else [value]
 
 
-def _coarsest(values) -> Rounding:
-    known = [value.rounding for value in values if isinstance(value, Rounded)]
+def _coarsest(values: Iterable[Any]) -> Rounding:
+    known = [value.rounding for value in values if isinstance(value, Rounded) and value.rounding is not None]
     if all(rounding is known[0] for rounding in known):
         return known[0]
     return max(known, key=lambda rounding: (rounding.unit, rounding.precision in INPUT_BITS))

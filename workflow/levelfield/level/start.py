@@ -45,6 +45,7 @@ def _by_framework(name: str, weight: Weight, own: dict[str, tuple[str, str | flo
     initial, scale = own[name.rpartition("/")[2]]
     if scale == "1/sqrt(fan_in)":
         scale = weight.fan_in**-0.5
+    assert not isinstance(scale, str), f"{name}: a scale of {scale!r} is not known"
     return replace(weight, initial=initial, scale=scale)
 
 

@@ -14,6 +14,8 @@ from levelfield.records import load_arrays, save_arrays
 Distances = dict[str, dict[str, float | None]]
 """Quantity (`probabilities`, `gradients`, `loss_step_<n>`, `weights_step_<n>`, `moved_step_<n>`) to tensor to distance; None: not a
 finite number. What is no tensor of its own has one key, its own name."""
+Bounds = dict[str, dict[str, float]]
+"""The same, of what is allowed."""
 Weights = dict[str, np.ndarray]
 CHECKPOINTS = (1, 10, 50)
 """Steps after which the weights are compared."""
@@ -35,7 +37,7 @@ class Trajectory:
     """After 1, 10 and 50 steps, as far as there are so many."""
     start: Weights
     """Before them, float64."""
-    bounds: dict[str, Distances] = field(default_factory=dict)
+    bounds: dict[str, Bounds] = field(default_factory=dict)
     """Of each precision that may be asked, the largest distances that rounding explains: see `bounds.py`."""
 
     def save(self, path: Path) -> None:
@@ -52,7 +54,7 @@ class Trajectory:
         arrays = load_arrays(path)
         if "bounds" not in arrays:
             raise UserError(f"{path} has no bounds, it was written by an older Levelfield: delete it and run snakemake again")
-        weights = {}
+        weights: dict[int, Weights] = {}
         for key in [key for key in arrays if key.startswith("weights/")]:
             _, step, name = key.split("/", 2)
             weights.setdefault(int(step), {})[name] = arrays[key]
@@ -77,12 +79,12 @@ def weight_distances(step: int, found: Weights, expected: Weights, start: Weight
     largest, moved = {}, {}
     for name, value in found.items():
         off = np.abs(value.astype(np.float64, copy=False) - expected[name])
-        norm = np.linalg.norm(expected[name] - start[name]) or 1.0
-        largest[name], moved[name] = finite(np.max(off)), finite(np.linalg.norm(off) / norm)
+        norm = float(np.linalg.norm(expected[name] - start[name])) or 1.0
+        largest[name], moved[name] = finite(np.max(off)), finite(float(np.linalg.norm(off)) / norm)
     return {f"weights_step_{step}": largest, f"moved_step_{step}": moved}
 
 
-def distance(found: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float | None:
+def distance(found: np.ndarray, expected: np.ndarray | float, scale: float = 1.0) -> float | None:
     """Largest absolute difference over `scale`, or itself where that is 0; None where it is not a finite number."""
     return finite(np.max(np.abs(found.astype(np.float64) - expected)) / (scale or 1.0))
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from levelfield import registry
-from levelfield.backends.base import Backend
-from levelfield.level.reference import Adam, Weights, gradients, logits, right
+from levelfield.backends.base import Backend, Progress, silent
+from levelfield.level.reference import Adam, gradients, logits, right
 from levelfield.level.start import generator, make_start
+from levelfield.level.trajectory import Weights
 from levelfield.models.base import shapes
 from levelfield.study.protocol import Protocol
 
@@ -20,7 +21,7 @@ SEQUENCES = 31
 SEED = 11
 
 
-def small_protocol(model: str, data_on: str = "host") -> Protocol:
+def small_protocol(model: str, data_on: registry.DataOn = "host") -> Protocol:
     """The contract's tests' protocol for a model."""
     return Protocol(
         model=registry.model(model).small, vocabulary=40, length=12, batch_size=4, epochs=1,
@@ -45,7 +46,7 @@ class Trial:
         name: str,
         model: str,
         make: Callable[[Protocol, frozenset[str], str], Backend],
-        data_on: str = "host",
+        data_on: registry.DataOn = "host",
         devices: int = 1,
     ):
         self.name, self.make = name, make
@@ -118,5 +119,7 @@ class Trial:
         self.backend.load(self.weights)
         return self.backend
 
-    def train(self, backend: Backend, order: np.ndarray | None = None, **how) -> tuple[np.ndarray, np.ndarray]:
-        return backend.train_epoch(self.x, self.y, self.order if order is None else order, **how)
+    def train(
+        self, backend: Backend, order: np.ndarray | None = None, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return backend.train_epoch(self.x, self.y, self.order if order is None else order, progress=progress, wait=wait)

@@ -19,11 +19,11 @@ class Model(nn.Module):
         mode = "sum" if "sum-of-words" in departures else "mean"
         self.bag = nn.EmbeddingBag(protocol.vocabulary, sizes.embedding, mode=mode)
         self.dense = nn.Linear(sizes.embedding, sizes.outputs)
-        self.bfloat16 = protocol.precision == "bfloat16"
+        self.mixed_precision = protocol.precision == "bfloat16"
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int32 (batch, length) -> logits float32 (batch, outputs)."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.mixed_precision):
             features = self.bag(tokens)
         return self.dense(features.float())
 

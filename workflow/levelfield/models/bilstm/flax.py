@@ -11,6 +11,8 @@ from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("last-step-output", "extra-tanh", "naive-init", "adapted-init")
 
+Map = Callable[[jax.Array], jax.Array]
+
 
 class Model(nnx.Module):
     """Embedding, two bidirectional LSTM layers, and the logits from the last layer's two final states.
@@ -22,9 +24,9 @@ class Model(nnx.Module):
         sizes = BiLstm.of(protocol)
         how = {"dtype": jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32, "rngs": rngs}
 
-        def layer(inputs: int, **results) -> nnx.Bidirectional:
+        def layer(inputs: int, return_carry: bool = False) -> nnx.Bidirectional:
             one_way = (nnx.RNN(nnx.OptimizedLSTMCell(inputs, sizes.units, **how)) for _ in DIRECTIONS)
-            return nnx.Bidirectional(*one_way, time_major=True, **results)
+            return nnx.Bidirectional(*one_way, time_major=True, return_carry=return_carry)
 
         self.embedding = nnx.Embed(protocol.vocabulary, sizes.embedding, **how)
         self.lstm_1 = layer(sizes.embedding)
@@ -35,17 +37,18 @@ class Model(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """tokens: int32 (batch, length) -> logits float32 (batch, outputs)."""
+        first = self.lstm_1(self.embedding(tokens.T))
         # final states: the forward direction's after the last token, the backward direction's after the first
-        ((_, ahead), (_, behind)), states = self.lstm_2(self.lstm_1(self.embedding(tokens.T)))
+        ((_, ahead), (_, behind)), states = self.lstm_2(first)  # type: ignore[arg-type]  # no carry was asked for
         features = states[-1] if self.last_step else jnp.concatenate([ahead, behind], axis=1)
         if self.tanh:
             features = nnx.tanh(features)
         return self.dense(features.astype(jnp.float32))
 
-    def layout(self) -> Iterator[tuple[str, nnx.Param, Callable, Callable]]:
+    def layout(self) -> Iterator[tuple[str, nnx.Param[jax.Array], Map, Map]]:
         """Canonical name, parameter, and the functions into the canonical layout and back: it is Flax's own."""
 
-        def same(array):
+        def same(array: jax.Array) -> jax.Array:
             return array
 
         yield "embedding", self.embedding.embedding, same, same
@@ -55,5 +58,5 @@ class Model(nnx.Module):
                 yield f"{name}/{direction}/kernel", rnn.cell.dense_i.kernel, same, same
                 yield f"{name}/{direction}/recurrent_kernel", rnn.cell.dense_h.kernel, same, same
                 yield f"{name}/{direction}/bias", rnn.cell.dense_h.bias, same, same
-        yield "dense/kernel", self.dense.kernel, same, same
-        yield "dense/bias", self.dense.bias, same, same
+        for part in ("kernel", "bias"):
+            yield f"dense/{part}", getattr(self.dense, part), same, same

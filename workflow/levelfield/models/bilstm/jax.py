@@ -26,7 +26,7 @@ def scan_lstm(weights: Weights, layer: str, direction: str, features: jax.Array)
     projected = features @ kernel + bias  # all time steps in one product
     zeros = jnp.zeros((features.shape[1], recurrent.shape[0]), features.dtype)
 
-    def step(state, inputs):
+    def step(state: tuple[jax.Array, jax.Array], inputs: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         hidden, cell = state
         gate_i, gate_f, candidate, gate_o = jnp.split(inputs + hidden @ recurrent, 4, axis=1)
         cell = jax.nn.sigmoid(gate_f) * cell + jax.nn.sigmoid(gate_i) * jnp.tanh(candidate)
@@ -55,7 +55,9 @@ def flat_weights(weights: Weights) -> jax.Array:
     return jnp.concatenate(kernels + biases)
 
 
-def cudnn_features(weights: Weights, embedded: jax.Array, lstm=rnn.lstm) -> jax.Array:
+def cudnn_features(
+    weights: Weights, embedded: jax.Array, lstm: Callable[..., tuple[jax.Array, jax.Array, jax.Array]] = rnn.lstm
+) -> jax.Array:
     """The same as `scan_features` in one call of the fused kernel."""
     length, batch, inputs = embedded.shape
     units = weights["lstm_1/forward/recurrent_kernel"].shape[0]

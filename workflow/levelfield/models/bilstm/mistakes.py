@@ -1,6 +1,7 @@
 """Common mistakes of a bidirectional LSTM, computed with the reference: what a program that makes one would give."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -17,9 +18,9 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
     for order in permutations(range(4)):
         if order != (0, 1, 2, 3):
             name = f"the gates stand in the order {', '.join(GATES[g] for g in order)} instead of {', '.join(GATES)}"
-            yield name, lambda order=order: logits(gates_reordered(weights, order), x, protocol)
+            yield name, partial(logits, gates_reordered(weights, order), x, protocol)
     for factor, name in ((2, "the LSTM's bias is added twice"), (0, "the LSTM's bias is left out")):
-        yield name, lambda factor=factor: logits(lstm_biases_times(weights, factor), x, protocol)
+        yield name, partial(logits, lstm_biases_times(weights, factor), x, protocol)
     yield "the backward states of layer 1 are not put back into the sequence's order", lambda: unflipped(weights, x)
 
 

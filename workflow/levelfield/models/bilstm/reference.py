@@ -54,7 +54,8 @@ class Layer:
             self.squashed[t] = np.tanh(self.cells[t + 1])
             self.hidden[t + 1] = o * self.squashed[t]
         self.gates = gates
-        return self.hidden[1:]
+        hidden: np.ndarray = self.hidden[1:]
+        return hidden
 
     def backward(self, upstream: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """Gradients of the inputs and of (kernel, recurrent, bias), given those of the hidden states, by backpropagation through time."""
@@ -87,7 +88,9 @@ def side_by_side(hidden: np.ndarray) -> np.ndarray:
     return np.concatenate([hidden[:, 0], hidden[::-1, 1]], axis=-1)
 
 
-def forward(weights: Weights, x: np.ndarray, departures: frozenset[str] = MATCHED) -> tuple[np.ndarray, tuple]:
+def forward(
+    weights: Weights, x: np.ndarray, departures: frozenset[str] = MATCHED
+) -> tuple[np.ndarray, tuple[Layer, Layer, np.ndarray]]:
     """Logits (batch, outputs) of sequences x (batch, time), and what the backward pass needs of the way there."""
     first, second = (Layer.of(weights, name) for name in LAYERS)
     hidden = second.forward(side_by_side(first.forward(weights["embedding"][x.T])))

@@ -22,7 +22,7 @@ class Model(nn.Module):
         self.dense = nn.Linear(2 * sizes.units, sizes.outputs)
         self.last_step = "last-step-output" in departures
         self.tanh = "extra-tanh" in departures
-        self.bfloat16 = protocol.precision == "bfloat16"
+        self.mixed_precision = protocol.precision == "bfloat16"
         if "second-bias" not in departures:
             # cuDNN's parametrisation has two biases; the second one stays 0, as in the protocol's model there is none
             for name, parameter in self.lstm.named_parameters():
@@ -31,15 +31,16 @@ class Model(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int32 (batch, length) -> logits (batch, outputs)."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.mixed_precision):
             output, (hidden, _) = self.lstm(self.embedding(tokens))
         # final states: the forward direction's after the last token, the backward direction's after the first
         features = output[:, -1] if self.last_step else torch.cat((hidden[-2], hidden[-1]), dim=1)
         if self.tanh:
             features = torch.tanh(features)
-        return self.dense(features.float())
+        logits: torch.Tensor = self.dense(features.float())
+        return logits
 
-    def layout(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor], tuple[nn.Parameter, ...]]]:
+    def layout(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor], tuple[torch.Tensor, ...]]]:
         """Canonical name, how an own tensor is seen in the canonical layout, and the parameters whose sum it is."""
         yield "embedding", torch.Tensor.detach, (self.embedding.weight,)
         for layer in (0, 1):

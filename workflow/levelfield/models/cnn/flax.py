@@ -16,6 +16,8 @@ FRAMEWORK_INIT = {
     "bias": ("zeros", None),
 }
 
+Map = Callable[[jax.Array], jax.Array]
+
 
 class Model(nnx.Module):
     """Embedding, two convolutions, the maximum over time, two dense layers."""
@@ -23,10 +25,13 @@ class Model(nnx.Module):
     def __init__(self, protocol: Protocol, departures: frozenset[str], rngs: nnx.Rngs):
         sizes = Cnn.of(protocol)
         how = {"dtype": jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32, "rngs": rngs}
-        window = {"kernel_size": (sizes.width,), "strides": (sizes.stride,), "padding": "VALID"}
+
+        def convolution(inputs: int) -> nnx.Conv:
+            return nnx.Conv(inputs, sizes.filters, (sizes.width,), (sizes.stride,), padding="VALID", **how)
+
         self.embedding = nnx.Embed(protocol.vocabulary, sizes.embedding, **how)
-        self.conv_1 = nnx.Conv(sizes.embedding, sizes.filters, **window, **how)
-        self.conv_2 = nnx.Conv(sizes.filters, sizes.filters, **window, **how)
+        self.conv_1 = convolution(sizes.embedding)
+        self.conv_2 = convolution(sizes.filters)
         self.hidden = nnx.Linear(sizes.filters, sizes.dense, **how)
         self.dense = nnx.Linear(sizes.dense, sizes.outputs, rngs=rngs)
         self.dropout = nnx.Dropout(DROPOUT, rngs=rngs) if "own-dropout" in departures else None
@@ -43,10 +48,10 @@ class Model(nnx.Module):
             features = self.dropout(features)
         return self.dense(features.astype(jnp.float32))
 
-    def layout(self) -> Iterator[tuple[str, nnx.Param, Callable, Callable]]:
+    def layout(self) -> Iterator[tuple[str, nnx.Param[jax.Array], Map, Map]]:
         """Canonical name, parameter, and the functions into the canonical layout and back: it is Flax's own."""
 
-        def same(array):
+        def same(array: jax.Array) -> jax.Array:
             return array
 
         yield "embedding", self.embedding.embedding, same, same

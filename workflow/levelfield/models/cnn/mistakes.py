@@ -9,6 +9,8 @@ from levelfield.models.cnn import CONVOLUTIONS, Cnn, windows
 from levelfield.models.cnn.reference import Weights, convolved, logits, relu
 from levelfield.study.protocol import Protocol
 
+Change = Callable[[np.ndarray], np.ndarray]
+
 
 def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Mistakes of the forward pass: name, and the logits (batch, outputs) that it gives for sequences x (batch, length)."""
@@ -19,14 +21,14 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
     for strides in ((1, 1), (stride, 1), (1, stride), (2, 2), (width, width)):
         if strides != (stride, stride) and windows(windows(length, width, strides[0]), width, strides[1]) > 0:
             name = f"the convolutions have the strides {strides[0]} and {strides[1]} instead of {stride}"
-            yield name, lambda strides=strides: otherwise(strides=strides)
+            yield name, partial(otherwise, strides=strides)
 
     yield "time is reduced by its mean instead of its maximum", lambda: otherwise(reduced=lambda f: f.mean(axis=1))
     yield "time is reduced by its sum instead of its maximum", lambda: otherwise(reduced=lambda f: f.sum(axis=1))
     yield "the last position is read instead of the maximum over time", lambda: otherwise(reduced=lambda f: f[:, -1])
 
     for layers in (CONVOLUTIONS[:1], CONVOLUTIONS[1:], CONVOLUTIONS, ("hidden",), (*CONVOLUTIONS, "hidden")):
-        yield f"no ReLU after {' and '.join(layers)}", lambda layers=layers: otherwise(linear=layers)
+        yield f"no ReLU after {' and '.join(layers)}", partial(otherwise, linear=layers)
 
     same = partial(padded_as_needed, width=width, stride=stride)
     yield "the convolutions pad as `same` does in Keras and Flax", lambda: otherwise(padded=same)
@@ -43,7 +45,7 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
             lambda kernel: kernel.reshape(kernel.shape[::-1]).transpose(2, 1, 0),
         ),
     ):
-        yield name, lambda change=change: logits(kernels_changed(weights, change), x, protocol)
+        yield name, partial(logits, kernels_changed(weights, change), x, protocol)
     yield (
         "inputs and filters of the second kernel are exchanged",
         lambda: logits({**weights, "conv_2/kernel": weights["conv_2/kernel"].swapaxes(1, 2)}, x, protocol),
@@ -57,7 +59,7 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
     yield "id 0 is embedded as zeros (padding_idx, mask_zero)", lambda: otherwise(embedded=lambda f: f * (x != 0)[..., None])
     for factor, how in ((0, "left out"), (2, "added twice")):
         name = f"the convolutions' biases are {how}"
-        yield name, lambda factor=factor: logits(biases_times(weights, factor), x, protocol)
+        yield name, partial(logits, biases_times(weights, factor), x, protocol)
 
 
 def of_update(weights: Weights, moved: Weights) -> Iterator[tuple[str, Callable[[], Weights]]]:
@@ -76,10 +78,10 @@ def computed(
     x: np.ndarray,
     stride: int,
     strides: tuple[int, int] | None = None,
-    embedded: Callable = lambda features: features,
-    padded: Callable = lambda features: features,
+    embedded: Change = lambda features: features,
+    padded: Change = lambda features: features,
     linear: tuple[str, ...] = (),
-    reduced: Callable = lambda features: features.max(axis=1),
+    reduced: Change = lambda features: features.max(axis=1),
 ) -> np.ndarray:
     """The model's logits with parts of it replaced: `embedded` and `padded` take (batch, time, channels) and give it, `padded`
     before each convolution; `reduced` gives (batch, channels); `linear` are layers without their ReLU."""
@@ -102,7 +104,7 @@ def padded_as_needed(features: np.ndarray, width: int, stride: int) -> np.ndarra
     return padded_by(features, (zeros // 2, zeros - zeros // 2))
 
 
-def kernels_changed(weights: Weights, change: Callable[[np.ndarray], np.ndarray]) -> Weights:
+def kernels_changed(weights: Weights, change: Change) -> Weights:
     """The convolutions' kernels changed, the other weights as they are."""
     kernels = {f"{layer}/kernel" for layer in CONVOLUTIONS}
     return {name: change(value) if name in kernels else value for name, value in weights.items()}

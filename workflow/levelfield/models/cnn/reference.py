@@ -3,11 +3,16 @@
 A step of 32 × 200 tokens at the published sizes takes about 0.1 s on one core.
 """
 
-import autograd.numpy as np
+from typing import TYPE_CHECKING
 
 from levelfield.models.base import MATCHED
 from levelfield.models.cnn import CONVOLUTIONS, Cnn
 from levelfield.study.protocol import Protocol
+
+if TYPE_CHECKING:
+    import numpy as np  # autograd has the same functions, and no types
+else:
+    import autograd.numpy as np
 
 Weights = dict[str, np.ndarray]
 LEAST_MARGIN = 1e-7

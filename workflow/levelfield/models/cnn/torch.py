@@ -24,11 +24,11 @@ class Model(nn.Module):
         self.hidden = nn.Linear(sizes.filters, sizes.dense)
         self.dense = nn.Linear(sizes.dense, sizes.outputs)
         self.dropout = nn.Dropout(DROPOUT) if "own-dropout" in departures else None
-        self.bfloat16 = protocol.precision == "bfloat16"
+        self.mixed_precision = protocol.precision == "bfloat16"
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int32 (batch, length) -> logits float32 (batch, outputs)."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.mixed_precision):
             features = self.embedding(tokens)
             if self.dropout:
                 features = self.dropout(features)
@@ -38,9 +38,10 @@ class Model(nn.Module):
             features = self.hidden(features).relu()
             if self.dropout:
                 features = self.dropout(features)
-        return self.dense(features.float())
+        logits: torch.Tensor = self.dense(features.float())
+        return logits
 
-    def layout(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor], tuple[nn.Parameter, ...]]]:
+    def layout(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor], tuple[torch.Tensor, ...]]]:
         """Canonical name, the canonical view of an own tensor, and the parameters whose sum the weight is."""
         yield "embedding", lambda table: table, (self.embedding.weight,)
         for name in (*CONVOLUTIONS, "hidden", "dense"):

@@ -20,6 +20,8 @@ FRAMEWORK_INIT = {
 EPSILON = 1e-6
 DROPOUT = 0.1
 
+Map = Callable[[jax.Array], jax.Array]
+
 
 class Model(nnx.Module):
     """Embeddings of tokens and positions, one transformer block, the mean over time, a dense layer, logits."""
@@ -50,21 +52,21 @@ class Model(nnx.Module):
         features = self.dropout(nnx.relu(self.dense(features)))
         return self.last(self.logits(features.astype(jnp.float32)))
 
-    def layout(self) -> Iterator[tuple[str, nnx.Param, Callable, Callable]]:
+    def layout(self) -> Iterator[tuple[str, nnx.Param[jax.Array], Map, Map]]:
         """Canonical name, parameter, and what turns its values into the canonical layout and back: they stand in it already."""
 
-        def same(values):
+        def same(values: jax.Array) -> jax.Array:
             return values
 
         yield "tokens/embedding", self.tokens.embedding, same, same
         yield "positions/embedding", self.positions.embedding, same, same
         for name in ("query", "key", "value", "output"):
-            projection = self.attention.out if name == "output" else getattr(self.attention, name)
+            projection = getattr(self.attention, "out" if name == "output" else name)
             yield f"attention/{name}/kernel", projection.kernel, same, same
             yield f"attention/{name}/bias", projection.bias, same, same
         for name in ("norm_1", "feed_forward_1", "feed_forward_2", "norm_2", "dense", "logits"):
             layer = getattr(self, name)
-            if isinstance(layer, nnx.LayerNorm):
+            if name.startswith("norm"):
                 yield f"{name}/gamma", layer.scale, same, same
                 yield f"{name}/beta", layer.bias, same, same
             else:

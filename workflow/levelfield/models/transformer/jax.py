@@ -1,6 +1,7 @@
 """The transformer in JAX: pure functions of a tree of weights."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 from jax import lax
@@ -16,7 +17,7 @@ DROPOUT = 0.1
 Weights = dict[str, jax.Array]
 
 
-def attention(weights: Weights, features: jax.Array, implementation: str | None) -> jax.Array:
+def attention(weights: Weights, features: jax.Array, implementation: Literal["cudnn"] | None) -> jax.Array:
     """Multi-head self-attention, (batch, length, width) -> (batch, length, width)."""
     query, key, value = (
         jnp.einsum("blw,whd->blhd", features, weights[f"attention/{name}/kernel"]) + weights[f"attention/{name}/bias"]
@@ -48,7 +49,7 @@ def build(protocol: Protocol, departures: frozenset[str], device: str) -> Callab
     dtype = jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32
     # cuDNN's fused attention computes in half precision, heads whose width is a multiple of 8
     fused = device == "cuda" and dtype == jnp.bfloat16 and width_of_heads(protocol, departures) % 8 == 0
-    implementation = "cudnn" if fused else None
+    implementation: Literal["cudnn"] | None = "cudnn" if fused else None
 
     def logits(weights: Weights, tokens: jax.Array, key: jax.Array | None = None) -> jax.Array:
         cast = {name: value.astype(dtype) for name, value in weights.items()}

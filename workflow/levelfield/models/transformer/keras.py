@@ -1,5 +1,7 @@
 """The transformer in Keras: a functional model of its own layers, on TensorFlow, JAX or PyTorch."""
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -11,7 +13,7 @@ EPSILON = 1e-6
 DROPOUT = 0.1
 
 
-class TokensAndPositions(layers.Layer):
+class TokensAndPositions(layers.Layer):  # type: ignore[misc]  # Keras has no types
     """The sum of each token's embedding and its position's."""
 
     def __init__(self, vocabulary: int, length: int, width: int):
@@ -19,7 +21,7 @@ class TokensAndPositions(layers.Layer):
         self.tokens = layers.Embedding(vocabulary, width)
         self.positions = layers.Embedding(length, width)
 
-    def call(self, tokens):
+    def call(self, tokens: Any) -> Any:  # of whichever framework Keras runs on
         return self.tokens(tokens) + self.positions(ops.arange(tokens.shape[1]))
 
 
@@ -27,7 +29,7 @@ def build(protocol: Protocol, departures: frozenset[str]) -> keras.Model:
     """Tokens int32 (batch, length) -> logits (batch, outputs)."""
     sizes = Transformer.of(protocol)
 
-    def dropped(features):
+    def dropped(features: keras.KerasTensor) -> keras.KerasTensor:
         return layers.Dropout(DROPOUT)(features) if "own-dropout" in departures else features
 
     tokens = keras.Input((protocol.length,), dtype="int32")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from levelfield.models.transformer.reference import (
     logits,
     normalised,
     relu,
+    scaled,
     softmax,
     split,
 )
@@ -38,7 +40,7 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
         ("attention's scores are divided by √(size of the embedding)", (each / width) ** 0.5),
         ("attention's scores are divided by the width of a head, not by its root", each**-0.5),
     ):
-        yield name, lambda factor=factor: logits(query_times(weights, factor), x, protocol)
+        yield name, partial(logits, query_times(weights, factor), x, protocol)
     for name, split_so, joined_so in (
         ("heads and their width are mixed up where queries, keys and values are split", mixed_split, joined),
         ("heads and their width are mixed up where heads are joined", split, mixed_joined),
@@ -46,37 +48,38 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
         ("queries, keys and values are reshaped to (batch, heads, time, width) without transposing", unswapped_split, joined),
         ("the heads' results are reshaped without transposing back", split, unswapped_joined),
     ):
-        yield name, lambda s=split_so, j=joined_so: variant(weights, x, split=s, joined=j)
+        yield name, partial(variant, weights, x, split=split_so, joined=joined_so)
     yield "attention's softmax runs over the queries, not over the keys", lambda: variant(weights, x, softmax=over_queries)
     time = x.shape[1]
     for name, seen in (
         ("padding is masked in attention", real(x)[:, None, None]),
         ("attention is causal: no token sees those after it", np.tril(np.ones((time, time), bool))),
     ):
-        yield name, lambda seen=seen: variant(weights, x, softmax=lambda scores: softmax(np.where(seen, scores, -np.inf)))
+        yield name, partial(variant, weights, x, softmax=partial(masked, seen=seen))
     yield "attention's biases are left out", lambda: logits(without_attention_biases(weights), x, protocol)
 
     for epsilon in (1e-3, 1e-5, 1e-12):
         name = f"LayerNorm's ε is {epsilon:.0e} instead of {EPSILON:.0e}"
-        yield name, lambda epsilon=epsilon: variant(weights, x, norm=lambda *a: normalised(*a, epsilon=epsilon))
+        yield name, partial(variant, weights, x, norm=partial(normalised, epsilon=epsilon))
     yield "LayerNorm divides by the standard deviation + ε", lambda: variant(weights, x, norm=epsilon_outside)
     yield "LayerNorm's variance is divided by width - 1", lambda: variant(weights, x, norm=unbiased)
     yield "LayerNorm runs over time, too", lambda: variant(weights, x, norm=over_time)
     yield "LayerNorm comes before attention and feed-forward, not after the sums", lambda: variant(weights, x, pre_norm=True)
     yield "the sums around attention and feed-forward are left out", lambda: variant(weights, x, residual=False)
 
-    for name, other in (("left out", lambda values: values), ("GELU", gelu), ("GELU by tanh", gelu_by_tanh)):
+    for name, other in (("left out", unchanged), ("GELU", gelu), ("GELU by tanh", gelu_by_tanh)):
         instead = name if name == "left out" else f"replaced by {name}"
-        yield f"the feed-forward layer's ReLU is {instead}", lambda f=other: variant(weights, x, inner=f)
-        yield f"the dense layer's ReLU is {instead}", lambda f=other: variant(weights, x, last=f)
+        yield f"the feed-forward layer's ReLU is {instead}", partial(variant, weights, x, inner=other)
+        yield f"the dense layer's ReLU is {instead}", partial(variant, weights, x, last=other)
     yield "there is a ReLU after the feed-forward layer's second product", lambda: variant(weights, x, outer=relu)
 
+    places = np.arange(len(weights["positions/embedding"]))
     for name, rows in (
-        ("positions are counted from 1", np.r_[1 : len(weights["positions/embedding"]), -1]),
-        ("positions are counted from the end", np.s_[::-1]),
+        ("positions are counted from 1", np.append(places[1:], -1)),
+        ("positions are counted from the end", places[::-1]),
     ):
-        yield name, lambda rows=rows: logits(positions(weights, rows), x, protocol)
-    yield "the position's embedding is left out", lambda: logits(positions(weights, np.s_[:], 0), x, protocol)
+        yield name, partial(logits, positions(weights, rows), x, protocol)
+    yield "the position's embedding is left out", lambda: logits(positions(weights, places, 0), x, protocol)
     yield "the token's embedding is multiplied by √width", lambda: logits(tokens_times(weights, width**0.5), x, protocol)
     yield "padding's embedding is 0", lambda: logits(without_padding(weights), x, protocol)
 
@@ -87,7 +90,16 @@ def of_outputs(weights: Weights, x: np.ndarray, protocol: Protocol) -> Iterator[
         ("the dense layer reads the sum over time, not the mean", lambda features: features.sum(axis=1)),
         ("the mean leaves out padding", lambda features: mean_of(features, real(x))),
     ):
-        yield name, lambda pooled=pooled: variant(weights, x, pooled=pooled)
+        yield name, partial(variant, weights, x, pooled=pooled)
+
+
+def unchanged(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def masked(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Softmax over the keys that are seen."""
+    return softmax(np.where(seen, scores, -np.inf))
 
 
 def variant(
@@ -100,7 +112,7 @@ def variant(
     pre_norm: bool = False,
     residual: bool = True,
     inner: Part = relu,
-    outer: Part = lambda values: values,
+    outer: Part = unchanged,
     last: Part = relu,
     pooled: Part = lambda features: features.mean(axis=1),
 ) -> np.ndarray:
@@ -124,12 +136,14 @@ def variant(
 
 def real(x: np.ndarray) -> np.ndarray:
     """Which tokens are no padding, boolean (batch, time); all of a sequence that is nothing else."""
-    return (x != PAD) | (x == PAD).all(axis=1, keepdims=True)
+    kept: np.ndarray = (x != PAD) | (x == PAD).all(axis=1, keepdims=True)
+    return kept
 
 
 def mean_of(features: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Of the tokens that are kept, boolean (batch, time)."""
-    return (features * kept[..., None]).sum(axis=1) / kept.sum(axis=1, keepdims=True)
+    mean: np.ndarray = (features * kept[..., None]).sum(axis=1) / kept.sum(axis=1, keepdims=True)
+    return mean
 
 
 def query_times(weights: Weights, factor: float) -> Weights:
@@ -170,31 +184,32 @@ def without_attention_biases(weights: Weights) -> Weights:
 
 def epsilon_outside(weights: Weights, name: str, features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=-1, keepdims=True)
-    deviation = features.std(axis=-1, keepdims=True)
-    return centred / (deviation + EPSILON) * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    return scaled(weights, name, centred, features.std(axis=-1, keepdims=True) + EPSILON)
 
 
 def unbiased(weights: Weights, name: str, features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=-1, keepdims=True)
     variance = features.var(axis=-1, keepdims=True, ddof=min(1, features.shape[-1] - 1))
-    return centred / np.sqrt(variance + EPSILON) * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    return scaled(weights, name, centred, np.sqrt(variance + EPSILON))
 
 
 def over_time(weights: Weights, name: str, features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(axis=(1, 2), keepdims=True)
     variance = features.var(axis=(1, 2), keepdims=True)
-    return centred / np.sqrt(variance + EPSILON) * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    return scaled(weights, name, centred, np.sqrt(variance + EPSILON))
 
 
 def gelu(values: np.ndarray) -> np.ndarray:
-    return values * (1 + np.vectorize(math.erf)(values / 2**0.5)) / 2
+    found: np.ndarray = values * (1 + np.vectorize(math.erf)(values / 2**0.5)) / 2
+    return found
 
 
 def gelu_by_tanh(values: np.ndarray) -> np.ndarray:
-    return values * (1 + np.tanh((2 / np.pi) ** 0.5 * (values + 0.044715 * values**3))) / 2
+    found: np.ndarray = values * (1 + np.tanh((2 / np.pi) ** 0.5 * (values + 0.044715 * values**3))) / 2
+    return found
 
 
-def positions(weights: Weights, rows, factor: float = 1) -> Weights:
+def positions(weights: Weights, rows: np.ndarray, factor: float = 1) -> Weights:
     return weights | {"positions/embedding": weights["positions/embedding"][rows] * factor}
 
 

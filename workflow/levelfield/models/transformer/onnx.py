@@ -1,5 +1,7 @@
 """The transformer as ONNX operators of opset 17."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from onnx import NodeProto, helper
 
@@ -26,7 +28,7 @@ def graph(weights: Weights, protocol: Protocol, departures: frozenset[str]) -> t
     constants["attention/scale"] = np.array(each**-0.5, np.float32)
     nodes: list[NodeProto] = []
 
-    def add(operator: str, inputs: list[str], output: str, **attributes) -> str:
+    def add(operator: str, inputs: list[str], output: str, **attributes: float | Sequence[int]) -> str:
         nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 

@@ -39,7 +39,8 @@ class Attention(nn.Module):
             for projection in (self.query, self.key, self.value)
         )
         attended = functional.scaled_dot_product_attention(query, key, value)
-        return self.output(attended.transpose(1, 2).flatten(-2))
+        output: torch.Tensor = self.output(attended.transpose(1, 2).flatten(-2))
+        return output
 
 
 class Model(nn.Module):
@@ -60,29 +61,30 @@ class Model(nn.Module):
         self.logits = nn.Linear(sizes.dense, sizes.outputs)
         self.dropout = nn.Dropout(DROPOUT) if "own-dropout" in departures else nn.Identity()
         self.last = nn.Softmax(dim=-1) if "double-softmax" in departures else nn.Identity()
-        self.bfloat16 = protocol.precision == "bfloat16"
+        self.mixed_precision = protocol.precision == "bfloat16"
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens: int32 (batch, length) -> logits (batch, outputs)."""
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.mixed_precision):
             features = self.tokens(tokens) + self.positions.weight
             features = self.norm_1(features + self.dropout(self.attention(features)))
             inner = self.feed_forward_2(functional.relu(self.feed_forward_1(features)))
             features = self.norm_2(features + self.dropout(inner))
             features = self.dropout(features.mean(dim=1))
             features = self.dropout(functional.relu(self.dense(features)))
-        return self.last(self.logits(features.float()))
+        logits: torch.Tensor = self.last(self.logits(features.float()))
+        return logits
 
-    def layout(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor], tuple[nn.Parameter, ...]]]:
+    def layout(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor], tuple[torch.Tensor, ...]]]:
         """Canonical name, what shows an own tensor in the canonical layout, and the parameters whose sum the weight is."""
         heads = (self.attention.heads, self.attention.head_width)
         yield "tokens/embedding", lambda t: t, (self.tokens.weight,)
         yield "positions/embedding", lambda t: t, (self.positions.weight,)
         for name in ("query", "key", "value"):
             projection = getattr(self.attention, name)
-            yield f"attention/{name}/kernel", lambda t: t.T.unflatten(1, heads), (projection.weight,)
-            yield f"attention/{name}/bias", lambda t: t.unflatten(0, heads), (projection.bias,)
-        yield "attention/output/kernel", lambda t: t.T.unflatten(0, heads), (self.attention.output.weight,)
+            yield f"attention/{name}/kernel", lambda t: torch.unflatten(t.T, 1, heads), (projection.weight,)
+            yield f"attention/{name}/bias", lambda t: torch.unflatten(t, 0, heads), (projection.bias,)
+        yield "attention/output/kernel", lambda t: torch.unflatten(t.T, 0, heads), (self.attention.output.weight,)
         yield "attention/output/bias", lambda t: t, (self.attention.output.bias,)
         for name in ("norm_1", "feed_forward_1", "feed_forward_2", "norm_2", "dense", "logits"):
             layer = getattr(self, name)
