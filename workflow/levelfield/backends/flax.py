@@ -24,12 +24,7 @@ BACKENDS = {
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
-    "flax-scan": {
-        "class": "FlaxScan",
-        "image": "jax",
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["device"],
-    },
+    "flax-scan": {"like": "flax", "class": "FlaxScan", "data_on": ["device"]},
 }
 
 

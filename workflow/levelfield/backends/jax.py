@@ -29,19 +29,8 @@ BACKENDS = {
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
-    "jax-scan": {
-        "class": "JaxScan",
-        "image": "jax",
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["device"],
-    },
-    "jax-huge-pages": {
-        "class": "JaxHugePages",
-        "image": "jax",
-        "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
+    "jax-scan": {"like": "jax", "class": "JaxScan", "data_on": ["device"]},
+    "jax-huge-pages": {"like": "jax", "class": "JaxHugePages", "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}},
 }
 
 

@@ -29,29 +29,12 @@ BACKENDS = {
         "devices": "levelfield.backends.keras_devices:KerasDevices",
         "departures": ["clip-norm", "sparse-embedding-adam"],
     },
-    "keras-tensorflow-jit": {
-        "class": "Keras",
-        "image": "tensorflow",
-        "environment": {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        "options": {"jit_compile": True},
-        "departures": ["clip-norm", "sparse-embedding-adam"],
-    },
-    "keras-tensorflow-16-steps": {
-        "class": "Keras",
-        "image": "tensorflow",
-        "environment": {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        "options": {"steps_a_call": 16},
-        "departures": ["clip-norm", "sparse-embedding-adam"],
-    },
+    "keras-tensorflow-jit": {"like": "keras-tensorflow", "options": {"jit_compile": True}},
+    "keras-tensorflow-16-steps": {"like": "keras-tensorflow", "options": {"steps_a_call": 16}},
     "keras-tensorflow-huge-pages": {
+        "like": "keras-tensorflow",
         "class": "KerasHugePages",
-        "image": "tensorflow",
-        "environment": {
-            "KERAS_BACKEND": "tensorflow",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        },
-        "departures": ["clip-norm", "sparse-embedding-adam"],
+        "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
     },
     "keras-jax": {
         "class": "Keras",
@@ -60,13 +43,7 @@ BACKENDS = {
         "devices": "levelfield.backends.keras_devices:KerasDevices",
         "departures": ["clip-norm"],
     },
-    "keras-jax-16-steps": {
-        "class": "Keras",
-        "image": "jax",
-        "environment": {"KERAS_BACKEND": "jax"},
-        "options": {"steps_a_call": 16},
-        "departures": ["clip-norm"],
-    },
+    "keras-jax-16-steps": {"like": "keras-jax", "options": {"steps_a_call": 16}},
     "keras-torch": {
         "class": "Keras",
         "image": "torch",

@@ -33,40 +33,11 @@ BACKENDS = {
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
-    "torch-compile": {
-        "class": "Torch",
-        "image": "torch",
-        "options": {"compiled": "default"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-compile-reduce-overhead": {
-        "class": "Torch",
-        "image": "torch",
-        "options": {"compiled": "reduce-overhead"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-compile-max-autotune": {
-        "class": "Torch",
-        "image": "torch",
-        "options": {"compiled": "max-autotune"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-huge-pages": {
-        "class": "TorchHugePages",
-        "image": "torch",
-        "environment": {"THP_MEM_ALLOC_ENABLE": "1"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-flush-subnormals": {
-        "class": "TorchFlushSubnormals",
-        "image": "torch",
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
+    "torch-compile": {"like": "torch", "options": {"compiled": "default"}},
+    "torch-compile-reduce-overhead": {"like": "torch", "options": {"compiled": "reduce-overhead"}},
+    "torch-compile-max-autotune": {"like": "torch", "options": {"compiled": "max-autotune"}},
+    "torch-huge-pages": {"like": "torch", "class": "TorchHugePages", "environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
+    "torch-flush-subnormals": {"like": "torch", "class": "TorchFlushSubnormals"},
 }
 
 GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that use CUDA graphs
