@@ -206,7 +206,7 @@ def beside(tiny: Tiny, folder: Path, code: str) -> dict[str, str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", [name for name in registry.backends() if registry.option_of(name) is None])
+@pytest.mark.parametrize("backend", [name for name in registry.backends() if not registry.backend(name).like])
 def test_each_backend_that_cannot_be_imported_runs_out_of_memory_or_fails_in_its_extras(real, large, tmp_path, backend):
     (tmp_path / "broken").mkdir()
     for name in ("torch", "tensorflow", "jax", "flax", "keras"):

@@ -101,12 +101,12 @@ def follows_the_contract(name: str) -> None:
 
 def test_every_usable_framework_follows_the_contract(usable):
     for name in usable:
-        if not registry.option_of(name):
+        if not registry.backend(name).like:
             follows_the_contract(name)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in registry.backends() if registry.option_of(name)])
+@pytest.mark.parametrize("name", [name for name in registry.backends() if registry.backend(name).like])
 def test_every_usable_option_follows_the_contract(name, usable):
     if name not in usable:
         pytest.skip(f"{name} does not run here")

@@ -41,7 +41,7 @@ def trained(tiny: Tiny, backend: str, folder: Path, threads: int, day: str = "",
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", [name for name in registry.backends() if registry.option_of(name) is None])
+@pytest.mark.parametrize("backend", [name for name in registry.backends() if not registry.backend(name).like])
 def test_the_same_seed_gives_the_same_bits_and_other_threads_a_difference_that_is_told(
     tiny, tmp_path, backend, record_property
 ):

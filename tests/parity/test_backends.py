@@ -38,8 +38,8 @@ QUICK = [("keras-tensorflow", "bilstm"), *(("torch", model) for model in SMALL)]
 PAIRS = [(backend, model) for backend in registry.backends() for model in SMALL if registry.supports(backend, model)]
 
 
-PLAIN = [(backend, model) for backend, model in PAIRS if not registry.option_of(backend)]
-OPTIONS = [(backend, "bilstm") for backend in registry.backends() if registry.option_of(backend)]
+PLAIN = [(backend, model) for backend, model in PAIRS if not registry.backend(backend).like]
+OPTIONS = [(backend, "bilstm") for backend in registry.backends() if registry.backend(backend).like]
 LOOPS = ("torch-compile", "jax-scan", "flax-scan", "keras-tensorflow-jit", "keras-tensorflow-16-steps", "keras-jax-16-steps")
 """Options that change how steps are made. Of these the contract is tried, with the model that is trained fastest; the others change
 memory or arithmetic alone, which the bounds see."""

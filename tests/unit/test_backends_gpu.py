@@ -150,7 +150,7 @@ def test_peaks_are_reset_after_the_warm_up(monkeypatch):
 INT32 = """
 import json
 import keras, tensorflow as tf
-from levelfield.backends.keras import StepRecord
+from levelfield.backends.keras_record import StepRecord
 found = {}
 for outputs, labels in ((1, (4,)), (3, (4, 1))):
     record = StepRecord()

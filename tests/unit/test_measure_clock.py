@@ -45,11 +45,11 @@ def test_a_clock_that_steps_back_gives_no_time():
     watch = Stopwatch(device.synchronize, device.clock)
     with pytest.raises(ClockError, match="stepped back"), watch:
         device.now -= 1
-    assert watch.seconds is None
+    assert not hasattr(watch, "seconds")
 
 
 def test_a_block_that_raises_has_no_time():
     watch = Stopwatch()
     with pytest.raises(ZeroDivisionError), watch:
         1 / 0  # noqa: B018
-    assert watch.seconds is None
+    assert not hasattr(watch, "seconds")

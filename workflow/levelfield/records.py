@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class Run:
     corpus: str
     train_sequences: int
     validation_sequences: int
-    protocol: dict
+    protocol: dict[str, Any]
     protocol_sha256: str
     data_sha256: str
     start_sha256: str
@@ -221,7 +221,7 @@ def load_arrays(path: Path | BinaryIO) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Writes a dataclass or plain data as JSON, whole; NaN is refused."""
     plain = value if isinstance(value, (dict, list)) else asdict(value)
     write_whole(path, (json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
@@ -231,7 +231,7 @@ HASHED = {"epochs_sha256": "epochs.csv", "steps_sha256": "steps.npz"}
 """Which file each of a run's checksums is of."""
 
 
-def sha256_of_run(values: dict) -> str:
+def sha256_of_run(values: dict[str, Any]) -> str:
     """Checksum of the content of a `run.json`, its own `sha256` apart, however it is laid out: of JSON with sorted keys, no spaces."""
     content = {name: value for name, value in values.items() if name != "sha256"}
     return sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
@@ -243,9 +243,9 @@ def write_run(folder: Path, run: Run) -> None:
     write_json(folder / "run.json", values | {"sha256": sha256_of_run(values)})
 
 
-def add_measurements(file: Path, **measurements: str) -> dict:
+def add_measurements(file: Path, **measurements: str) -> dict[str, Any]:
     """Adds to the measurements of a `run.json` what only its job knows; returns its content."""
-    values = json.loads(file.read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     values["measurements"] |= measurements
     values["sha256"] = sha256_of_run(values)
     write_json(file, values)
@@ -266,8 +266,11 @@ def read_epochs(path: Path) -> list[Epoch]:
 
 def epochs_of(content: bytes) -> list[Epoch]:
     """The rows that `write_epochs` wrote."""
-    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-    return [
-        Epoch(**{name: None if value == "" else int(value) if name == "epoch" else float(value) for name, value in row.items()})
-        for row in rows
-    ]
+    return [_epoch(row) for row in csv.DictReader(io.StringIO(content.decode(), newline=""))]
+
+
+def _epoch(row: dict[str, str]) -> Epoch:
+    values: dict[str, Any] = {
+        name: None if value == "" else int(value) if name == "epoch" else float(value) for name, value in row.items()
+    }
+    return Epoch(**values)

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from levelfield.errors import UserError
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DataOn = Literal["host", "device"]
+
+Row = dict[str, Any]
+"""An entry of a `BACKENDS`, as it is declared or with what it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Registered:
     """What trains on several devices, as `module:Class`; None where it cannot."""
     data_on: tuple[DataOn, ...] = ("host",)
     """Where it can have an epoch's sequences lie: values of `protocol.data_on`, the usual one first."""
+    like: str | None = None
+    """The row that it is an option of: `torch` of `torch-compile`; None for a framework's own."""
 
 
 @cache
-def declared(module: str, name: str):
+def declared(module: str, name: str) -> Any:
     """The literal that a module assigns to `name` at its top, read without running it; None where there is none."""
     found = find_spec(module)
     if found is None or not found.origin:
@@ -105,29 +110,42 @@ def model(name: str) -> "Model":
 @cache
 def backends() -> dict[str, Registered]:
     """Each backend by name: those that the files of `backends/` declare, and those that other packages registered."""
-    found = {}
+    rows: dict[str, Row] = {}
     for point in entry_points(group="levelfield.backends"):
         module, _, attribute = point.value.partition(":")
-        own = (declared(module, "BACKENDS") or {}).get(point.name, {})
-        found[point.name] = _registered(module, {"class": attribute, "image": point.name, "framework": point.name} | own)
+        rows[point.name] = {"module": module, "class": attribute} | (declared(module, "BACKENDS") or {}).get(point.name, {})
     for file in sorted((HERE / "backends").glob("[a-z]*.py")):
         module = f"levelfield.backends.{file.stem}"
         for name, own in (declared(module, "BACKENDS") or {}).items():
-            found[name] = _registered(module, {"framework": file.stem} | own)
-    return found
+            rows[name] = {"module": module, "framework": file.stem} | own
+    return {name: _registered(_whole(name, rows)) for name in rows}
 
 
-def _registered(module: str, own: dict) -> Registered:
+def _whole(name: str, rows: dict[str, Row]) -> Row:
+    """All that a row declares: as the row that it is like, but for what it says itself. What it says of `environment` and `options` is
+    added; `devices` is never as there, since the class for several devices takes no options."""
+    own = rows[name]
+    if "like" not in own:
+        return {"framework": name, "image": name} | own
+    if own["like"] not in rows:
+        raise UserError(f"the backend {name!r} is declared to be like {own['like']!r}, which nobody declares")
+    like = _whole(own["like"], rows)
+    added = {key: like.get(key, {}) | own.get(key, {}) for key in ("environment", "options")}
+    return like | {"devices": None} | own | added
+
+
+def _registered(row: Row) -> Registered:
     return Registered(
-        module,
-        own["class"],
-        own["framework"],
-        own["image"],
-        own.get("environment", {}),
-        own.get("options", {}),
-        tuple(own.get("departures", ())),
-        own.get("devices"),
-        tuple(own.get("data_on", ("host",))),
+        row["module"],
+        row["class"],
+        row["framework"],
+        row["image"],
+        row.get("environment", {}),
+        row.get("options", {}),
+        tuple(row.get("departures", ())),
+        row.get("devices"),
+        tuple(row.get("data_on", ("host",))),
+        row.get("like"),
     )
 
 
@@ -136,11 +154,6 @@ def backend(name: str) -> Registered:
     if name not in backends():
         raise UserError(f"unknown backend {name!r}; there are {', '.join(sorted(backends()))}")
     return backends()[name]
-
-
-def option_of(name: str) -> str | None:
-    """The row that another is named after, as one way of using the same framework: `torch` of `torch-compile`; None for a framework's own."""
-    return max((other for other in backends() if name.startswith(f"{other}-")), key=len, default=None)
 
 
 @cache
@@ -171,7 +184,7 @@ def supports(backend_name: str, model_name: str) -> bool:
 @cache
 def _shared() -> dict[str, "Departure"]:
     """The departures that belong to no model: of the optimiser, the data, the telling."""
-    found = {}
+    found: dict[str, Departure] = {}
     for module in ("levelfield.backends.departures", "levelfield.study.departures"):
         found |= importlib.import_module(module).DEPARTURES
     return found

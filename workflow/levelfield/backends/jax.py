@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,21 +30,17 @@ BACKENDS = {
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
-    "jax-scan": {
-        "class": "JaxScan",
-        "image": "jax",
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["device"],
-    },
-    "jax-huge-pages": {
-        "class": "JaxHugePages",
-        "image": "jax",
-        "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
+    "jax-scan": {"like": "jax", "class": "JaxScan", "data_on": ["device"]},
+    "jax-huge-pages": {"like": "jax", "class": "JaxHugePages", "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}},
 }
 
+State = tuple[Any, ...]
+"""What a step takes and gives back: weights, the optimiser's moments, and a key where the model draws; in Flax the model's
+state and the optimiser's."""
+Labels = Any
+"""A batch's labels; on several devices a pair, of them and of each sequence's share of the batch's mean."""
+Pair = tuple[jax.Array, jax.Array]
+"""Tokens and labels of batches, or their losses and right answers."""
 
 GPU_PLANE = "/device:GPU"
 """How XLA's profiles name what a GPU did (xla/tsl/profiler/utils/xplane_schema.cc)."""
@@ -92,7 +89,7 @@ def profiled(work: Callable[[], object], device: str) -> list[str]:
 
 def cuda_versions() -> dict[str, str]:
     """Versions of the packages that hold CUDA and cuDNN for JAX, without the end that names CUDA's own; those that are there."""
-    found = {}
+    found: dict[str, str] = {}
     for name, packages in CUDA_PACKAGES.items():
         for package in packages:
             with contextlib.suppress(PackageNotFoundError):
@@ -133,6 +130,8 @@ def cut(arrays: tuple[jax.Array, ...], first: int, size: int) -> tuple[jax.Array
 
 
 class Jax(Backend):
+    state: State
+
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         self.device = set_framework(protocol, device)
         self.protocol = protocol
@@ -158,23 +157,26 @@ class Jax(Backend):
     def parameters(self) -> int:
         return sum(value.size for value in self.state[0].values())
 
-    def _loss(self, weights, tokens, labels, key):
+    def _loss(
+        self, weights: dict[str, jax.Array], tokens: jax.Array, labels: Labels, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         return loss_and_correct(self.model(weights, tokens, key), labels)
 
-    def _step(self, state, tokens, labels):
+    def _step(self, state: State, tokens: jax.Array, labels: Labels) -> tuple[State, jax.Array, jax.Array]:
         weights, moments, key = state
         key, mine = jax.random.split(key) if self.dropout else (None, None)
         (loss, correct), gradients = self.gradient(weights, tokens, labels, mine)
         updates, moments = self.adam.update(gradients, moments, weights)
         return (optax.apply_updates(weights, updates), moments, key), loss, correct
 
-    def _batches(self, *arrays: np.ndarray) -> Iterator[tuple]:
-        """Batches in order, as a jitted function takes them: of the host's memory, or cut on the device."""
+    def _batches(self, *arrays: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """Pair in order, as a jitted function takes them: of the host's memory, or cut on the device."""
         size, count = self.protocol.batch_size, len(arrays[0])
         if self.protocol.data_on == "device":
-            arrays = jax.device_put(arrays)
+            put = jax.device_put(arrays)
+            del arrays  # the host's need not stay
             for first in range(0, count, size):
-                yield cut(arrays, first, size=min(size, count - first))
+                yield cut(put, first, size=min(size, count - first))
         else:
             for first in range(0, count, size):
                 yield tuple(whole[first : first + size] for whole in arrays)
@@ -184,7 +186,9 @@ class Jax(Backend):
         size = self.protocol.batch_size
         return order[: len(order) // size * size] if drops_last_batch(self.departures) else order
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         size, order = self.protocol.batch_size, self._trained(order)
         losses, corrects = [], []
         for tokens, labels in self._batches(x[order], y[order]):
@@ -211,7 +215,7 @@ class Jax(Backend):
     def predict(self, x: np.ndarray) -> np.ndarray:
         return np.concatenate(jax.device_get([self.forward(self.state[0], *batch) for batch in self._batches(x)]))
 
-    def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
+    def gradients(self, x: np.ndarray, y: Labels) -> tuple[float, Weights]:
         (loss, _), found = self.gradient(self.state[0], x, y, jax.random.key(self.seed) if self.dropout else None)
         return float(loss), {name: np.array(value) for name, value in found.items()}
 
@@ -219,11 +223,11 @@ class Jax(Backend):
         jax.block_until_ready(self.state)
 
     def versions(self) -> dict[str, str]:
-        found = {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "optax": optax.__version__}
+        found = {"jax": jax.__version__, "jaxlib": version("jaxlib"), "optax": optax.__version__}
         return found | (cuda_versions() if self.device == "cuda" else {})
 
     def flags(self) -> dict[str, str]:
-        return {"precision": self.protocol.precision, "matmul_precision": str(jax.config.jax_default_matmul_precision)}
+        return {"precision": self.protocol.precision, "matmul_precision": str(jax.config.values["jax_default_matmul_precision"])}
 
     def peak_memory(self) -> tuple[int | None, int | None]:
         return peak_memory(self.device)
@@ -232,17 +236,17 @@ class Jax(Backend):
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)
 
 
-class Scan:
-    """An epoch in one call, beside a class of JAX's: `lax.scan` over its whole batches, all on the device; the smaller last one by itself."""
+class JaxScan(Jax):
+    """An epoch in one call: `lax.scan` over its whole batches, all on the device; the smaller last one by itself."""
 
-    steps_a_call = None
+    steps_a_call: int | None = None
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         super().__init__(protocol, departures, device, threads)
-        self.programs = {}
+        self.programs: dict[int, Any] = {}
 
-    def _epoch(self, state, batches):
-        def step(state, batch):
+    def _epoch(self, state: State, batches: Pair) -> tuple[State, Pair]:
+        def step(state: State, batch: Pair) -> tuple[State, Pair]:
             state, loss, correct = self._step(state, *batch)
             return state, (loss, correct)
 
@@ -254,7 +258,7 @@ class Scan:
         whole = len(x) // size
         return x[: whole * size].reshape(whole, size, -1), y[: whole * size].reshape(whole, size)
 
-    def _compiled(self, batches):
+    def _compiled(self, batches: Pair) -> Any:
         """The program for so many batches; what it needs of the state are types and shapes."""
         if len(batches[0]) not in self.programs:
             lowered = jax.jit(self._epoch, donate_argnums=(0,)).lower(self.state, batches)
@@ -266,7 +270,7 @@ class Scan:
         if len(x) >= self.protocol.batch_size:
             self._compiled(jax.device_put(self._stacked(x, y)))
 
-    def _calls(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[jax.Array, jax.Array]]:
+    def _calls(self, x: np.ndarray, y: np.ndarray) -> Iterator[Pair]:
         """Losses and right answers that each call of an epoch gave, on the device: those of all whole batches, that of the last one."""
         size = self.protocol.batch_size
         if len(x) >= size:
@@ -274,19 +278,26 @@ class Scan:
             self.state, found = self._compiled(batches)(self.state, batches)
             yield found
         if rest := len(x) % size:
-            self.state, *found = self.step(self.state, *jax.device_put((x[-rest:], y[-rest:])))
-            yield tuple(found)
+            self.state, loss, correct = self.step(self.state, *jax.device_put((x[-rest:], y[-rest:])))
+            yield loss, correct
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         size, order = self.protocol.batch_size, self._trained(order)
-        losses, corrects = [], []
+        losses: list[jax.Array] = []
+        corrects: list[jax.Array] = []
+
+        def so_far(steps: int) -> tuple[float, float]:
+            return _whole(losses).mean(), _whole(corrects).sum() / min(steps * size, len(order))
+
         for loss, correct in self._calls(x[order], y[order]):
             losses.append(loss)
             corrects.append(correct)
             if wait:
                 self.synchronize()
             done = sum(each.size for each in losses)
-            progress(done, lambda n=done: (_whole(losses).mean(), _whole(corrects).sum() / min(n * size, len(order))))
+            progress(done, partial(so_far, done))
         return _whole(losses).astype(np.float32), _whole(corrects).astype(np.int32)
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
@@ -300,10 +311,6 @@ def _whole(parts: list[jax.Array]) -> np.ndarray:
     return np.hstack(jax.device_get(parts))
 
 
-class JaxScan(Scan, Jax):
-    pass
-
-
 class JaxHugePages(Jax):
     """The same program on a CPU, its memory in pages of 2 MiB: the C library's own switch (glibc 2.35), which it reads at its start."""
 
@@ -312,4 +319,4 @@ class JaxHugePages(Jax):
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:
-        return super().flags() | {"huge_pages": huge_pages(), "malloc": started_with("GLIBC_TUNABLES") or "default"}
+        return super().flags() | {"huge_pages": str(huge_pages()), "malloc": started_with("GLIBC_TUNABLES") or "default"}

@@ -5,7 +5,9 @@ itself, XLA's partitioner has every device compute a call that it cannot split, 
 the devices are virtual ones of the one processor.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +20,7 @@ from jax.sharding import PartitionSpec as Spec
 from levelfield.backends.base import Progress, Weights, silent
 from levelfield.backends.devices import enough, filled
 from levelfield.backends.flax import Flax
-from levelfield.backends.jax import Jax, losses_and_right
+from levelfield.backends.jax import Jax, Labels, State, losses_and_right
 from levelfield.study.protocol import Protocol
 
 AXIS = "devices"
@@ -26,7 +28,7 @@ AXIS = "devices"
 
 def offer_devices(count: int) -> None:
     """Lets JAX's CPU be `count` virtual devices; to be called before the first device is asked for."""
-    if jax.config.jax_num_cpu_devices != count:
+    if jax.config.values["jax_num_cpu_devices"] != count:
         jax.config.update("jax_num_cpu_devices", count)
 
 
@@ -42,31 +44,34 @@ def peak_memory(device: str) -> tuple[int | None, int | None]:
         return None, None
     found = [one.memory_stats() for one in jax.devices()]
     told = [[one.get(name) for one in found] for name in ("peak_bytes_in_use", "peak_pool_bytes")]
-    return tuple(None if None in one else sum(one) for one in told)
+    in_use, pool = (None if None in one else sum(one) for one in told)
+    return in_use, pool
 
 
-def shared_loss(logits: jax.Array, labels: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def shared_loss(logits: jax.Array, labels: Labels) -> tuple[jax.Array, jax.Array]:
     """A device's part of the batch's mean loss, and of its right answers. labels: and each sequence's share of the mean."""
-    labels, shares = labels
-    losses, right = losses_and_right(logits, labels)
+    known, shares = labels
+    losses, right = losses_and_right(logits, known)
     return jnp.sum(losses * shares), jnp.sum(right & (shares > 0), dtype=jnp.int32)
 
 
-class Shared:
+class Shared(Jax):
     """What JAX and Flax have in common: the mesh, and a loop that feeds each device its part."""
 
     def _make_mesh(self) -> None:
         self.mesh = Mesh(np.array(devices_of(self.protocol.devices, "JAX")), (AXIS,))
         self.whole, self.split = (NamedSharding(self.mesh, spec) for spec in (Spec(), Spec(AXIS)))
 
-    def _on_each(self, function, *specs: Spec, out: Spec):
+    def _on_each(self, function: Callable[..., Any], *specs: Spec, out: Spec) -> Callable[..., Any]:
         return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
 
     def load(self, weights: Weights) -> None:
         super().load(weights)
         self.state = jax.device_put(self.state, self.whole)
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         size = self.protocol.batch_size
         rows, shares = filled(order, size, self.protocol.devices)
         tokens, labels = x[rows], y[rows]
@@ -90,7 +95,7 @@ class Shared:
         found = [self.forward(self.state[0], tokens[first : first + size]) for first in range(0, len(tokens), size)]
         return np.concatenate(jax.device_get(found))[: len(x)]
 
-    def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
+    def gradients(self, x: np.ndarray, y: Labels) -> tuple[float, Weights]:
         rows, shares = filled(np.arange(len(x)), self.protocol.batch_size, self.protocol.devices)
         return super().gradients(x[rows], (y[rows], shares))
 
@@ -101,7 +106,7 @@ class Shared:
         return peak_memory(self.device)
 
 
-class JaxDevices(Shared, Jax):
+class JaxDevices(Shared):
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         offer_devices(protocol.devices)
         super().__init__(protocol, departures, device, threads)
@@ -113,10 +118,13 @@ class JaxDevices(Shared, Jax):
             self._on_each(partial(self.model, key=None), Spec(), split, out=split), in_shardings=(self.whole, self.split)
         )
 
-    def _loss(self, weights, tokens, labels, key):
+    def _loss(
+        self, weights: dict[str, jax.Array], tokens: jax.Array, labels: Labels, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         return shared_loss(self.model(weights, tokens, key), labels)
 
-    def _added_up(self, weights, tokens, labels, key):
+    def _added_up(self, weights: dict[str, jax.Array], tokens: jax.Array, labels: Labels, key: jax.Array | None) -> Any:
+        """Loss, right answers and gradients, over all devices."""
         return lax.psum(jax.value_and_grad(self._loss, has_aux=True)(weights, tokens, labels, key), AXIS)
 
 
@@ -130,19 +138,20 @@ class FlaxDevices(Shared, Flax):
         self.step = jax.jit(self._step, donate_argnums=(0,), in_shardings=(self.whole, self.split, self.split))
         self.forward = jax.jit(self._on_each(self._forward, Spec(), split, out=split), in_shardings=(self.whole, self.split))
 
-    def _added_up(self, parameters, tokens, labels):
+    def _added_up(self, parameters: Any, tokens: jax.Array, labels: Labels) -> Any:
+        """Loss, right answers and gradients, over all devices."""
         model = nnx.merge(self.model, parameters)
         model.train()
         loss_of = nnx.value_and_grad(lambda model: shared_loss(model(tokens), labels), has_aux=True)
         return lax.psum(loss_of(model), AXIS)
 
-    def _step(self, state, tokens, labels):
+    def _step(self, state: State, tokens: jax.Array, labels: Labels) -> tuple[State, jax.Array, jax.Array]:
         (loss, correct), gradients = self.shared(state[0], tokens, labels)
         model, optimizer = nnx.merge(self.model, state[0]), nnx.merge(self.optimizer, state[1])
         optimizer.update(model, gradients)
         return (nnx.state(model), nnx.state(optimizer)), loss, correct
 
-    def _gradient(self, parameters, tokens, labels):
+    def _gradient(self, parameters: Any, tokens: jax.Array, labels: Labels) -> tuple[jax.Array, dict[str, jax.Array]]:
         (loss, _), gradients = self.shared(parameters, tokens, labels)
         model = nnx.merge(self.model, parameters)
         nnx.update(model, gradients)

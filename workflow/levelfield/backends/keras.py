@@ -3,11 +3,12 @@
 Which of the three is chosen by `KERAS_BACKEND`, set before the import.
 """
 
-import math
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ from keras import ops
 from levelfield import registry
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, refuse_without_huge_pages, silent
 from levelfield.backends.departures import CLIP_NORM
+from levelfield.backends.keras_adam import ExactAdam
+from levelfield.backends.keras_record import ReportStep, StepRecord, steps_of
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
 from levelfield.study.departures import drops_last_batch
@@ -29,29 +32,12 @@ BACKENDS = {
         "devices": "levelfield.backends.keras_devices:KerasDevices",
         "departures": ["clip-norm", "sparse-embedding-adam"],
     },
-    "keras-tensorflow-jit": {
-        "class": "Keras",
-        "image": "tensorflow",
-        "environment": {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        "options": {"jit_compile": True},
-        "departures": ["clip-norm", "sparse-embedding-adam"],
-    },
-    "keras-tensorflow-16-steps": {
-        "class": "Keras",
-        "image": "tensorflow",
-        "environment": {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-        "options": {"steps_a_call": 16},
-        "departures": ["clip-norm", "sparse-embedding-adam"],
-    },
+    "keras-tensorflow-jit": {"like": "keras-tensorflow", "options": {"jit_compile": True}},
+    "keras-tensorflow-16-steps": {"like": "keras-tensorflow", "options": {"steps_a_call": 16}},
     "keras-tensorflow-huge-pages": {
+        "like": "keras-tensorflow",
         "class": "KerasHugePages",
-        "image": "tensorflow",
-        "environment": {
-            "KERAS_BACKEND": "tensorflow",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        },
-        "departures": ["clip-norm", "sparse-embedding-adam"],
+        "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
     },
     "keras-jax": {
         "class": "Keras",
@@ -60,13 +46,7 @@ BACKENDS = {
         "devices": "levelfield.backends.keras_devices:KerasDevices",
         "departures": ["clip-norm"],
     },
-    "keras-jax-16-steps": {
-        "class": "Keras",
-        "image": "jax",
-        "environment": {"KERAS_BACKEND": "jax"},
-        "options": {"steps_a_call": 16},
-        "departures": ["clip-norm"],
-    },
+    "keras-jax-16-steps": {"like": "keras-jax", "options": {"steps_a_call": 16}},
     "keras-torch": {
         "class": "Keras",
         "image": "torch",
@@ -99,97 +79,6 @@ elif ON == "torch":
     import torch
 
     from levelfield.backends.torch import be_deterministic, find_device, profiled
-
-CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
-
-
-OwnAdam = type(keras.optimizers.Adam.__new__(keras.optimizers.Adam))  # not made whole: that would start TensorFlow
-"""Keras's Adam as it is on this framework: on PyTorch a class of its own, which updates all weights in a few calls."""
-
-
-class ExactAdam(OwnAdam):
-    """Keras's Adam, with two roundings taken out that set it apart from the Adam that it documents.
-
-    Its bias correction raises float32(0.999) to the step: at the first steps α_t is off by 6e-6 of itself, which training
-    can amplify to 4e-3 in the loss of step 50; here the learning rate is scaled by what is missing. And on TensorFlow it squares
-    the duplicate slices of an embedding's gradient one by one; here they are summed first. (The departure
-    `sparse-embedding-adam` is Keras's own Adam.)
-    """
-
-    def apply(self, grads, trainable_variables=None):
-        if ON == "tensorflow":  # which hands an embedding's gradient over as IndexedSlices; the others' are dense
-            grads = [tf.convert_to_tensor(grad) for grad in grads]  # before any clipping: a norm of slices is another one
-        super().apply(grads, trainable_variables)
-
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        super()._backend_update_step(grads, trainable_variables, learning_rate * self._missing())
-
-    def _missing(self):
-        """√(1 − β₂^t) / (1 − β₁^t) over what Keras computes of it."""
-        step = ops.cast(self.iterations + 1, "float32")
-        corrections = []
-        for beta in (self.beta_1, self.beta_2):
-            exact = -ops.expm1(step * math.log(beta))
-            corrections.append(exact / (1 - ops.power(ops.cast(beta, "float32"), step)))
-        return ops.sqrt(corrections[1]) / corrections[0]
-
-
-class StepRecord(keras.metrics.Metric):
-    """Writes each batch's own loss and right answers into buffers on the device; its result is the accuracy so far.
-
-    `fit` reports running means over the epoch, whose differences lose digits; the buffers hold the values themselves. Nothing is
-    int32: TensorFlow keeps that in the host's memory (tensorflow#33835), and a GPU would be waited for at every step. Right
-    answers are counted in float32, exact to 16 million a batch; `int` is Keras's own for an index, int64 on TensorFlow.
-    """
-
-    def __init__(self):
-        super().__init__(name="accuracy")
-        self.losses = self.add_variable((CAPACITY,), "zeros", name="losses")
-        self.correct = self.add_variable((CAPACITY,), "zeros", name="correct")
-        self.steps = self.add_variable((), "zeros", dtype="int", name="steps")
-        self.right = self.add_variable((), "zeros", name="right")
-        self.seen = self.add_variable((), "zeros", name="seen")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        logits = ops.cast(y_pred, "float32")
-        if logits.shape[-1] == 1:
-            labels, scores = ops.cast(ops.reshape(y_true, (-1,)), "float32"), ops.reshape(logits, (-1,))
-            losses, answers = ops.softplus(scores) - scores * labels, ops.equal(scores > 0, labels > 0.5)
-        else:
-            labels = ops.cast(ops.reshape(y_true, (-1,)), "int")
-            losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            largest = tf.argmax if ON == "tensorflow" else ops.argmax  # Keras's own gives int32 there
-            answers = ops.equal(ops.cast(largest(logits, axis=-1), "int"), labels)
-        answers = ops.cast(answers, "float32")
-        loss, right, seen = self._means(losses, answers, sample_weight)
-        at = ops.reshape(self.steps, (1, 1))
-        self.losses.assign(ops.scatter_update(self.losses, at, ops.reshape(loss, (1,))))
-        self.correct.assign(ops.scatter_update(self.correct, at, ops.reshape(right, (1,))))
-        self.steps.assign_add(1)
-        self.right.assign_add(right)
-        self.seen.assign_add(seen)
-
-    def _means(self, losses, answers, weights):
-        """The batch's loss, its right answers and its sequences."""
-        return ops.mean(losses), ops.sum(answers), ops.sum(ops.ones_like(answers))
-
-    def result(self):
-        return self.right / ops.maximum(self.seen, 1.0)
-
-
-class ReportStep(keras.callbacks.Callback):
-    """Hands each step's number, or each call's last one's, and the means that `fit` keeps anyway to a progress.
-
-    Where a call makes several steps Keras counts the last call as a whole one, though fewer were left.
-    """
-
-    def __init__(self, progress: Progress, wait: bool, steps: int):
-        super().__init__()
-        self.progress, self.steps = progress, steps
-        self.async_safe = not wait  # without it fit waits for loss and accuracy after each step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.progress(min(batch + 1, self.steps), lambda: (float(logs["loss"]), float(logs["accuracy"])))
 
 
 def device_in_use(device: str) -> str:
@@ -235,7 +124,7 @@ def set_framework(protocol: Protocol, device: str, threads: int) -> str:
     return used
 
 
-def feed(size: int, device: str | None, *arrays: np.ndarray) -> dict:
+def feed(size: int, device: str | None, *arrays: np.ndarray) -> dict[str, Any]:
     """What `fit` and `predict` are given: the arrays, put on the device before if one is named (on PyTorch alone: on TensorFlow and JAX
     Keras takes what it is given back to the host); on TensorFlow a dataset of them, without autotuning.
 
@@ -246,10 +135,9 @@ def feed(size: int, device: str | None, *arrays: np.ndarray) -> dict:
     Where the batches leave no rest, the graph knows their size, which made a step of `fit` 8 % faster on a CPU; Keras's own
     dataset does the same.
     """
-    if device:
-        arrays = [torch.from_numpy(np.ascontiguousarray(whole)).to(device) for whole in arrays]
     if ON != "tensorflow":
-        return dict(zip("xy", arrays, strict=False)) | {"batch_size": size}
+        put = [torch.from_numpy(np.ascontiguousarray(whole)).to(device) for whole in arrays] if device else arrays
+        return {**dict(zip("xy", put, strict=False)), "batch_size": size}
     options = tf.data.Options()
     options.autotune.enabled = False
     whole = len(arrays[0]) % size == 0
@@ -304,7 +192,7 @@ class Keras(Backend):
         """What must be set before anything is made; returns the device in use."""
         return set_framework(protocol, device, threads)
 
-    def _recording(self) -> dict:
+    def _recording(self) -> dict[str, Any]:
         """What `compile` is told of how steps are recorded."""
         return {"metrics": [StepRecord()]}
 
@@ -339,13 +227,13 @@ class Keras(Backend):
     def parameters(self) -> int:
         return sum(int(np.prod(variable.shape)) for variable in self.model.trainable_variables)
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         size = self.protocol.batch_size
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
-        steps = -(-len(order) // size)
-        if steps > CAPACITY:
-            raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
+        steps = steps_of(len(order), size)
         self.model.fit(
             **feed(size, self._put_on, x[order], y[order]),
             epochs=1,
@@ -353,11 +241,11 @@ class Keras(Backend):
             verbose=0,
             callbacks=[ReportStep(progress, wait, steps)],
         )
-        record = self.record
-        return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].astype(np.int32)
+        return self.record.fetched(steps)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.model.predict(**feed(self.protocol.batch_size, self._put_on, x), verbose=0).astype(np.float32)
+        logits: np.ndarray = self.model.predict(**feed(self.protocol.batch_size, self._put_on, x), verbose=0).astype(np.float32)
+        return logits
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         model, labels = self.model, y.reshape(-1, 1)
@@ -367,9 +255,10 @@ class Keras(Backend):
             found = [tf.convert_to_tensor(g) for g in tape.gradient(loss, [v.value for v in model.trainable_variables])]
         elif ON == "jax":
 
-            def loss_of(trainable, fixed):
+            def loss_of(trainable: list[jax.Array], fixed: list[jax.Array]) -> jax.Array:
                 logits, _ = model.stateless_call(trainable, fixed, x, training=True)
-                return model.loss(labels, logits)
+                loss: jax.Array = model.loss(labels, logits)
+                return loss
 
             values = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
             loss, found = jax.value_and_grad(loss_of)(*values)
@@ -400,7 +289,7 @@ class Keras(Backend):
             found |= {"tensorflow": tf.__version__}
             found |= {name: build[f"{name}_version"] for name in ("cuda", "cudnn") if build.get(f"{name}_version")}
         elif ON == "jax":
-            found |= {"jax": jax.__version__, "jaxlib": jax.lib.__version__}
+            found |= {"jax": jax.__version__, "jaxlib": version("jaxlib")}
             found |= cuda_versions() if self.device == "cuda" else {}
         else:
             found |= {"torch": torch.__version__}
@@ -418,7 +307,7 @@ class Keras(Backend):
             found["tf32"] = str(tf.config.experimental.tensor_float_32_execution_enabled())
             found["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
         elif ON == "jax":
-            found["matmul_precision"] = str(jax.config.jax_default_matmul_precision)
+            found["matmul_precision"] = str(jax.config.values["jax_default_matmul_precision"])
         else:
             found["tf32_matmul"] = str(torch.backends.cuda.matmul.allow_tf32)
             found["tf32_cudnn"] = str(torch.backends.cudnn.allow_tf32)
@@ -453,4 +342,4 @@ class KerasHugePages(Keras):
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:
-        return super().flags() | {"huge_pages": huge_pages(), "malloc": started_with("GLIBC_TUNABLES") or "default"}
+        return super().flags() | {"huge_pages": str(huge_pages()), "malloc": started_with("GLIBC_TUNABLES") or "default"}

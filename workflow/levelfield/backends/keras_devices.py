@@ -6,6 +6,7 @@ those that count. On a CPU the devices are virtual ones of the one processor.
 """
 
 from contextlib import ExitStack
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from keras import ops
 
 from levelfield.backends.base import Progress, Weights, silent
 from levelfield.backends.devices import enough, filled
-from levelfield.backends.keras import CAPACITY, ON, Keras, ReportStep, StepRecord
+from levelfield.backends.keras import ON, Keras
+from levelfield.backends.keras_record import ReportStep, StepRecord, Tensor, steps_of
 from levelfield.study.protocol import Protocol
 
 if ON == "tensorflow":
@@ -27,7 +29,7 @@ elif ON == "jax":
 class SharedRecord(StepRecord):
     """Records what the devices' parts of a batch add up to: on TensorFlow each writes its own, and reading adds them up."""
 
-    def _means(self, losses, answers, weights):
+    def _means(self, losses: Tensor, answers: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync if ON == "tensorflow" else 1
         weights = ops.cast(ops.reshape(weights, (-1,)), "float32")
         counted = ops.cast(weights > 0, "float32")
@@ -64,10 +66,10 @@ class KerasDevices(Keras):
         self.building.enter_context(self.strategy.scope())
         return used
 
-    def _recording(self) -> dict:
+    def _recording(self) -> dict[str, Any]:
         return {"weighted_metrics": [SharedRecord()]}
 
-    def _feed(self, *arrays: np.ndarray) -> dict:
+    def _feed(self, *arrays: np.ndarray) -> dict[str, Any]:
         """What `fit` and `predict` are given, each device's part of a batch beside the others': x, or x, y and weights, filled up."""
         size, devices = self.protocol.batch_size, self.protocol.devices
         if ON == "jax":
@@ -75,7 +77,7 @@ class KerasDevices(Keras):
         whole = len(arrays[0]) // size * size
         rest = len(arrays[0]) - whole
 
-        def dataset(_):
+        def dataset(_: tf.distribute.InputContext) -> tf.data.Dataset:
             """The devices' parts one after another, as a strategy takes them."""
             options = tf.data.Options()
             options.autotune.enabled = False  # see `feed`
@@ -98,22 +100,22 @@ class KerasDevices(Keras):
             fed[-rest:] = rest
         return rows, shares * fed
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
-        steps = -(-len(order) // self.protocol.batch_size)
-        if steps > CAPACITY:
-            raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        steps = steps_of(len(order), self.protocol.batch_size)
         rows, weights = self._filled(order)
         fed = self._feed(x[rows], y[rows], weights)
         self.model.fit(
             **fed, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[ReportStep(progress, wait, steps)]
         )
-        record = self.record
-        return ops.convert_to_numpy(record.losses)[:steps].copy(), ops.convert_to_numpy(record.correct)[:steps].astype(np.int32)
+        return self.record.fetched(steps)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         steps = -(-len(x) // self.protocol.batch_size)
         fed = self._feed(x[self._filled(np.arange(len(x)))[0]])
-        return self.model.predict(**fed, steps=steps, verbose=0).astype(np.float32)[: len(x)]
+        logits: np.ndarray = self.model.predict(**fed, steps=steps, verbose=0).astype(np.float32)
+        return logits[: len(x)]
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         rows, weights = self._filled(np.arange(len(x)))
@@ -123,9 +125,10 @@ class KerasDevices(Keras):
                 jax.device_put(a, self.distribution.get_data_layout(a.shape).backend_layout) for a in (x, y, weights)
             )
 
-            def loss_of(trainable, fixed):
+            def loss_of(trainable: list[jax.Array], fixed: list[jax.Array]) -> jax.Array:
                 logits, _ = model.stateless_call(trainable, fixed, x, training=True)
-                return model.loss(y, logits, sample_weight=weights)
+                loss: jax.Array = model.loss(y, logits, sample_weight=weights)
+                return loss
 
             values = [[v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)]
             loss, found = jax.value_and_grad(loss_of)(*values)
@@ -134,16 +137,17 @@ class KerasDevices(Keras):
         gradients = {n: ops.convert_to_numpy(g).copy() for n, g in zip(self.names, found, strict=True)}
         return float(ops.convert_to_numpy(loss)), gradients
 
-    def _gradients_of(self, batch):
-        """On TensorFlow: loss and gradients of the devices' parts, added up.."""
+    def _gradients_of(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, list[Tensor]]:
+        """On TensorFlow: loss and gradients of the devices' parts, added up."""
         model = self.model
 
-        def on_each(batch):
+        def on_each(batch: tuple[Tensor, ...]) -> list[Tensor]:
             x, y, weights = batch
             with tf.GradientTape() as tape:
                 loss = model.loss(y, model(x, training=True), sample_weight=weights)  # which Keras divides by their number
             found = [tf.convert_to_tensor(g) for g in tape.gradient(loss, [v.value for v in model.trainable_variables])]
-            return tf.distribute.get_replica_context().all_reduce("SUM", [loss, *found])
+            added_up: list[Tensor] = tf.distribute.get_replica_context().all_reduce("SUM", [loss, *found])
+            return added_up
 
         loss, *found = tf.function(lambda: self.strategy.run(on_each, args=(batch,)))()
         of_first = self.strategy.experimental_local_results

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,40 +34,11 @@ BACKENDS = {
         "departures": ["clip-norm", "framework-epsilon"],
         "data_on": ["host", "device"],
     },
-    "torch-compile": {
-        "class": "Torch",
-        "image": "torch",
-        "options": {"compiled": "default"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-compile-reduce-overhead": {
-        "class": "Torch",
-        "image": "torch",
-        "options": {"compiled": "reduce-overhead"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-compile-max-autotune": {
-        "class": "Torch",
-        "image": "torch",
-        "options": {"compiled": "max-autotune"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-huge-pages": {
-        "class": "TorchHugePages",
-        "image": "torch",
-        "environment": {"THP_MEM_ALLOC_ENABLE": "1"},
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
-    "torch-flush-subnormals": {
-        "class": "TorchFlushSubnormals",
-        "image": "torch",
-        "departures": ["clip-norm", "framework-epsilon"],
-        "data_on": ["host", "device"],
-    },
+    "torch-compile": {"like": "torch", "options": {"compiled": "default"}},
+    "torch-compile-reduce-overhead": {"like": "torch", "options": {"compiled": "reduce-overhead"}},
+    "torch-compile-max-autotune": {"like": "torch", "options": {"compiled": "max-autotune"}},
+    "torch-huge-pages": {"like": "torch", "class": "TorchHugePages", "environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
+    "torch-flush-subnormals": {"like": "torch", "class": "TorchFlushSubnormals"},
 }
 
 GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that use CUDA graphs
@@ -84,7 +56,7 @@ def profiled(work: Callable[[], object], device: str) -> list[str]:
     with torch.profiler.profile() as profile:
         work()
     events = profile.key_averages()
-    told = device == "cpu" or any(event.device_type == torch.autograd.DeviceType.CUDA for event in events)
+    told = device == "cpu" or any(event.device_type == torch.profiler.DeviceType.CUDA for event in events)
     return sorted({event.key for event in events}) if told else []
 
 
@@ -161,9 +133,9 @@ class Torch(Backend):
     def _batches(self, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches in order, on the device. Those that lie on the host are in pinned memory, so that no copy of one is waited for."""
         if self.protocol.data_on == "device":
-            tensors = [whole.to(self.device) for whole in tensors]
+            tensors = tuple(whole.to(self.device) for whole in tensors)
         elif self.device == "cuda":
-            tensors = [whole.pin_memory() for whole in tensors]
+            tensors = tuple(whole.pin_memory() for whole in tensors)
         for batch in zip(*(whole.split(self.protocol.batch_size) for whole in tensors), strict=True):
             yield tuple(part.to(self.device, non_blocking=True) for part in batch)
 
@@ -202,21 +174,25 @@ class Torch(Backend):
             self.optimizer.param_groups[0]["eps"] = self.protocol.epsilon / (1 - self.protocol.beta_2**self.steps_done) ** 0.5
         self.optimizer.step()
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         size = self.protocol.batch_size
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
         steps = -(-len(order) // size)
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
+
+        def so_far(done: int) -> tuple[float, float]:
+            return losses[:done].mean().item(), correct[:done].sum().item() / min(done * size, len(order))
+
         self.model.train()
         for step, (tokens, labels) in enumerate(self._batches(self._tokens(x[order]), self._labels(y[order]))):
             losses[step], correct[step] = self._step(tokens, labels)
             if wait:
                 self.synchronize()
-            progress(
-                step + 1, lambda n=step + 1: (losses[:n].mean().item(), correct[:n].sum().item() / min(n * size, len(order)))
-            )
+            progress(step + 1, partial(so_far, step + 1))
         return losses.cpu().numpy(), correct.cpu().numpy()
 
     @torch.inference_mode()
@@ -240,7 +216,7 @@ class Torch(Backend):
             torch.cuda.synchronize()
 
     def versions(self) -> dict[str, str]:
-        found = {"torch": torch.__version__}
+        found: dict[str, str] = {"torch": torch.__version__}
         if torch.version.cuda:
             found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
         return found
@@ -278,7 +254,7 @@ class TorchHugePages(Torch):
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:
-        return super().flags() | {"huge_pages": huge_pages()}
+        return super().flags() | {"huge_pages": str(huge_pages())}
 
 
 class TorchFlushSubnormals(Torch):

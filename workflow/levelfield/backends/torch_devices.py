@@ -9,8 +9,11 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +24,8 @@ from levelfield.backends.base import Backend, Progress, Weights, silent
 from levelfield.backends.devices import enough, filled, joined, part
 from levelfield.backends.torch import Torch, find_device, loss_and_right, profiled
 from levelfield.study.protocol import Protocol
+
+Found = TypeVar("Found")
 
 
 class Member(Torch):
@@ -53,18 +58,28 @@ class Member(Torch):
         return loss.detach(), (right & (shares > 0)).sum()
 
     def train_part(
-        self, x, y, shares, sequences: int = 0, progress: Progress = silent, wait: bool = False
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        shares: np.ndarray,
+        sequences: int = 0,
+        progress: Progress = silent,
+        wait: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Trains on this device's part. x, y, shares: as `part` gives them; sequences: of all devices. Returns every step's mean loss and right answers of the
         whole batch, added up over the devices once, before the last step is told to `progress`; until then it hears of this
         device's part."""
-        tensors = (self._tokens(x), self._labels(y), torch.from_numpy(shares))
+        tensors = [self._tokens(x), self._labels(y), torch.from_numpy(shares)]
         if self.device == "cuda":  # so that no copy of a batch is waited for
             tensors = [whole.pin_memory() for whole in tensors]
         batches = [whole.split(self.size) for whole in tensors]
         steps = len(batches[0])
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
+
+        def so_far(step: int, done: int, times: int) -> tuple[float, float]:
+            return losses[:step].mean().item() * times, correct[:step].sum().item() * times / done
+
         self.model.train()
         for step, batch in enumerate(zip(*batches, strict=True)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -77,13 +92,7 @@ class Member(Torch):
             if wait:
                 self.synchronize()
             done, times = min((step + 1) * self.size * self.count, sequences), 1 if last else self.count
-            progress(
-                step + 1,
-                lambda n=step + 1, done=done, times=times: (
-                    losses[:n].mean().item() * times,
-                    correct[:n].sum().item() * times / done,
-                ),
-            )
+            progress(step + 1, partial(so_far, step + 1, done, times))
         return losses.cpu().numpy(), correct.cpu().numpy()
 
     @torch.inference_mode()
@@ -102,7 +111,7 @@ class Member(Torch):
         return loss.item(), found
 
 
-def serve(pipe: Connection, arguments: tuple) -> None:
+def serve(pipe: Connection, arguments: tuple[Any, ...]) -> None:
     """Another process of the run: makes its member, then does what it is told until the run's own process ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not even one that waits for its GPU is left behind
@@ -140,7 +149,7 @@ class TorchDevices(Backend):
             self.processes.append(process)
         self.first = self._with_others(lambda: Member(*known, 0, meeting))
 
-    def _with_others(self, work):
+    def _with_others(self, work: Callable[[], Found]) -> Found:
         """What `work` returns; where it fails since another process did, that one's error."""
         try:
             return work()
@@ -150,7 +159,8 @@ class TorchDevices(Backend):
                     self._answer(device, pipe)
             raise error
 
-    def _answer(self, device: int, pipe: Connection):
+    def _answer(self, device: int, pipe: Connection) -> Any:
+        """What another process returned. Raises RuntimeError where it failed, or is gone."""
         try:
             wrong, answer = pipe.recv()
         except (EOFError, OSError):
@@ -159,11 +169,11 @@ class TorchDevices(Backend):
             raise RuntimeError(f"device {device} of {self.protocol.devices}: {wrong}")
         return answer
 
-    def _all(self, name: str, *given: list, **mine) -> list:
+    def _all(self, name: str, *given: list[Any], **mine: Any) -> list[Any]:
         """Lets every member do `name`, and returns their answers. given: of each argument one for each member. mine: for the first."""
         parts = list(zip(*given, strict=True)) or [()] * self.protocol.devices
 
-        def work():
+        def work() -> Any:
             for pipe, own in zip(self.pipes, parts[1:], strict=True):
                 pipe.send((name, own))
             return getattr(self.first, name)(*parts[0], **mine)
@@ -181,7 +191,7 @@ class TorchDevices(Backend):
 
     @property
     def process_ids(self) -> list[int]:
-        return [process.pid for process in self.processes]
+        return [process.pid for process in self.processes if process.pid is not None]
 
     def load(self, weights: Weights) -> None:
         devices = self.protocol.devices
@@ -193,11 +203,14 @@ class TorchDevices(Backend):
     def parameters(self) -> int:
         return self.first.parameters()
 
-    def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
+    def train_epoch(
+        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         rows, shares = filled(order, self.protocol.batch_size, self.protocol.devices)
-        return self._all(
+        trained: list[tuple[np.ndarray, np.ndarray]] = self._all(
             "train_part", *self._parts(x[rows], y[rows], shares), sequences=len(order), progress=progress, wait=wait
-        )[0]
+        )
+        return trained[0]
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         rows, _ = filled(np.arange(len(x)), self.protocol.batch_size, self.protocol.devices)
@@ -205,7 +218,8 @@ class TorchDevices(Backend):
 
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:
         rows, shares = filled(np.arange(len(x)), self.protocol.batch_size, self.protocol.devices)
-        return self._all("gradients_part", *self._parts(x[rows], y[rows], shares))[0]
+        found: list[tuple[float, Weights]] = self._all("gradients_part", *self._parts(x[rows], y[rows], shares))
+        return found[0]
 
     def synchronize(self) -> None:
         if self.device == "cuda":

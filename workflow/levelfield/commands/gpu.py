@@ -41,7 +41,9 @@ def run(args):
     tests = within(TESTS_UNTIL, began, [sys.executable, "-m", "pytest", "-q", "-m", "not long", str(ROOT / "tests/gpu")])
     found_here, asked = available_backends(), _asked()
     names = [
-        name for name, found in found_here.items() if found.device == "cuda" and (name in asked or not registry.option_of(name))
+        name
+        for name, found in found_here.items()
+        if found.device == "cuda" and (name in asked or not registry.backend(name).like)
     ]
     for name, found in found_here.items():
         print(f"{name}: {found.device or found.missing}", flush=True)

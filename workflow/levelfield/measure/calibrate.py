@@ -6,6 +6,7 @@ On the CPU NumPy's BLAS multiplies, on a GPU PyTorch's cuBLAS and cuDNN do: the 
 import importlib
 import json
 import math
+import operator
 import re
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,8 +92,8 @@ def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol | None
 
             library = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
             products, copied = gpu_products(), gpu_copy()
-            if protocol and model_of(protocol).bare:
-                bare[bare_key(protocol)] = importlib.import_module(model_of(protocol).bare).step_seconds(protocol)
+            if protocol and (module := model_of(protocol).bare):
+                bare[bare_key(protocol)] = importlib.import_module(module).step_seconds(protocol)
         else:
             blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
             library = f"NumPy {np.__version__}, {blas.get('name', 'a BLAS')} {blas.get('version', '')}".strip()
@@ -99,7 +101,8 @@ def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol | None
     if before:
         products = {name: max(rate, before.products_per_second.get(name, 0.0)) for name, rate in products.items()}
         copied = max(copied, before.bytes_per_second)
-    now, warning = datetime.now(UTC).isoformat(timespec="seconds"), rest.measurements()["noise_warning"]
+    now, said = datetime.now(UTC).isoformat(timespec="seconds"), rest.measurements()["noise_warning"]
+    warning = None if said is None else str(said)
     found = Calibration(socket.gethostname(), cpu_model(), threads, gpu, now, library, products, copied, bare, warning)
     write_json(path, found)
     return found
@@ -139,7 +142,7 @@ def gpu_products() -> dict[str, float]:
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         # numbers as in training: ones draw less power, so that the clock stays higher than it would
         matrix = torch.randn((GPU_SIZE, GPU_SIZE), device="cuda").to(dtype)
-        rates[precision] = 2 * GPU_SIZE**3 / best_seconds(lambda m=matrix: m @ m, torch.cuda.synchronize)
+        rates[precision] = 2 * GPU_SIZE**3 / best_seconds(partial(operator.matmul, matrix, matrix), torch.cuda.synchronize)
     return rates
 
 

@@ -16,21 +16,22 @@ class Stopwatch:
     """Times a block: `with Stopwatch(backend.synchronize) as watch: …`, then `watch.seconds`.
 
     synchronize: waits until the device is idle; called before the clock is read, at both ends. seconds: wall time of
-    the block, None if it raised. waited_seconds: part of it that the last synchronisation took, near 0 where the block
+    the block; there is none if it raised. waited_seconds: part of it that the last synchronisation took, near 0 where the block
     left the device idle as the contract of a backend asks. Raises ClockError where the clock steps back.
     """
 
+    seconds: float
+    waited_seconds: float
+
     def __init__(self, synchronize: Callable[[], None] = nothing, clock: Callable[[], float] = time.monotonic):
         self._synchronize, self._clock = synchronize, clock
-        self.seconds: float | None = None
-        self.waited_seconds: float | None = None
 
     def __enter__(self) -> "Stopwatch":
         self._synchronize()
         self._start = self._clock()
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             return
         returned = self._clock()

@@ -41,12 +41,12 @@ def hold_devices(device: str, count: int) -> Iterator[list[Gpu]]:
     elif not candidates and in_job():
         yield []
     else:
-        names = {gpu.uuid: gpu for gpu in candidates} or {CPU: None}
+        names: dict[str, Gpu | None] = {gpu.uuid: gpu for gpu in candidates} or {CPU: None}
         wanted = "a GPU: all" if count == 1 else f"{count} GPUs: too many of"
         what = f"{wanted} {len(candidates)} are busy" if candidates else "this machine's processor"
         held, locks = first_free(list(names), what, count if candidates else 1)
         try:
-            found = [names[name] for name in held if names[name]]
+            found = [gpu for gpu in map(names.get, held) if gpu]
             if found:
                 _show(found)
             yield found

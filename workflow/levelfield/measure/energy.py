@@ -34,7 +34,9 @@ class Energy:
         self.joules: float | None = None
 
     def __enter__(self) -> "Energy":
-        self._end, self._thread, self._used = Event(), None, 0.0
+        self._end = Event()
+        self._thread: Thread | None = None
+        self._used: float | None = 0.0
         self._began = self._clock()
         self._last, self._last_at = self._read(), self._began
         if self._last and (rounds := [limit for _, limit in self._last.values() if limit]):
@@ -43,7 +45,7 @@ class Energy:
             self._thread.start()
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end.set()
         if self._thread is not None:
             self._thread.join()
@@ -69,7 +71,8 @@ def _reader(uuids: Sequence[str], device: str) -> Callable[[], Reading | None]:
 
     def counters() -> Reading | None:
         joules = {uuid: gpu.energy_joules(uuid) for uuid in uuids}
-        return None if None in joules.values() else {uuid: (value, 0.0) for uuid, value in joules.items()}
+        told = {uuid: (value, 0.0) for uuid, value in joules.items() if value is not None}
+        return told if len(told) == len(joules) else None
 
     return counters
 

@@ -12,20 +12,10 @@ from levelfield.measure import gpu
 from levelfield.measure.steering import without_secrets
 from levelfield.records import Machine
 
-STEERING = ("CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "FLAX_", "GOMP_", "JAX_", "KERAS_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_")
-STEERING += (
-    "NCCL_",
-    "NVIDIA_",
-    "OMP_",
-    "ONEDNN_",
-    "OPENBLAS_",
-    "PYTORCH_",
-    "TF_",
-    "TORCH",
-    "TRITON_",
-    "XLA_",
-    "GLIBC_TUNABLES",
-)
+STEERING = (
+    "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "FLAX_", "GLIBC_TUNABLES", "GOMP_", "JAX_", "KERAS_", "KMP_", "LD_PRELOAD", "MALLOC_",
+    "MKL_", "NCCL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TF_", "TORCH", "TRITON_", "XLA_",
+)  # fmt: skip
 """Beginnings of the names of variables that frameworks, their libraries and the allocator read."""
 SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|COOKIE|APIKEY|(^|_)(KEYS?|PASS|AUTH|PAT|VAR)(_|$)", re.IGNORECASE

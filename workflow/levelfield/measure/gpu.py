@@ -7,9 +7,12 @@ that it is not supported, not allowed, that the GPU is lost, or not come back at
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from threading import Event, Thread
-from typing import TypeVar
+from types import ModuleType
+from typing import Any, TypeVar
+
+from levelfield.measure.sums import sum_told
 
 # nvmlClocksEventReasons of NVML's reference: why the clock is below the highest. 1, idle, and 2, a clock that the user set, slow no work down.
 THROTTLE_REASONS = {
@@ -28,6 +31,8 @@ ANSWER_SECONDS = 10.0
 """Within which NVML answers: it takes up to some seconds where no driver's daemon keeps a card awake."""
 
 Told = TypeVar("Told")
+Handle = Any
+"""NVML's of a GPU: a pointer of ctypes, None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,8 @@ def as_one(gpus: list[Gpu]) -> Gpu | None:
     """What a run used, as the one GPU that its record tells of: their UUIDs, their memory together; None where it used none."""
     if len(gpus) < 2:
         return gpus[0] if gpus else None
-    memory = [gpu.memory_bytes for gpu in gpus]
     uuids, names = ", ".join(sorted(gpu.uuid for gpu in gpus)), dict.fromkeys(gpu.name or gpu.uuid for gpu in gpus)
-    return Gpu(uuids, None, " and ".join(names), None if None in memory else sum(memory), gpus[0].driver)
+    return Gpu(uuids, None, " and ".join(names), sum_told(gpu.memory_bytes for gpu in gpus), gpus[0].driver)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class State:
 
 
 @cache
-def nvml():
+def nvml() -> ModuleType | None:
     """The module pynvml, initialised; None without a driver or GPU, or where driver and library do not fit."""
     try:
         import pynvml
@@ -83,7 +87,15 @@ def nvml():
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return None
-    return pynvml
+    module: ModuleType = pynvml
+    return module
+
+
+def _nvml() -> ModuleType:
+    """The same for who has a handle, or asked before."""
+    module = nvml()
+    assert module is not None
+    return module
 
 
 _hung = Event()
@@ -105,16 +117,16 @@ def in_time(ask: Callable[[], Told], seconds: float | None = None) -> Told | Non
     return answers[0] if answers else None
 
 
-def _told(function: str, *arguments):
+def _told(function: str, *arguments: Any) -> Any:
     """What an NVML function returns; None where this GPU or driver does not support it, does not allow it, or fails."""
-    module = nvml()
+    module = _nvml()
     try:
         return getattr(module, function)(*arguments)
     except (module.NVMLError, module.NVMLLibraryMismatchError):  # the second where the driver is older than a function
         return None
 
 
-def _text(value) -> str | None:
+def _text(value: str | bytes | None) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -131,7 +143,7 @@ def _gpus() -> list[Gpu]:
     return [gpu for gpu in found if gpu is not None]
 
 
-def _described(handle, index: int | None) -> Gpu | None:
+def _described(handle: Handle, index: int | None) -> Gpu | None:
     uuid = None if handle is None else _text(_told("nvmlDeviceGetUUID", handle))
     if not uuid:
         return None
@@ -153,7 +165,7 @@ def visible() -> list[Gpu]:
     found = []
     for entry in (entry.strip() for entry in chosen.split(",")):
         if entry.startswith("MIG-"):
-            matches = [piece for piece in [in_time(lambda uuid=entry: _slice(uuid))] if piece]
+            matches = [piece for piece in [in_time(partial(_slice, entry))] if piece]
         else:
             matches = [gpu for gpu in everything if entry == str(gpu.index) or _names(entry, gpu.uuid)]
         if len(matches) != 1:
@@ -170,7 +182,7 @@ def _names(entry: str, uuid: str) -> bool:
     return entry.startswith("GPU-") and uuid.startswith(entry)
 
 
-def _handle(uuid: str):
+def _handle(uuid: str) -> tuple[Handle, bool]:
     """NVML's handle of the GPU, and whether it is one whole: of a card that is cut into slices, memory, energy and processes
     are those of all its slices. (None, False) without NVML, or where the GPU is lost."""
     handle = None if nvml() is None else _told("nvmlDeviceGetHandleByUUID", uuid)
@@ -190,8 +202,8 @@ def state(uuid: str) -> State | None:
     return State(
         used_bytes=None if memory is None else int(memory.used),
         utilisation_percent=None if use is None else int(use.gpu),
-        clock_mhz=_told("nvmlDeviceGetClockInfo", handle, nvml().NVML_CLOCK_SM) or None,
-        temperature_celsius=_told("nvmlDeviceGetTemperature", handle, nvml().NVML_TEMPERATURE_GPU),
+        clock_mhz=_told("nvmlDeviceGetClockInfo", handle, _nvml().NVML_CLOCK_SM) or None,
+        temperature_celsius=_told("nvmlDeviceGetTemperature", handle, _nvml().NVML_TEMPERATURE_GPU),
         throttle_reasons=None
         if reasons is None
         else tuple(name for bit, name in THROTTLE_REASONS.items() if int(reasons) & bit),
@@ -217,7 +229,7 @@ def clock_mhz(uuid: str) -> int | None:
 
     def ask() -> int | None:
         handle, _ = _handle(uuid)
-        return None if handle is None else _told("nvmlDeviceGetClockInfo", handle, nvml().NVML_CLOCK_SM) or None
+        return None if handle is None else _told("nvmlDeviceGetClockInfo", handle, _nvml().NVML_CLOCK_SM) or None
 
     return in_time(ask)
 
@@ -233,6 +245,6 @@ def energy_joules(uuid: str) -> float | None:
     return in_time(ask)
 
 
-def _energy(handle) -> float | None:
+def _energy(handle: Handle) -> float | None:
     millijoules = _told("nvmlDeviceGetTotalEnergyConsumption", handle)
     return None if millijoules is None else millijoules / 1000

@@ -30,9 +30,9 @@ def probe(
     wanted = np.clip(PROBE_SECONDS / step_seconds, FEWEST, max(FEWEST, min(MOST, batches - 1)))
     steps = 1 + int(np.clip(LONGEST_SECONDS / step_seconds, 3, wanted))
     rows = np.arange(steps * backend.batch_size) % (batches * backend.batch_size)
-    stamps = []
+    stamps: list[float] = []
 
-    def stamp(step: int, fetch) -> None:
+    def stamp(step: int, fetch: Callable[[], tuple[float, float]]) -> None:
         stamps.append(clock())
 
     backend.train_epoch(x, y, rows, stamp, wait=True)

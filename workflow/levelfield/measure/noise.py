@@ -53,7 +53,8 @@ class Restlessness:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock, self._clocks, self._over = clock, [], Event()
+        self._clock, self._over = clock, Event()
+        self._clocks: list[float] = []
 
     def _moment(self) -> Moment:
         return Moment(self._clock(), cpu_seconds(), own_seconds(), throttled_seconds())
@@ -64,7 +65,7 @@ class Restlessness:
         self._watch.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._after = self._moment()
         self._over.set()
         self._watch.join()
@@ -148,7 +149,7 @@ def cpu_seconds() -> Busy | None:
         names, efficient = ["cpu"], set()
     else:
         return None
-    sums = defaultdict(float)
+    sums: defaultdict[str, float] = defaultdict(float)
     for name in names:
         user, nice, system, _idle, _iowait, irq, softirq, *rest = [*lines[name], 0.0, 0.0, 0.0][: max(7, len(lines[name]))]
         busy = user + nice + system + irq + softirq

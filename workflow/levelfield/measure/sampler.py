@@ -3,17 +3,19 @@ who else computes on it."""
 
 import contextlib
 import json
-import math
 import os
 import select
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import mean, median
+from typing import Any
 
 from levelfield.measure import gpu
+from levelfield.measure.sums import sum_told
 
 INTERVAL_SECONDS = 0.01
 PROCESSES_SECONDS = 5.0
@@ -60,7 +62,7 @@ def together(uses: list[GpuUse | None]) -> GpuUse | None:
     if len(uses) == 1:
         return uses[0]
 
-    def told(name: str, add):
+    def told(name: str, add: Callable[[Any], Any]) -> Any:
         values = [getattr(use, name) for use in uses]
         return None if None in values else add(values)
 
@@ -86,17 +88,18 @@ class Sampler:
     """
 
     def __init__(self, uuid: str | None):
-        self._process = None
+        self._process: subprocess.Popen[str] | None = None
         if uuid is not None:
             command = [sys.executable, "-m", __name__, uuid, str(os.getpid())]
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
             )
-            ready, _, _ = select.select([self._process.stdout], [], [], START_SECONDS)
+            assert process.stdout is not None
+            ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
             if ready:
-                self._process.stdout.readline()  # it has read the memory in use
+                process.stdout.readline()  # it has read the memory in use
             else:
-                self._give_up()
+                _give_up(process)
 
     def reset(self) -> None:
         """Forgets what was seen so far: to be called at the start of training."""
@@ -110,7 +113,7 @@ class Sampler:
         try:
             answer, _ = self._process.communicate(timeout=ANSWER_SECONDS)
         except (subprocess.TimeoutExpired, OSError):
-            self._give_up()
+            _give_up(self._process)
             return None
         if self._process.returncode != 0 or not answer:
             return None
@@ -118,17 +121,18 @@ class Sampler:
         reasons = values["throttle_reasons"]
         return GpuUse(**values | {"throttle_reasons": None if reasons is None else tuple(reasons)})
 
-    def _give_up(self) -> None:
-        """Kills the process, and does not wait for one that a call into a driver that hangs keeps from dying."""
-        self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-
     def _write(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # it died, and its missing answer tells so at the end
-            if self._process is not None:
+            if self._process is not None and self._process.stdin is not None:
                 self._process.stdin.write(line)
                 self._process.stdin.flush()
+
+
+def _give_up(process: subprocess.Popen[str]) -> None:
+    """Kills the process, and does not wait for one that a call into a driver that hangs keeps from dying."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1.0)
 
 
 class Record:
@@ -144,14 +148,19 @@ class Record:
         self.clear()
 
     def clear(self) -> None:
-        self._peak = self._last = self._others = None
+        self._peak: int | None = None
+        self._last: float | None = None
+        self._others: int | None = None
         self._samples, self._longest_gap, self._lists_told = 0, 0.0, True
         self._foreign_bytes = {_bytes(self._listed_before)}
         self._untold: Counter[str] = Counter()
-        self._utilisation, self._clock = Counter(), Counter()
+        self._utilisation: Counter[int] = Counter()
+        self._clock: Counter[int] = Counter()
         self._reasons: set[str] = set()
         self._faults = 0
-        self._energy_first = self._energy_last = self._energy_seen = None
+        self._energy_first: tuple[float, float] | None = None
+        self._energy_last: tuple[float, float] | None = None
+        self._energy_seen: float | None = None
 
     def add(self, reading: gpu.State | None, now: float) -> None:
         self._samples += 1
@@ -185,7 +194,7 @@ class Record:
             self._untold["energy"] += 1
             return
         if self._energy_seen is not None and joules < self._energy_seen:
-            self._untold["energy"] = math.inf
+            self._untold["energy"] = sys.maxsize
             return
         if self._energy_seen is not None and joules > self._energy_seen:
             self._energy_last = (now, joules)
@@ -230,7 +239,7 @@ class Record:
         return self._samples > 0 and self._untold[name] <= UNTOLD_SHARE * self._samples
 
     def _power(self) -> float | None:
-        if self._energy_first is None or not self._tells("energy"):
+        if self._energy_first is None or self._energy_last is None or not self._tells("energy"):
             return None
         seconds = self._energy_last[0] - self._energy_first[0]
         return (self._energy_last[1] - self._energy_first[1]) / seconds if seconds >= LEAST_POWER_SECONDS else None
@@ -238,9 +247,7 @@ class Record:
 
 def _bytes(listed: dict[int, int | None] | None) -> int | None:
     """What these processes hold together; None where it is not told of one."""
-    if listed is None or None in listed.values():
-        return None
-    return sum(listed.values())
+    return None if listed is None else sum_told(listed.values())
 
 
 def main(uuid: str, pid: int) -> None:

@@ -5,6 +5,7 @@ from levelfield.backends.base import Backend
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.pauses import LEAST_SECONDS, Pauses
 from levelfield.measure.sampler import FAULTS, GpuUse
+from levelfield.measure.sums import sum_told
 from levelfield.records import Epoch, Latency, Memory
 
 # An allocator that holds this share of a GPU, and twice what its tensors ever took, took it in advance (JAX: 75 %).
@@ -24,7 +25,7 @@ def before_training(backend: Backend) -> int | None:
     processes = [None, *backend.process_ids]
     forgotten = [host.forget_peak(process) for process in processes]
     resident = [host.resident_bytes(process) for process in processes]
-    return sum(resident) if all(forgotten) and None not in resident else None
+    return sum_told(resident) if all(forgotten) else None
 
 
 def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None, before: int | None) -> Memory:
@@ -36,7 +37,7 @@ def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None, before: int | 
     seen = use.peak_bytes if gpu and use else None
     if gpu and preallocated(gpu, allocated, reserved, seen):
         seen = None
-    return Memory(None if None in resident else sum(resident), allocated, reserved, seen, before)
+    return Memory(sum_told(resident), allocated, reserved, seen, before)
 
 
 def preallocated(gpu: Gpu, allocated: int | None, reserved: int | None, seen: int | None) -> bool:
@@ -98,8 +99,8 @@ def step_measurements(pauses: list[Pauses], latency: Latency | None) -> dict[str
 
 def energy_measurements(epochs: list[Epoch], sequences: int, source: str | None) -> dict[str, float | str | None]:
     """Joules per 1,000 sequences trained on, over all epochs; None where an epoch's energy is not known."""
-    joules = [epoch.energy_joules for epoch in epochs]
-    known = None if None in joules else sum(joules) / (len(epochs) * sequences) * 1000
+    joules = sum_told(epoch.energy_joules for epoch in epochs)
+    known = None if joules is None else joules / (len(epochs) * sequences) * 1000
     return {"energy_source": source, "energy_joules_per_1000_sequences": known}
 
 

@@ -1,9 +1,10 @@
 """The one training procedure: loads data and start, trains a case with one seed, measures, records. Names no framework."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from levelfield.models.base import model_of, parameters
 from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_run
 from levelfield.study.protocol import Case, Protocol, digest
 from levelfield.training.progress import progress
+
+Split = tuple[np.ndarray, np.ndarray]
+"""x and y, as `load_split` gives them."""
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -178,16 +183,24 @@ def calibration_of(
     return calibrate.of_this_machine(folder, protocol, threads, gpu)
 
 
-def add_extras(run: Run, training: Training, backend: Backend, protocol: Protocol, data, calibration) -> None:
+def add_extras(
+    run: Run,
+    training: Training,
+    backend: Backend,
+    protocol: Protocol,
+    data: Split,
+    calibration: Callable[[], limit.Calibration | None],
+) -> None:
     """Adds to the record what is measured after the training: latency, kernels, the share of the limit.
 
     One that raises leaves its figures empty and its reason in `measurements`, as `probe_failed`, `profile_failed` or
-    `calibration_failed`. data: (x, y) of training; calibration: a function that gives the machine's.
+    `calibration_failed`. data: of training; calibration: gives the machine's.
     """
     x, y = data
-    size, failed = protocol.batch_size, {}
+    size = protocol.batch_size
+    failed: dict[str, str] = {}
 
-    def attempt(what: str, work):
+    def attempt(what: str, work: Callable[[], Found]) -> Found | None:
         try:
             return work()
         except Exception as error:  # whatever it is, the run that was timed stands
@@ -209,8 +222,10 @@ def add_extras(run: Run, training: Training, backend: Backend, protocol: Protoco
     run.times.process_seconds = host.process_age_seconds()
 
 
-def train_epochs(backend: Backend, case: Case, start: Start, train_data, validation_data, gpus: Sequence[Gpu]) -> Training:
-    """All epochs of the start's order, each validated. train_data, validation_data: (x, y) as `load_split` gives them."""
+def train_epochs(
+    backend: Backend, case: Case, start: Start, train_data: Split, validation_data: Split, gpus: Sequence[Gpu]
+) -> Training:
+    """All epochs of the start's order, each validated."""
     protocol, done = case.protocol, Training()
     uuids = [gpu.uuid for gpu in gpus if backend.device == "cuda"]
     for number, order in enumerate(start.order[: protocol.epochs].astype(np.int64), 1):
@@ -269,7 +284,7 @@ def checks(steps: list[Steps]) -> dict[str, bool]:
     }
 
 
-def check_start(start, seed: int, protocol: Protocol, sequences: int) -> None:
+def check_start(start: Start, seed: int, protocol: Protocol, sequences: int) -> None:
     """Raises UserError where the start is not that of this seed, these epochs and this data."""
     if start.seed != seed or start.order.shape[1] != sequences or start.order.shape[0] < protocol.epochs:
         raise UserError(

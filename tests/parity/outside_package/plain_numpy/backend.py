@@ -15,13 +15,7 @@ BACKENDS = {
         "environment": {"OPENBLAS_NUM_THREADS": "1"},
         "departures": ["clip-norm"],
     },
-    "plain-numpy-float64": {
-        "framework": "plain-numpy",
-        "image": "plain-numpy",
-        "environment": {"OPENBLAS_NUM_THREADS": "1"},
-        "options": {"dtype": "float64"},
-        "departures": ["clip-norm"],
-    },
+    "plain-numpy-float64": {"like": "plain-numpy", "options": {"dtype": "float64"}},
 }
 
 

@@ -3,6 +3,7 @@
 Each take is a process of its own (`levelfield take`), so that this one can tell how it ended, were it by a signal.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
+from typing import Any, NoReturn
 
 from levelfield import registry
 from levelfield.backends import confine
@@ -50,7 +53,7 @@ class TakeError(UserError):
         self.log_tail = log_tail
 
 
-def arguments(parser):
+def arguments(parser: argparse.ArgumentParser) -> None:
     run_arguments(parser)
     parser.add_argument(
         "--parity", type=Path, nargs="?", metavar="JSON", help="parity/<case>.json: a case that failed it is not timed"
@@ -59,7 +62,7 @@ def arguments(parser):
     parser.add_argument("--minutes", type=int, help=f"what a run is granted; after {HANG} times as long it is ended as hung")
 
 
-def run_arguments(parser):
+def run_arguments(parser: argparse.ArgumentParser) -> None:
     """What a job and each of its takes are told."""
     parser.add_argument("--study", required=True, metavar="NAME")
     parser.add_argument("--case", type=Path, required=True, metavar="JSON", help="cases/<case>.json of the study")
@@ -72,7 +75,7 @@ def run_arguments(parser):
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     case = Case.read(args.case)
     failure = args.out / "failure.json"
     began = time.monotonic()
@@ -131,7 +134,7 @@ def calibrate_first(folder: Path, case: Case, threads: int, gpu: Gpu) -> None:
         print(f"{case.name}: the calibration failed: {type(error).__name__}: {error}", flush=True)
 
 
-def takes(args, case: Case, failure: Path) -> None:
+def takes(args: argparse.Namespace, case: Case, failure: Path) -> None:
     """Takes of the run until one is not spoilt or none is left; the last one stays, the others go to `takes/`.
 
     None is begun that the granted minutes may not bear, and one that fails costs itself alone: the take before it stands.
@@ -170,7 +173,7 @@ def _move(source: Path, target: Path) -> None:
         (source / name).replace(target / name)
 
 
-def take(args, number: int, failure: Path) -> None:
+def take(args: argparse.Namespace, number: int, failure: Path) -> None:
     """One take in a process of its own; raises TakeError naming how it ended, where it did not end well.
 
     One that ends badly after its record was written stands: what came after the training costs itself alone.
@@ -185,6 +188,7 @@ def take(args, number: int, failure: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda sign, _: _ended_from_outside(process, sign))
+    assert isinstance(process.stdout, BufferedReader)
     said = Said(process.stdout)
     limit, code = HANG * args.minutes * 60 if args.minutes else None, None
     try:
@@ -216,6 +220,7 @@ def _version(file: Path) -> tuple[int, int] | None:
 def _ended(number: int, code: int | None, minutes: int | None, failure: Path, last: str) -> str:
     """How a take ended that did not end well. code: None where it hung; last: what it said last."""
     if code is None:
+        assert minutes is not None
         return (
             f"take {number} did not end within {HANG * minutes} minutes, {HANG} times what a run is granted: it hangs, or "
             "the machine is far too slow: see the run's log"
@@ -224,14 +229,14 @@ def _ended(number: int, code: int | None, minutes: int | None, failure: Path, la
         return f"take {number} was ended by {_signal(-code)}: the last lines of the run's log say where"
     told = json.loads(failure.read_text(encoding="utf-8"))
     if told.get("log_tail"):
-        return told["error"]
+        return str(told["error"])
     lines = [line for line in last.splitlines() if line.startswith(LINE)]  # where it could not write any more
     return (
         lines[-1].removeprefix(LINE) if lines else f"take {number} ended with exit code {code} and no record: see the run's log"
     )
 
 
-def _ended_from_outside(process: subprocess.Popen, sign: int):
+def _ended_from_outside(process: subprocess.Popen[bytes], sign: int) -> NoReturn:
     process.kill()
     where = f"process {os.getpid()} on {socket.gethostname()}"
     raise EndedFromOutside(f"{where} did not end: killed by {signal.Signals(sign).name} from outside (time, memory, cancelled)")
@@ -246,7 +251,7 @@ def _signal(number: int) -> str:
     return name + hints.get(name, "")
 
 
-def refuse_unproven(parity: dict) -> None:
+def refuse_unproven(parity: dict[str, Any]) -> None:
     """Raises UserError for a matched case that missed a bound of parity: what is not the same program is not timed."""
     if parity["matched"] and parity["passed"] is False:
         raise UserError(f"failed parity, not timed: {parity['case']} missed {'; '.join(parity['missed'])}")

@@ -1,0 +1,65 @@
+"""What backends declare: an option says what it is like, and how it differs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from outside import registered
+
+from levelfield import registry
+from levelfield.errors import UserError
+
+MINE = {
+    "framework": "torch",
+    "image": "torch",
+    "environment": {"MINE": "1"},
+    "options": {"depth": 1},
+    "departures": ["clip-norm"],
+    "devices": "own_rows:Several",
+    "data_on": ["device"],
+}
+
+
+@contextmanager
+def declared(rows: dict, folder: Path, monkeypatch) -> Iterator[None]:
+    """Within the block a package of that folder is known, whose one module declares these rows."""
+    points = [f'{name} = "own_rows:Own"' for name in rows]
+    project = folder / "project"
+    project.mkdir()
+    (project / "own_rows.py").write_text(f"BACKENDS = {rows!r}\n")
+    (project / "pyproject.toml").write_text(
+        "\n".join(['[project]\nname = "own"\nversion = "0"', '[project.entry-points."levelfield.backends"]', *points])
+    )
+    with registered(project, folder / "site", monkeypatch):
+        yield
+
+
+def test_an_option_is_as_its_row_but_for_what_it_says_and_for_several_devices(tmp_path, monkeypatch):
+    fast = {"like": "mine", "environment": {"FAST": "1"}, "options": {"width": 2}}
+    with declared({"mine": MINE, "mine-fast": fast}, tmp_path, monkeypatch):
+        mine, found = registry.backend("mine"), registry.backend("mine-fast")
+    assert (mine.module, mine.attribute, mine.devices, mine.like) == ("own_rows", "Own", "own_rows:Several", None)
+    both = {"environment": {"MINE": "1", "FAST": "1"}, "options": {"depth": 1, "width": 2}}
+    assert found == replace(mine, devices=None, like="mine", **both)
+
+
+def test_an_option_of_a_package_may_be_like_a_row_of_ours(tmp_path, monkeypatch):
+    with declared({"mine": {"like": "torch"}}, tmp_path, monkeypatch):
+        assert registry.backend("mine") == replace(
+            registry.backend("torch"), module="own_rows", attribute="Own", devices=None, like="torch"
+        )
+
+
+def test_a_row_that_says_nothing_has_builders_and_an_image_of_its_own_name(tmp_path, monkeypatch):
+    with declared({"mine": {}}, tmp_path, monkeypatch):
+        assert registry.backend("mine") == registry.Registered("own_rows", "Own", "mine", "mine")
+
+
+def test_what_an_option_is_like_must_be_declared(tmp_path, monkeypatch):
+    with (
+        declared({"mine": {"like": "thorch"}}, tmp_path, monkeypatch),
+        pytest.raises(UserError, match="'mine' is declared to be like 'thorch', which nobody declares"),
+    ):
+        registry.backends()
