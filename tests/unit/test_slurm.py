@@ -140,6 +140,15 @@ def test_a_plan_of_a_busy_cluster_says_so(programs, tmp_path, capsys, monkeypatc
     assert "gave no answer in 0.3 s" in capsys.readouterr().err
 
 
+def test_without_a_controller_the_plan_is_told_and_then_in_one_line_that_nobody_answered(programs, tmp_path, capsys):
+    unknown = "error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host"
+    programs(sinfo=f"echo 'sinfo: {unknown}' >&2; echo 'sinfo: fatal: Could not establish a configuration source' >&2; exit 1")
+    assert planned(tmp_path, None) == 2
+    told = capsys.readouterr()
+    assert "2 jobs, each with" in told.out and told.out.splitlines()[-1].startswith("what exactly would run: ")
+    assert told.err == f"levelfield plan: no Slurm answered `sinfo`: {unknown}\n"
+
+
 @pytest.mark.parametrize(
     ("content", "finished"),
     [(b"{not json", 0), (b"{}", 0), (b'{"times": []}', 0), (b"\xff\xfe", 0), (b'{"times": {"process_seconds": null}}', 1)],

@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -62,12 +64,12 @@ BARS = [
 ]
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("benches", nargs="*", metavar="bench", help="such as bench_torch; all where none is named")
     parser.add_argument("--out", type=Path, default=Path("results/bench"), metavar="DIR", help="where the JSON goes")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     if not FOLDER.is_dir():
         raise UserError(f"{FOLDER} is not there: the benches run from a checkout, with `make bench`")
     known = {bar.bench.split()[0] for bar in BARS}
@@ -92,7 +94,7 @@ def run(args):
     return 1 if any("failed" in row["details"] or (row["found"] or 0) > row["most"] for row in rows) else 0
 
 
-def measured(bench: str) -> dict:
+def measured(bench: str) -> dict[str, Any]:
     """What the benchmark found, in a process of its own; `skipped` or `failed` with the reason where it found nothing."""
     module, *argument = bench.split()
     if module == "bench_encoding" and "LEVELFIELD_IMDB" not in os.environ:
@@ -106,10 +108,11 @@ def measured(bench: str) -> dict:
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
         return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1]}
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def show(rows: list[dict]) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
     table = Table("what", "found", "95 %", "bar", "")
     for row in rows:
         details, found = row["details"], row["found"]

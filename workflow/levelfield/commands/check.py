@@ -1,12 +1,14 @@
 """Runs the contract's tests on a backend, also one that another package registered."""
 
+from argparse import ArgumentParser, Namespace
+
 from levelfield import registry
 from levelfield.backends import confine, load_backend
 from levelfield.errors import UserError
 from levelfield.level.check import check
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("backend")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -17,7 +19,7 @@ def arguments(parser):
     )
 
 
-def run(args):
+def run(args: Namespace) -> int:
     threads = confine("auto", args.threads)
     known = registry.backend(args.backend)
     trained = [name for name in registry.models() if registry.supports(args.backend, name)]

@@ -1,5 +1,6 @@
 """Compare two studies, before and after. Exit code 0: no case is slower; 1: one is, or no longer finishes; 3: too few runs to tell."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -15,7 +16,7 @@ FINE, SLOWER, CANNOT_TELL = 0, 1, 3
 """Exit codes; 2 is an error's."""
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("before", type=Path, metavar="results/<before>")
     parser.add_argument("after", type=Path, metavar="results/<after>")
     parser.add_argument(
@@ -24,7 +25,7 @@ def arguments(parser):
     parser.add_argument("--anyway", action="store_true", help="compare also what differs in protocol or data")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     if args.threshold < 0:
         raise UserError(f"--threshold {args.threshold}: give a share of 0 or more, such as 0.05 for 5 %")
     found, console = compare(args.before, args.after, args.anyway), Console(highlight=False)
@@ -62,10 +63,11 @@ def run(args):
         return SLOWER
     unknown = [change for change in found.changes if not change.fine(args.threshold)]
     if unknown:
-        needed = [change.runs_needed(args.threshold) for change in unknown]
+        asked = [change.runs_needed(args.threshold) for change in unknown]
+        needed = [count for count in asked if count is not None]
         number = (
             f"at the spread seen {max(needed):,} clean runs in each study would show a time that stays the same"
-            if None not in needed
+            if len(needed) == len(asked)
             else "more runs would tell"
         )
         names = ", ".join(change.case for change in unknown)
@@ -78,11 +80,13 @@ def _interval(found: Estimate, form: str, scale: float = 1) -> str:
     if found.value is None:
         return ""
     value = f"{found.value * scale:{form}}"
-    return f"{value} [{found.low * scale:{form}}, {found.high * scale:{form}}]" if found.enough else value
+    if found.low is None or found.high is None:
+        return value
+    return f"{value} [{found.low * scale:{form}}, {found.high * scale:{form}}]"
 
 
 def _verdict(change: Change, threshold: float) -> str:
-    if not change.time.enough:
+    if change.time.high is None:
         return "cannot tell: too few clean runs"
     if change.slower(threshold):
         return f"slower by more than {100 * threshold:g} %"

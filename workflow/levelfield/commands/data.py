@@ -2,8 +2,10 @@
 
 import json
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,7 +19,7 @@ from levelfield.study.config import Study, read_study
 from levelfield.study.data import Data
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("config", type=Path, nargs="?", metavar="config/<study>.yaml", help="the study whose data is told")
     parser.add_argument("--plot", type=Path, metavar="SVG", help="draw it, too: a .svg or .png")
     rule = parser.add_argument_group("what the rule `data` calls, to write the data as plain arrays")
@@ -32,7 +34,7 @@ def arguments(parser):
     rule.add_argument("--out", type=Path, metavar="DIR")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     if args.plot is not None and args.plot.suffix not in (".svg", ".png"):
         raise UserError(f"--plot: found {args.plot.name!r}: name a .svg or a .png")
     if (args.config is None) == (args.out is None):
@@ -65,7 +67,7 @@ def _outputs(study: Study) -> dict[str, int]:
     return {case.protocol.model.name: case.protocol.model.outputs for case in study.expanded}
 
 
-def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict:
+def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict[str, Any]:
     """Gets the data that was encoded before, or the corpus; checks that the models fit it, and writes it to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     name = kept.name_of(origin_of(settings, downloads), shape, settings)
@@ -93,7 +95,7 @@ def _origin(corpus: Corpus, settings: Data, downloads: Path) -> Origin:
     return Origin(corpus.kind, corpus.source_sha256 or named.sha256, named.name, named.named_by, named.settings)
 
 
-def told(data: dict) -> str:
+def told(data: dict[str, Any]) -> str:
     """`data.json` in lines for a person."""
     lines = [
         f"{data['corpus']}: {data['train_sequences']:,} + {data['validation_sequences']:,} sequences of {data['length']} tokens",
@@ -123,11 +125,13 @@ def _row(name: str, train: str, validation: str) -> str:
     return f"{name:12} {train:>12} {validation:>12}"
 
 
-def _draw(data: dict, out: Path) -> None:
+def _draw(data: dict[str, Any], out: Path) -> None:
     """The figure of the data as the study's page has it."""
     from levelfield.tell.figures.data import told as drawn  # with it comes what draws, which the rule does without
     from levelfield.tell.figures.theme import Look, render
 
-    svg, png = render(drawn(data, Look()))
+    chart = drawn(data, Look())
+    assert chart is not None  # this version wrote all that it draws
+    svg, png = render(chart)
     write_whole(out, svg.encode() if out.suffix == ".svg" else png)
     print(out)

@@ -1,6 +1,7 @@
 """Tell what this machine has, and what of this project it can run."""
 
 import os
+from argparse import ArgumentParser, Namespace
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +13,7 @@ from levelfield.measure import gpu, inventory
 from levelfield.measure.energy import source
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     pass
 
 
@@ -35,7 +36,7 @@ def containers() -> str:
     return f"{version}; {forbidden}" if forbidden else version
 
 
-def run(args):
+def run(args: Namespace) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     cards = gpu.gpus()
     facts = {
@@ -53,8 +54,8 @@ def run(args):
         if found is not None:
             console.print(f"{what:16} {found}")
     table = Table("backend", "runs on", "versions", box=None, pad_edge=False)
-    for name, found in inventory.available_backends().items():
-        versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
-        table.add_row(name, found.device or "—", versions or found.missing)
+    for name, there in inventory.available_backends().items():
+        versions = ", ".join(f"{package} {version}" for package, version in there.versions.items())
+        table.add_row(name, there.device or "—", versions or there.missing)
     console.print()
     console.print(table)

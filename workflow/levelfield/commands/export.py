@@ -1,5 +1,6 @@
 """Writes finished runs for other tools: the model as ONNX, curves for TensorBoard, MLPerf's log lines."""
 
+from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from pathlib import Path
 
@@ -14,7 +15,7 @@ FORMATS = {
 """Each one's file in `export/` and what it writes."""
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, help="results/<study>/runs/<case>/seed-<n>, or results/<study> for all of its finished runs"
     )
@@ -25,7 +26,7 @@ def arguments(parser):
     )
 
 
-def run(args):
+def run(args: Namespace) -> None:
     chosen = [name for name in FORMATS if getattr(args, name)]
     if not chosen:
         raise UserError(f"what is to be written? Give one or more of {', '.join(f'--{name}' for name in FORMATS)}")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import yaml
@@ -24,11 +25,11 @@ GRACE_SECONDS = 20
 STUDIES = {"frameworks": FRAMEWORKS_UNTIL, "scaling": SCALING_UNTIL}
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/reference"), metavar="DIR", help="gets a folder for the GPU")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     cards = gpu.visible()
     if not cards:
         raise UserError("NVML tells of no GPU that CUDA_VISIBLE_DEVICES leaves: `levelfield doctor` tells what there is")

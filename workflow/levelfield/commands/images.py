@@ -1,16 +1,17 @@
 """Make the containers' images, their locks, or a base from Debian's packages; try the backends in them."""
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from levelfield import registry
 from levelfield.errors import UserError
@@ -19,7 +20,7 @@ from levelfield.images import images, lockfiles
 INSIDE = Path(images.__file__).with_name("inside.py")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     choices = parser.add_subparsers(dest="what", required=True, metavar="what")
     build = choices.add_parser("build", help="build images, or take a ready one, into results/.images")
     build.add_argument("--ready", help="take this image instead: a `.sif`, or `docker://…@sha256:…`")
@@ -41,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     base.add_argument("folder", type=Path, help="where to; must not exist")
 
 
-def run(args) -> int | None:
+def run(args: Namespace) -> int | None:
     if args.what == "lock":
         for name in args.names:
             for kind in images.kinds(name):
@@ -58,7 +59,7 @@ def run(args) -> int | None:
     return None
 
 
-def chosen(args) -> list[images.Image]:
+def chosen(args: Namespace) -> list[images.Image]:
     """The images that the arguments name; all that there are of the kind where they name none."""
     if ready := getattr(args, "ready", None):
         if len(args.names) != 1:
@@ -117,6 +118,7 @@ def make_image(image: images.Image) -> None:
     with TemporaryDirectory(dir=file.parent, prefix=f".{image.stem}-") as work:
         part, times = Path(work) / file.name, {}
         if image.kind == "ready":
+            assert image.source is not None
             take(runtime, image.source, part)
         else:
             times = build(runtime, image, part, Path(work) / "wheels")
@@ -139,7 +141,7 @@ def make_image(image: images.Image) -> None:
     say(f"{image.stem}: {file}, {record['bytes'] / 1e6:.0f} MB, {record['digest']}")
 
 
-def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict:
+def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict[str, float]:
     """Downloads the lock's packages, then builds the image from the template; returns the seconds of both."""
     started = time.monotonic()
     say(f"{image.stem}: downloads {len(pinned(image))} packages")
@@ -179,7 +181,7 @@ def take(runtime: str, source: str, part: Path) -> None:
         shutil.copyfile(source, part)
 
 
-def describe(image: images.Image, file: Path, inside: dict) -> dict:
+def describe(image: images.Image, file: Path, inside: dict[str, Any]) -> dict[str, Any]:
     """The record of an image: what it is, and which CUDA and cuDNN its packages bring (None: none of them does)."""
     packages = inside["packages"]
     if image.kind != "ready":
@@ -204,7 +206,7 @@ def describe(image: images.Image, file: Path, inside: dict) -> dict:
     } | inside
 
 
-def refuse_incomplete(image: images.Image, libraries: dict) -> None:
+def refuse_incomplete(image: images.Image, libraries: dict[str, Any]) -> None:
     """Raises UserError where a CUDA library that the packages load is not in the image, or where it holds cuDNN twice.
 
     A build for CPUs may hold the code that would open them (TensorFlow's does) and has none: of it nothing is asked.

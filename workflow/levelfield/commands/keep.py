@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.commands import tell
@@ -15,7 +16,7 @@ AGAIN = ("steps.parquet", "figures/*.png", "tables/*.tex", "tables/*.parquet")
 """What `levelfield tell` makes from the rest within seconds, and what would be most of the bytes."""
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="results/<study>")
     parser.add_argument("folder", type=Path, metavar="results/reference/<machine>/<study>")
 
@@ -28,7 +29,7 @@ def _driver(record: bytes) -> str:
         return ""
 
 
-def run(args):
+def run(args: Namespace) -> None:
     if args.folder.exists():
         raise UserError(f"{args.folder} is there already: delete it first if it is to be replaced")
     records = Records(args.source)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from argparse import ArgumentParser, Namespace
 from itertools import islice
 from pathlib import Path
 
@@ -43,14 +44,14 @@ seeds: [0, 1, 2]
 WORDS_OF_YAML = {"yes", "no", "on", "off", "true", "false", "null", "y", "n", "~"}
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a .csv, .tsv, .jsonl or .parquet, or a folder of labelled text")
     parser.add_argument("--text", metavar="COLUMN", help="that holds the text")
     parser.add_argument("--label", metavar="COLUMN", help="that holds the label")
     parser.add_argument("--out", type=Path, metavar="YAML", help="the config (default: config/<name of the file>.yaml)")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     path = args.file.expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")

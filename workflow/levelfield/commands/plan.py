@@ -3,9 +3,11 @@
 import json
 import shutil
 import subprocess
+from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import yaml
 from rich.box import SIMPLE_HEAD
@@ -23,7 +25,7 @@ from levelfield.tell.tables.families import foreseen
 ANSWER_SECONDS = 30
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("config", type=Path, nargs="?", default=Path("config/article.yaml"), metavar="config/<study>.yaml")
     parser.add_argument(
         "--profile", type=Path, default=Path("workflow/profiles/slurm"), metavar="DIR", help="the cluster's profile"
@@ -36,7 +38,7 @@ def arguments(parser):
     )
 
 
-def run(args):
+def run(args: Namespace) -> None:
     study = read_study(read_config(args.config), str(args.config))
     profile = read_config(args.profile / "config.yaml")
     console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -79,11 +81,11 @@ def run(args):
         )
     for line in _could_show(study, args.results):
         console.print(line)
-    console.print(_queue(profile))
     console.print("what exactly would run: snakemake -n --profile " + str(args.profile))
+    console.print(_queue(profile))
 
 
-def read_config(file: Path) -> dict:
+def read_config(file: Path) -> dict[str, Any]:
     """The content of a YAML file of keys; raises UserError that names the file for anything else."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -117,11 +119,11 @@ def _could_show(study: Study, named: Path | None) -> list[str]:
     return foreseen(Results.read(found), study) or [f"what it could show: {found} has too few clean pairs to tell"]
 
 
-def _resources(profile: dict) -> dict:
+def _resources(profile: dict[str, Any]) -> dict[str, Any]:
     return {**(profile.get("default-resources") or {}), **profile.get("set-resources", {}).get("train", {})}
 
 
-def _asked(profile: dict) -> str:
+def _asked(profile: dict[str, Any]) -> str:
     resources = _resources(profile)
     gpu = resources.get("gres") or " ".join(
         str(part) for part in (resources.get("gpu", 0), resources.get("gpu_model", "GPU")) if part
@@ -132,7 +134,7 @@ def _asked(profile: dict) -> str:
     return ", ".join(parts)
 
 
-def _queue(profile: dict) -> str:
+def _queue(profile: dict[str, Any]) -> str:
     """The partition that the runs would wait in, as Slurm tells it now."""
     partition = _resources(profile).get("slurm_partition")
     if not shutil.which("sinfo"):
@@ -165,5 +167,6 @@ def _asked_of_slurm(*command: str) -> list[str]:
     except OSError as error:
         raise UserError(f"`{shown}` cannot be run: {error.strerror}") from None
     if done.returncode:
-        raise UserError(f"`{shown}` failed: {' '.join(done.stderr.split())}")
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
+        raise UserError(f"no Slurm answered `{command[0]}`: {said.removeprefix(f'{command[0]}: ')}")
     return done.stdout.splitlines()

@@ -1,6 +1,7 @@
 """Prints a training review, decoded, with its label."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.data.corpus import find_corpus
@@ -12,13 +13,13 @@ from levelfield.study.data import Data
 DEFAULT_STUDY = Path("results/article")
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("number", type=int, help="counted from 0, in the order in which the study's data has them")
     parser.add_argument("--study", type=Path, default=DEFAULT_STUDY, metavar="DIR", help="whose data (default: %(default)s)")
     parser.add_argument("--downloads", type=Path, default=Path("results/.downloads"), metavar="DIR")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     file = args.study / "study.json"
     if not file.exists() and args.study != DEFAULT_STUDY:
         raise UserError(f"{args.study}: no study.json there; name the folder of a study that was run, as results/article")

@@ -1,5 +1,6 @@
 """List a study's runs, finished or not, and filter them."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -12,14 +13,14 @@ from levelfield.tell.kept import LINES
 from levelfield.tell.outcomes import STATUS, load_study, outcomes
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="results/<study>")
     parser.add_argument("--case", help="only the runs of this case")
     parser.add_argument("--seed", type=int, help="only the runs with this seed")
     parser.add_argument("--status", choices=STATUS, help="only the runs that came to this")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     study = load_study(args.folder)
     cases = [case.name for case in study.expanded]
     if args.case is not None and args.case not in cases:

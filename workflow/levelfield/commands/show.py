@@ -1,5 +1,6 @@
 """Show a study's leaderboard in the terminal, and where the rest lies."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -15,11 +16,11 @@ COLUMNS = ("case", "rank", "machine", "seconds an epoch", "time, fastest = 1", "
 """Of the leaderboard, those that fit in 80 columns; the last one stands below, line by line."""
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="results/<study>")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     results = Results.read(args.folder)
     tables, console = make_tables(results), Console(highlight=False)
     board = tables["leaderboard"]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +33,9 @@ LAYOUT = f"an archive in the layout of Keras's imdb.npz, with {', '.join(MEMBERS
 class _Array:
     """Stands in for an array: of objects it keeps the list of its rows, of whole numbers the numbers."""
 
-    rows: list | None = None
+    rows: list[Any] | None = None
 
-    def __setstate__(self, state) -> None:
+    def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, _fortran, content = state
         if not isinstance(dtype, _Type) or not isinstance(shape, tuple):
             raise pickle.UnpicklingError("found an array without a type")
@@ -55,12 +56,12 @@ class _Array:
 class _Type:
     """Stands in for numpy's dtype, of objects or of whole numbers; what else there is of it is of no account."""
 
-    def __init__(self, name: str, _align=False, _copy=True) -> None:
+    def __init__(self, name: str, _align: object = False, _copy: object = True) -> None:
         if name not in ("O", "O4", "O8", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))):
             raise pickle.UnpicklingError(f"found the dtype {name!r}, expected objects or whole numbers")
         self.numpy = None if name[0] == "O" else np.dtype(name)
 
-    def __setstate__(self, state) -> None:
+    def __setstate__(self, state: Any) -> None:
         if self.numpy is not None and state[1] == ">":
             self.numpy = self.numpy.newbyteorder(">")
 
@@ -70,7 +71,7 @@ class _Reconstruct:
 
     __slots__ = ()
 
-    def __call__(self, subtype, _shape, _typecode) -> _Array:
+    def __call__(self, subtype: object, _shape: object, _typecode: object) -> _Array:
         if subtype is not _Array:
             raise pickle.UnpicklingError("found a kind of array that is not numpy's own")
         return _Array()
@@ -81,10 +82,11 @@ class _Scalar:
 
     __slots__ = ()
 
-    def __call__(self, dtype, content) -> int:
+    def __call__(self, dtype: object, content: Any) -> int:
         if not isinstance(dtype, _Type) or dtype.numpy is None or len(content) != dtype.numpy.itemsize:
             raise pickle.UnpicklingError("found a number that is not whole")
-        return np.frombuffer(content, dtype.numpy)[0].item()
+        number: int = np.frombuffer(content, dtype.numpy)[0].item()
+        return number
 
 
 class _Unpickler(pickle.Unpickler):
@@ -99,7 +101,7 @@ class _Unpickler(pickle.Unpickler):
         ("numpy._core.multiarray", "scalar"): _Scalar(),
     }
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array of reviews needs")
         return self.ADMITTED[module, name]
@@ -162,7 +164,7 @@ def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
         return file.read(max(1, archive.getinfo(name).file_size))
 
 
-def _part(rows: list, labels: np.ndarray, part: str, lowest: int, classes: int) -> Reviews:
+def _part(rows: list[list[int]], labels: np.ndarray, part: str, lowest: int, classes: int) -> Reviews:
     try:
         return Reviews.from_lists(rows, labels, lowest, classes)
     except (TypeError, ValueError, OverflowError) as error:
@@ -199,7 +201,8 @@ def _rows(content: bytes, name: str) -> list[list[int]]:
     """The rows of an array of lists, of arrays or tuples, or of a table of whole numbers."""
     file, shape, dtype = _header(content, name, (1, 2))
     if dtype.kind in "iu" and len(shape) == 2:
-        return _numbers(file, content, shape, dtype, name).tolist()
+        table: list[list[int]] = _numbers(file, content, shape, dtype, name).tolist()
+        return table
     if dtype.kind != "O":
         raise ValueError(f"{name} holds {dtype}, expected lists of word ranks")
     collecting = gc.isenabled()
@@ -215,7 +218,7 @@ def _rows(content: bytes, name: str) -> list[list[int]]:
     return [_plain(row) for row in found.rows]
 
 
-def _plain(row) -> list:
+def _plain(row: Any) -> Any:
     """A row as a list; what is none stays as it is, and is refused by who takes it."""
     if type(row) is list:
         return row

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ def load_split(folder: Path, split: str, protocol: Protocol) -> tuple[np.ndarray
     return np.array(kept), y if protocol.model.outputs == 1 else y.astype(np.int32)
 
 
-def load_description(folder: Path) -> dict:
+def load_description(folder: Path) -> dict[str, Any]:
     """The content of `data.json`."""
-    return json.loads((Path(folder) / "data.json").read_text(encoding="utf-8"))
+    told: dict[str, Any] = json.loads((Path(folder) / "data.json").read_text(encoding="utf-8"))
+    return told

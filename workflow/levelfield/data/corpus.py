@@ -3,6 +3,7 @@
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from levelfield import registry
 from levelfield.data.encode import Reviews
@@ -46,7 +47,7 @@ class Corpus:
     """Each class's name, by its number."""
     encoded: bool = False
     """The ranks are token ids already: they stay as they are, and no start is set before them."""
-    told: dict = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
     """What else the source has to say of itself, for `data.json`."""
 
 
@@ -56,4 +57,5 @@ def find_corpus(
     """The corpus of a study, from its source. Raises UserError where it cannot be had, or where a file is not what it should be."""
     data = data or Data()
     source = importlib.import_module(registry.sources()[data.kind].module)
-    return source.read(data, Asked(Path(downloads), vocabulary, words, work))
+    found: Corpus = source.read(data, Asked(Path(downloads), vocabulary, words, work))
+    return found

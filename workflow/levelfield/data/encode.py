@@ -42,7 +42,8 @@ class Reviews:
     @cached_property
     def sizes(self) -> np.ndarray:
         """int64 (reviews,): words of each."""
-        return self.ends - self.starts
+        found: np.ndarray = self.ends - self.starts
+        return found
 
     @classmethod
     def from_lists(cls, rows: Iterable[list[int]], labels: np.ndarray, lowest: int = 1, classes: int = 2) -> "Reviews":

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from levelfield import registry
 from levelfield.data.origin import Origin
@@ -45,15 +46,16 @@ def _code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def described(name: str, downloads: Path) -> dict | None:
+def described(name: str, downloads: Path) -> dict[str, Any] | None:
     """The `data.json` that is kept under `name`; None where there is none."""
     try:
-        return json.loads((Path(downloads) / FOLDER / name / "data.json").read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads((Path(downloads) / FOLDER / name / "data.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return told
 
 
-def take(name: str, downloads: Path, out: Path) -> dict | None:
+def take(name: str, downloads: Path, out: Path) -> dict[str, Any] | None:
     """Copies what is kept under `name` into `out`, each array against its checksum; returns its `data.json`.
 
     None where nothing whole is kept: what is damaged goes.

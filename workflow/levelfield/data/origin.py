@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from levelfield import registry
 from levelfield.errors import UserError
@@ -36,7 +37,7 @@ class Origin:
     """The file's own name, without the folder, which is this machine's affair."""
     named_by: str | None
     """`data.file`, or the variable that named it."""
-    settings: dict
+    settings: dict[str, Any]
     """What else decides what is read, beside the amounts."""
 
 
@@ -73,7 +74,7 @@ def known_checksum(path: Path, downloads: Path) -> str:
     key = hashlib.sha256(repr((str(path.resolve()), stats)).encode("utf-8", "surrogateescape")).hexdigest()
     kept = Path(downloads) / CHECKSUMS
     try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
+        known: dict[str, str] = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     if key not in known:
@@ -95,7 +96,7 @@ def origin_of(data: Data, downloads: Path) -> Origin:
         raise UserError(
             f"data.sha256 is set, but {_namers(data)} names no file that it could be of: set one, or unset data.sha256"
         )
-    if data.synthetic or not file:
+    if data.synthetic or file is None or named_by is None:
         return Origin(data.kind, None, None, None, _settings(data, downloads))
     found = _checksum(file, named_by, data, downloads)
     if data.sha256 and found != data.sha256:
@@ -120,9 +121,9 @@ def _checksum(path: Path, named_by: str, data: Data, downloads: Path) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}; {named_by} names it") from None
 
 
-def _settings(data: Data, downloads: Path) -> dict:
+def _settings(data: Data, downloads: Path) -> dict[str, Any]:
     """All of the config's `data` that decides what is read: paths as checksums, without the amounts and what has no effect."""
-    told = json.loads(
+    told: dict[str, Any] = json.loads(
         data.model_dump_json(exclude_none=True, exclude=UNTRACKED | AMOUNTS | {"source", "synthetic", "otherwise"})
     )
     for key in ("validation_file", "tokenizer"):
@@ -158,7 +159,7 @@ def recorded(folder: Path) -> Origin | None:
         ) from None
 
 
-def _before_sources(told: dict) -> Origin:
+def _before_sources(told: dict[str, Any]) -> Origin:
     """The source by a `data.json` that was written before it said it."""
     corpus, sha256 = told["corpus"], told["source_sha256"]
     if sha256 is None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -33,7 +34,7 @@ class Shape:
 
 def prepare(
     corpus: Corpus, shape: Shape, train: int | None, validation: int | None, out: Path, origin: Origin | None = None
-) -> dict:
+) -> dict[str, Any]:
     """Writes x_train.npy, y_train.npy, x_val.npy, y_val.npy (x int32, y float32) and data.json to `out`; returns the latter.
 
     train, validation: take the first so many of Keras's shuffled order, None: all. UserError where there are fewer, unless
@@ -50,7 +51,8 @@ def prepare(
             if not corpus.all_there_is:
                 raise UserError(f"data.{part}: found {wanted:,}, but {corpus.title} has {len(order):,} reviews in that part")
             why.append(f"{wanted:,} {part} reviews were asked for, there are {len(order):,}")
-    out, told, seen = Path(out), {}, {}
+    out, seen = Path(out), {}
+    told: dict[str, Any] = {}
     out.mkdir(parents=True, exist_ok=True)
     for part, reviews, order, wanted in parts:
         rows = order[:wanted]
@@ -118,7 +120,7 @@ def _encoded(corpus: Corpus, reviews: Reviews, rows: np.ndarray, shape: Shape, c
             yield x
 
 
-def _told(corpus: Corpus, reviews: Reviews, rows: np.ndarray, shape: Shape, counted: dict[str, int]) -> dict:
+def _told(corpus: Corpus, reviews: Reviews, rows: np.ndarray, shape: Shape, counted: dict[str, int]) -> dict[str, Any]:
     """What a person wants to know of a part before training on it. Lengths in words, a start id not counted."""
     classes = np.bincount(reviews.labels[rows], minlength=len(corpus.labels)).tolist()
     sizes, ahead = reviews.sizes[rows], 0 if corpus.encoded else 1
@@ -143,13 +145,13 @@ def _told(corpus: Corpus, reviews: Reviews, rows: np.ndarray, shape: Shape, coun
     }
 
 
-def _lengths(sizes: np.ndarray) -> dict:
+def _lengths(sizes: np.ndarray) -> dict[str, Any]:
     """How many texts have how many words: `texts` of each bar, which is `words` wide, from 0; the last one has no end."""
     width = max(1, int(np.ceil(np.percentile(sizes, 99) / BARS)))
     return {"words": width, "texts": np.bincount(np.minimum(sizes // width, BARS), minlength=BARS + 1).tolist()}
 
 
-def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[np.ndarray]) -> dict:
+def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[np.ndarray]) -> dict[str, Any]:
     """Writes an array block by block, as `np.save` would, under another name until it is whole; tells what it is."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     digest = hashlib.sha256()

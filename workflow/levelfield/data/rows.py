@@ -158,18 +158,22 @@ def parts(path: Path, text: str, label: str, validation: Path | None, ids: bool 
 def columns(path: Path, wanted: Sequence[str] = ()) -> list[str]:
     """A table's columns; of a folder of folders none. wanted: those that are looked at where the file is damaged."""
     kind = path.suffix.lower()
+    found: list[str] = []
     try:
         if path.is_dir():
-            return _reader(_arrow_files(path)[0]).schema.names if saved_by_datasets(path) else []
-        if kind in DELIMITERS:
-            return _csv(path, DELIMITERS[kind], None, None).schema.names
-        if kind in JSON_LINES:
-            return pa.json.open_json(path, read_options=_json_blocks()).schema.names
-        if kind in PARQUET:
-            return pa.parquet.ParquetFile(path).schema_arrow.names
+            if saved_by_datasets(path):
+                found = _reader(_arrow_files(path)[0]).schema.names
+        elif kind in DELIMITERS:
+            found = _csv(path, DELIMITERS[kind], None, None).schema.names
+        elif kind in JSON_LINES:
+            found = pa.json.open_json(path, read_options=_json_blocks()).schema.names
+        elif kind in PARQUET:
+            found = pa.parquet.ParquetFile(path).schema_arrow.names
+        else:
+            raise UserError(f"{path}: unknown kind of file {kind or 'without ending'!r}; allowed: {KNOWN}, or a folder")
     except pa.ArrowInvalid as error:
         raise UserError(f"{path}: {_diagnosis(path, kind, wanted, error)}") from None
-    raise UserError(f"{path}: unknown kind of file {kind or 'without ending'!r}; allowed: {KNOWN}, or a folder")
+    return found
 
 
 def saved_by_datasets(folder: Path) -> bool:
@@ -191,7 +195,9 @@ def _refuse_without(path: Path, found: list[str], wanted: list[str]) -> None:
             )
 
 
-def _csv(path: Path, delimiter: str, wanted: list[str] | None, label: str | None, threads: bool = True):
+def _csv(
+    path: Path, delimiter: str, wanted: Sequence[str] | None, label: str | None, threads: bool = True
+) -> pa.RecordBatchReader:
     """wanted: the columns read, the label as text and the rest as bytes, which are looked at afterwards; None: all, as they seem."""
     types = {name: pa.string() if name == label else pa.binary() for name in wanted or ()}
     return pa.csv.open_csv(
@@ -206,12 +212,12 @@ def _json_blocks() -> "pa.json.ReadOptions":
     return pa.json.ReadOptions(block_size=BLOCK_BYTES)
 
 
-def _json(path: Path, wanted: list[str], text: str, ids: bool):
+def _json(path: Path, wanted: list[str], text: str, ids: bool) -> pa.RecordBatchReader:
     schema = pa.schema([(text, pa.list_(pa.int64()) if ids else pa.string())])
     return pa.json.open_json(path, read_options=_json_blocks(), parse_options=pa.json.ParseOptions(explicit_schema=schema))
 
 
-def _parquet(path: Path, wanted: list[str]):
+def _parquet(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
     file = pa.parquet.ParquetFile(path)
     return file.iter_batches(BLOCK_ROWS, columns=wanted)
 
@@ -233,7 +239,7 @@ def _arrow_files(folder: Path) -> list[Path]:
     return files
 
 
-def _reader(file: Path):
+def _reader(file: Path) -> pa.RecordBatchReader:
     source = pa.memory_map(str(file))
     try:
         return pa.ipc.open_stream(source)

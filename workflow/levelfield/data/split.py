@@ -31,7 +31,8 @@ def classes(training: Rows, own: Rows | None, wanted: tuple[str, ...] | None) ->
     Raises UserError for fewer than two labels, more than 1,000, or a label that the training part does not have.
     """
     counts: list[dict[str, int]] = []
-    numbers, known = [], {}
+    numbers: list[np.ndarray] = []
+    known: dict[str, int] = {}
     for rows in (training, own) if own else (training,):
         found = _numbered(rows, known)
         numbers.append(found)

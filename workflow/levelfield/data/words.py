@@ -61,7 +61,7 @@ class Growing:
         return Reviews(numbers, ends, labels)
 
 
-class _Numbers(dict):
+class _Numbers(dict[str, int]):
     """Gives each new word the next number."""
 
     def __missing__(self, word: str) -> int:
@@ -86,7 +86,8 @@ class Vocabulary:
         if len(known) > len(self.counts):
             self.counts = np.concatenate([self.counts, np.zeros(max(len(known), len(self.counts)), np.int64)])
         self.counts[table] += np.bincount(indices[counted], minlength=len(table))
-        return table[indices]
+        numbers: np.ndarray = table[indices]
+        return numbers
 
     def ranked(self) -> tuple[np.ndarray, dict[str, int]]:
         """Each number's rank, uint32, by how often the training part has the word, ties alphabetically; and each word's."""

@@ -213,8 +213,9 @@ def digest_in_use(planned: Path | None) -> str | None:
     if Path(inside).resolve() != planned.resolve():
         raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
     record = json.loads(planned.with_suffix(".json").read_text(encoding="utf-8"))
-    if stamp(planned) != record.get("stamp") and digest(planned) != record["digest"]:
+    recorded: str = record["digest"]
+    if stamp(planned) != record.get("stamp") and digest(planned) != recorded:
         raise UserError(
             f"{planned} is not the file of its record (other content, other sha256): remove both, then `snakemake images`"
         )
-    return record["digest"]
+    return recorded

@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 DRIVER = ("libcuda.so", "libnvidia-")
 """Beginnings of the names of what the host's driver brings (`--nv`): never in an image."""
@@ -62,7 +63,7 @@ def beside(file: Path, name: str) -> Path | None:
     return file.with_name(name) if file.with_name(name).exists() else None
 
 
-def cuda_libraries(packages: Path) -> dict:
+def cuda_libraries(packages: Path) -> dict[str, Any]:
     """What is loaded of CUDA by the shared objects under `packages`, NVIDIA's own among them.
 
     found: file of each library by its name, relative to `packages`. missing: library to the files that ask for it. cudnn: version
@@ -100,8 +101,8 @@ def cuda_libraries(packages: Path) -> dict:
             there = sorted({path.name for folder in folders & nvidia for path in folder.glob(f"lib{part}.so.*")})
             names |= dict.fromkeys(there or [f"lib{part}.so.*"], asking)
         for name, asking in names.items():
-            own = next((folder / name for folder in sorted(folders & nvidia) if (folder / name).exists()), None)
-            told(name, own or beside(packages / asking, name), asking)
+            opened_there = next((folder / name for folder in sorted(folders & nvidia) if (folder / name).exists()), None)
+            told(name, opened_there or beside(packages / asking, name), asking)
     return {
         "found": dict(sorted(found.items())),
         "missing": dict(sorted(missing.items())),
@@ -111,5 +112,7 @@ def cuda_libraries(packages: Path) -> dict:
 
 if __name__ == "__main__":
     where = find_spec("numpy")
+    if where is None or where.origin is None:
+        sys.exit("its packages are without numpy")
     told = {"python": sys.version.split()[0], "packages": versions()}
     json.dump(told | {"cuda_libraries": cuda_libraries(Path(where.origin).resolve().parents[1])}, sys.stdout)

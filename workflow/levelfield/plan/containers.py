@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
@@ -14,6 +15,9 @@ from levelfield import registry
 from levelfield.errors import UserError
 from levelfield.images import images
 from levelfield.study.config import Study
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import Wildcards
 
 ANALYSIS = "analysis"
 
@@ -50,19 +54,19 @@ class Containers:
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
-    def _of(self, wildcards) -> images.Image:
+    def _of(self, wildcards: "Wildcards") -> images.Image:
         backend = next(case.backend for case in self.study.expanded if case.name == wildcards.case)
         return self.all[registry.backend(backend).image]
 
-    def of_case(self, wildcards) -> str | None:
+    def of_case(self, wildcards: "Wildcards") -> str | None:
         """`container:` of a rule with the wildcard `case`."""
         return self._of(wildcards).file if self.used else None
 
-    def inputs_of_case(self, wildcards) -> list[str]:
+    def inputs_of_case(self, wildcards: "Wildcards") -> list[str]:
         """`input:` of the same rule: its image must be there, and a new one means a new run."""
         return [self._of(wildcards).file] if self.used else []
 
-    def inputs_of_block(self, wildcards) -> list[str]:
+    def inputs_of_block(self, wildcards: "Wildcards") -> list[str]:
         """The same of a rule with the wildcard `block`: the images of all its cases."""
         if not self.used:
             return []
@@ -71,11 +75,11 @@ class Containers:
         backends = {case.name: case.backend for case in self.study.expanded}
         return list(dict.fromkeys(self.all[registry.backend(backends[case]).image].file for case in cases))
 
-    def analysis(self, wildcards=None) -> str | None:
+    def analysis(self, wildcards: "Wildcards | None" = None) -> str | None:
         """`container:` of a rule that needs no framework."""
         return self.all[ANALYSIS].file if self.used else None
 
-    def none(self, wildcards) -> None:
+    def none(self, wildcards: "Wildcards") -> None:
         """`container:` of the rule that makes them."""
 
     @property
@@ -89,14 +93,15 @@ class Containers:
             return ""
         return f'{images.runtime()} exec --home "$PWD" {self.analysis()} env PYTHONPATH="$PYTHONPATH"'
 
-    def files(self, wildcards=None) -> list[str]:
+    def files(self, wildcards: "Wildcards | None" = None) -> list[str]:
         """All images of the study, whether rules run in them or not."""
         return [image.file for image in self.all.values()]
 
-    def arguments(self, wildcards) -> str:
+    def arguments(self, wildcards: "Wildcards") -> str:
         """What `levelfield images build` is told to make the image of the wildcards `name`, `kind` and `hash`."""
         image = self.all[wildcards.name]
         if image.kind == "ready":
+            assert image.source is not None
             return shlex.join([image.name, "--ready", image.source])
         return shlex.join([image.name, "--kind", image.kind, *(["--base", image.source] if image.source else [])])
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -19,13 +20,18 @@ from levelfield.data.origin import origin_of, own_file, recorded, refuse_another
 from levelfield.errors import UserError
 from levelfield.measure.gpu import visible
 from levelfield.measure.locks import HELD
-from levelfield.models.base import weights_of
+from levelfield.models.base import Weight, weights_of
 from levelfield.plan import sessions
 from levelfield.plan.budget import minutes
 from levelfield.plan.future import pulled_back
 from levelfield.plan.outcome import failed_by_its_log
 from levelfield.study.config import Block, Study, read_study
 from levelfield.study.protocol import Case, Protocol, digest, reference_of
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import Wildcards
+    from snakemake.rules import Rule
+    from snakemake.workflow import Workflow
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CATEGORIES = {
@@ -48,7 +54,14 @@ class Untracked:
 class Plan:
     """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
 
-    def __init__(self, study: Study, steps: str = "here", replace: str | None = None, runs: str = "single", workflow=None):
+    def __init__(
+        self,
+        study: Study,
+        steps: str = "here",
+        replace: str | None = None,
+        runs: str = "single",
+        workflow: "Workflow | None" = None,
+    ):
         self.study, self.steps, self.replace, self.in_blocks = study, steps, replace, runs == "blocks"
         self.workflow = workflow
         self.folder = f"results/{study.study}"
@@ -58,7 +71,7 @@ class Plan:
         self.blocks = {block.file: block for block in self._blocks()}
 
     @classmethod
-    def read(cls, config: dict, files: list[str], workflow=None) -> "Plan":
+    def read(cls, config: dict[str, Any], files: list[str], workflow: "Workflow | None" = None) -> "Plan":
         """The plan of Snakemake's config, or one line that says what is wrong with it, before anything runs.
 
         workflow: Snakemake's own.
@@ -138,7 +151,7 @@ class Plan:
         none of them, length only where a model's weights depend on it. Named by the model; by a digest, too, where a study has
         it in several sizes.
         """
-        found: dict[tuple, Protocol] = {}
+        found: dict[tuple[str, tuple[tuple[str, Weight], ...]], Protocol] = {}
         for case in self.study.expanded:
             p = case.protocol
             key = (p.model.name, tuple(weights_of(p).items()))
@@ -159,10 +172,10 @@ class Plan:
     def start_names(self) -> list[str]:
         return list(self._starts)
 
-    def start_json(self, wildcards) -> str:
+    def start_json(self, wildcards: "Wildcards") -> str:
         return json.dumps(asdict(self._starts[wildcards.model]))
 
-    def start_of(self, wildcards) -> str:
+    def start_of(self, wildcards: "Wildcards") -> str:
         """The start of a case and a seed."""
         return f"{self.folder}/start/{self._start_names[wildcards.case]}/seed-{wildcards.seed}.npz"
 
@@ -170,18 +183,18 @@ class Plan:
     def _start_names(self) -> dict[str, str]:
         return {name: self._start_of(case.protocol) for name, case in self.cases.items()}
 
-    def case_json(self, wildcards) -> str:
+    def case_json(self, wildcards: "Wildcards") -> str:
         return json.dumps(asdict(self.cases[wildcards.case]))
 
     @cached_property
     def _rank(self) -> dict[tuple[str, int], int]:
         return {run: len(self.study.runs) - index for index, run in enumerate(self.study.runs)}
 
-    def priority(self, wildcards) -> int:
+    def priority(self, wildcards: "Wildcards") -> int:
         """Runs go block after block, the cases of a block in an order drawn for it, so that drift and noise favour none."""
         return self._rank[wildcards.case, int(wildcards.seed)]
 
-    def minutes(self, wildcards, attempt: int) -> int:
+    def minutes(self, wildcards: "Wildcards", attempt: int) -> int:
         """The time that a scheduler grants a run: the next attempt gets as much again."""
         protocol = self.cases[wildcards.case].protocol
         return attempt * minutes(protocol, *self.study.sequences)
@@ -214,19 +227,19 @@ class Plan:
     def _runs_of(self, block: Block) -> list[str]:
         return [f"{self.folder}/runs/{case}/seed-{block.seed}/run.json" for case in block.cases]
 
-    def block_runs(self, wildcards) -> list[str]:
+    def block_runs(self, wildcards: "Wildcards") -> list[str]:
         """What the runs of a block make, in its order."""
         return self._runs_of(self.blocks[wildcards.block])
 
-    def block_cases(self, wildcards) -> list[str]:
+    def block_cases(self, wildcards: "Wildcards") -> list[str]:
         return [f"{self.folder}/cases/{case}.json" for case in self.blocks[wildcards.block].cases]
 
-    def block_starts(self, wildcards) -> list[str]:
+    def block_starts(self, wildcards: "Wildcards") -> list[str]:
         block = self.blocks[wildcards.block]
         names = dict.fromkeys(self._start_names[case] for case in block.cases)
         return [f"{self.folder}/start/{name}/seed-{block.seed}.npz" for name in names]
 
-    def block_parity(self, wildcards) -> list[str]:
+    def block_parity(self, wildcards: "Wildcards") -> list[str]:
         """Of all its cases, but those whose proof was tried and is not there: they hold up no other."""
         cases = self.blocks[wildcards.block].cases if self.study.parity else ()
         files = {case: f"{self.folder}/parity/{case}.json" for case in cases}
@@ -236,12 +249,13 @@ class Plan:
             if Path(file).exists() or not failed_by_its_log(Path(f"{self.folder}/logs/parity/{case}.log"))
         ]
 
-    def block_priority(self, wildcards) -> int:
+    def block_priority(self, wildcards: "Wildcards") -> int:
         block = self.blocks[wildcards.block]
         return self._rank[block.cases[0], block.seed]
 
-    def inner_arguments(self, wildcards) -> "Untracked":
+    def inner_arguments(self, wildcards: "Wildcards") -> "Untracked":
         """What the Snakemake inside a block is told as this one was: the Snakefile, what makes a run anew, containers."""
+        assert self.workflow is not None
         words, deployment = ["--snakefile", str(self.workflow.main_snakefile)], self.workflow.deployment_settings
         words += ["--rerun-triggers", *sorted(trigger.item_to_choice() for trigger in self.workflow.rerun_triggers)]
         if deployment.deployment_method:
@@ -253,34 +267,34 @@ class Plan:
             words += ["--apptainer-prefix", str(deployment.apptainer_prefix)] if deployment.apptainer_prefix else []
         return Untracked(shlex.join(words))
 
-    def sha256_of_shell(self, rule) -> str:
+    def sha256_of_shell(self, rule: "Rule") -> str:
         """Of the command that a rule runs, so that another rule is made anew with it."""
         return sha256(rule.shellcmd.encode()).hexdigest()
 
-    def block_minutes(self, wildcards, attempt: int) -> int:
+    def block_minutes(self, wildcards: "Wildcards", attempt: int) -> int:
         """The time that a scheduler grants a block: what its runs are granted."""
         protocols = [self.cases[case].protocol for case in self.blocks[wildcards.block].cases]
         return attempt * sum(minutes(protocol, *self.study.sequences) for protocol in protocols)
 
-    def parity_of(self, wildcards) -> list[str]:
+    def parity_of(self, wildcards: "Wildcards") -> list[str]:
         return [f"{self.folder}/parity/{wildcards.case}.json"] if self.study.parity else []
 
     @cached_property
     def _references(self) -> dict[str, Protocol]:
         return dict(reference_of(case.protocol) for case in self.study.expanded)
 
-    def reference_json(self, wildcards) -> str:
+    def reference_json(self, wildcards: "Wildcards") -> str:
         return json.dumps(asdict(self._references[f"reference-{wildcards.digest}"]))
 
-    def reference_of(self, wildcards) -> str:
+    def reference_of(self, wildcards: "Wildcards") -> str:
         """The trajectory that a case is measured against: that of the study's first seed and the case's sizes."""
         return f"{self.folder}/parity/{reference_of(self.cases[wildcards.case].protocol)[0]}.npz"
 
-    def parity_start(self, wildcards) -> str:
+    def parity_start(self, wildcards: "Wildcards") -> str:
         """The start of a case's parity: the study's first seed."""
         return f"{self.folder}/start/{self._start_names[wildcards.case]}/seed-{self.seeds[0]}.npz"
 
-    def reference_start(self, wildcards) -> str:
+    def reference_start(self, wildcards: "Wildcards") -> str:
         """The same for a reference trajectory."""
         name = self._start_of(self._references[f"reference-{wildcards.digest}"])
         return f"{self.folder}/start/{name}/seed-{self.seeds[0]}.npz"
@@ -313,7 +327,7 @@ class Plan:
             return self.each_run("run.json")
         return [self.block_mark(block) for block in self.blocks.values() if block.seed in self.begun]
 
-    def category(self, wildcards) -> str:
+    def category(self, wildcards: "Wildcards") -> str:
         """Where a figure or table stands in Snakemake's report, whose categories are sorted by name."""
         return next((title for title, names in CATEGORIES.items() if wildcards.name in names), "3 Speed")
 
@@ -325,13 +339,13 @@ class Plan:
     def each_parity(self) -> list[str]:
         return [f"{self.folder}/parity/{case}.json" for case in self.asked] if self.study.parity else []
 
-    def exchanged_weights(self, wildcards) -> list[str]:
+    def exchanged_weights(self, wildcards: "Wildcards") -> list[str]:
         """The first seed's weights of every matched case that computes the same function as this one."""
         mine = _function(self.cases[wildcards.case])
         names = [name for name, case in self.asked.items() if case.matched and _function(case) == mine]
         return [f"{self.folder}/runs/{name}/seed-{self.seeds[0]}/weights.npz" for name in names]
 
-    def exchanged_inputs(self, wildcards) -> list[str]:
+    def exchanged_inputs(self, wildcards: "Wildcards") -> list[str]:
         """The same as a rule's input: where runs go in blocks, no rule makes weights by themselves."""
         weights = self.exchanged_weights(wildcards)
         if not self.in_blocks:

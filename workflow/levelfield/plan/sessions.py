@@ -20,7 +20,8 @@ def begun(folder: Path, study: Study, now: datetime | None = None) -> tuple[list
     A session begins once every run of those before it has finished or failed, and the last of them was on another host, in another
     boot, or ended an hour ago; where a scheduler chose the hosts, the hour alone tells. folder: of the study.
     """
-    now, seeds = now or datetime.now(UTC), []
+    now = now or datetime.now(UTC)
+    seeds: list[int] = []
     for number, mine in enumerate(study.sessions_of_seeds, 1):
         if number > 1 and not _has_begun(folder, study, mine):
             what = f"session {number} of {study.sessions} ({_named(mine)}) waits"

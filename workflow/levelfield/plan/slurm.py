@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+
+if TYPE_CHECKING:
+    from snakemake.rules import Rule
 
 PREFIX = "levelfield_"
 """The jobs' names begin with it (`slurm-jobname-prefix` of the profile); the plugin finds its jobs by the rest, its own number."""
@@ -33,7 +37,7 @@ class Job:
     folder: Path
     """Where Snakemake submitted it."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.number} ({self.what}, {self.state.lower()}, of {self.user})"
 
 
@@ -62,7 +66,7 @@ def jobs() -> list[Job]:
     return found
 
 
-def before_submitting(executor: str, study: str, device: str, rule, devices: int = 1) -> None:
+def before_submitting(executor: str, study: str, device: str, rule: "Rule", devices: int = 1) -> None:
     """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
 
     study: folder of the study. device: as in its config. rule: Snakemake's, that times runs: `train` or `block`.
@@ -114,14 +118,14 @@ def name_this_job() -> None:
             )
 
 
-def asks_for_gpu(resources: Mapping) -> bool:
+def asks_for_gpu(resources: Mapping[str, Any]) -> bool:
     """Whether a rule's resources ask Slurm for a GPU in one of the ways that its plugin knows."""
     told = {name: resources.get(name) for name in GPU}
     counted = told["gpu"] not in (None, "", 0, "0")
     return counted or any("gpu" in str(told[name] or "") for name in ("gres", "slurm_extra", "tres_per_task"))
 
 
-def refuse_without_gpu(device: str, resources: Mapping, arguments: list[str], rule: str = "train") -> None:
+def refuse_without_gpu(device: str, resources: Mapping[str, Any], arguments: list[str], rule: str = "train") -> None:
     """Raises WorkflowError where runs that are to be timed on a GPU would be submitted without one.
 
     resources: those of the rule, as they stand in the end. A `--set-resources train:…` of the command line replaces all
@@ -143,7 +147,7 @@ def refuse_without_gpu(device: str, resources: Mapping, arguments: list[str], ru
         )
 
 
-def gpus_asked(resources: Mapping) -> int | None:
+def gpus_asked(resources: Mapping[str, Any]) -> int | None:
     """How many GPUs a rule's resources ask Slurm for; None where that is not a plain number."""
     if str(resources.get("gpu") or "").isdigit():
         return int(resources["gpu"])
@@ -152,7 +156,7 @@ def gpus_asked(resources: Mapping) -> int | None:
     return int(found[1]) if found else None
 
 
-def refuse_too_few_gpus(device: str, devices: int, resources: Mapping, rule: str = "train") -> None:
+def refuse_too_few_gpus(device: str, devices: int, resources: Mapping[str, Any], rule: str = "train") -> None:
     """Raises WorkflowError where a run on several GPUs would be submitted with fewer."""
     asked = gpus_asked(resources)
     if device != "cpu" and asked is not None and 0 < asked < devices:
@@ -163,7 +167,7 @@ def refuse_too_few_gpus(device: str, devices: int, resources: Mapping, rule: str
         )
 
 
-def _profile(arguments: list[str]) -> dict:
+def _profile(arguments: list[str]) -> dict[str, Any]:
     """The content of the profile that the command line, or SNAKEMAKE_PROFILE, names; empty where there is none."""
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--profile=") else [word])]
     named = words[words.index("--profile") + 1] if "--profile" in words[:-1] else os.environ.get("SNAKEMAKE_PROFILE")

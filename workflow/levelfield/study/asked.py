@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from levelfield.errors import UserError
 from levelfield.study.config import Study, read_study
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,6 +84,8 @@ def asked_readme(root: Path = ROOT) -> str:
     """The page: each question with its source, its command and its answers."""
     parts = [INTRODUCTION]
     for path, study in questions(root).items():
+        if study.question is None or study.source is None:
+            raise UserError(f"{path}: needs both `question` and `source`: what is asked, and who asks")
         lines = [
             f"## {study.question}\n",
             f"Asked: {linked(study.source)}. Study: [`{study.study}`]({Path(path).name}).\n",

@@ -7,9 +7,10 @@ from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 from random import Random
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from levelfield import registry
 from levelfield.errors import UserError
@@ -26,7 +27,7 @@ MOST_TOLD, LONGEST_MESSAGE = 5, 1000
 """Errors of a config that are told at once, and characters of one."""
 
 
-def _named(value):
+def _named(value: Any) -> Any:
     """A model's name alone stands for its published sizes."""
     return {"name": value} if isinstance(value, str) else value
 
@@ -48,7 +49,7 @@ class Settings(Strict):
     devices: int | None = Field(None, ge=1, le=1024, description="See protocol.devices.")
 
     @property
-    def own(self) -> dict:
+    def own(self) -> dict[str, Any]:
         """Those that are set."""
         return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
 
@@ -63,7 +64,7 @@ class CaseConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def from_name(cls, value):
+    def from_name(cls, value: Any) -> Any:
         return {"backend": value} if isinstance(value, str) else value
 
     @field_validator("backend")
@@ -170,7 +171,7 @@ class Study(Strict):
 
     @field_validator("protocol", mode="before")
     @classmethod
-    def model_by_name(cls, value):
+    def model_by_name(cls, value: Any) -> Any:
         return value | {"model": _named(value["model"])} if isinstance(value, dict) and "model" in value else value
 
     @field_validator("seeds")
@@ -181,7 +182,7 @@ class Study(Strict):
         return value
 
     @model_validator(mode="after")
-    def consistent(self):
+    def consistent(self) -> Self:
         if self.sessions > len(self.seeds):
             raise ValueError(
                 f"sessions: found {self.sessions} with {len(self.seeds)} seeds: each session needs a seed of its own"
@@ -206,7 +207,7 @@ class Study(Strict):
         return self
 
     @property
-    def _variants(self) -> list[dict]:
+    def _variants(self) -> list[dict[str, int | bool | str]]:
         """The settings that every case takes in turn; one without any where nothing varies."""
         return [{key: value} for key, values in self.vary.items() for value in values] or [{}]
 
@@ -236,7 +237,7 @@ class Study(Strict):
             found.append(Block(name, seed, tuple(Random(name).sample(cases, len(cases)))))
         return found
 
-    def _case(self, config: CaseConfig, variant: dict) -> Case:
+    def _case(self, config: CaseConfig, variant: dict[str, int | bool | str]) -> Case:
         own = Settings.model_validate(config.settings.own | variant).own
         protocol = replace(self.protocol, **own)
         parts = [config.name or "+".join([config.backend, *config.departures])]
@@ -318,7 +319,7 @@ def refuse_devices(case: Case) -> None:
         )
 
 
-def read_study(config: dict, source: str) -> Study:
+def read_study(config: dict[str, Any], source: str) -> Study:
     """Validates a config that came from the file(s) `source`; raises UserError with one line for all that is wrong."""
     try:
         study = Study.model_validate(config)
@@ -334,7 +335,7 @@ def read_study(config: dict, source: str) -> Study:
     return study
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     """What was found, in at most some 100 characters whatever it is: a config may hold itself, or a billion laughs."""
     shown = reprlib.Repr()
     shown.maxlevel, shown.maxstring, shown.maxother, shown.maxlong = 2, 60, 60, 60
@@ -346,12 +347,12 @@ def _listed(names: list[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _key(part) -> str:
+def _key(part: int | str) -> str:
     """A part of a key's path, cut and quoted where it is odd."""
     return part if isinstance(part, str) and len(part) <= 60 and part.isprintable() and part.strip() else _short(part)
 
 
-def _told(source: str, error: dict) -> str:
+def _told(source: str, error: ErrorDetails) -> str:
     """One error as `file: key: what was found: what is allowed`."""
     key = ".".join(map(_key, error["loc"])) or "study"
     message, found = re.sub("^Value error, ", "", error["msg"]), _short(error["input"])
@@ -372,9 +373,9 @@ def _told(source: str, error: dict) -> str:
     )
 
 
-def _allowed(location: tuple) -> list[str]:
+def _allowed(location: tuple[int | str, ...]) -> list[str]:
     """The keys of the model that holds the misspelt key."""
-    models = {"data": Data, "images": Images, "cases": CaseConfig, "settings": Settings}
+    models: dict[str, type[Strict]] = {"data": Data, "images": Images, "cases": CaseConfig, "settings": Settings}
     holders = [part for part in location[:-1] if isinstance(part, str)]
     if "model" in holders and holders[-1] in registry.models():
         return list(vars(registry.model(holders[-1]).small))

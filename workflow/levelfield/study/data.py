@@ -1,7 +1,7 @@
 """The part of a config that says where the sequences come from: read by the sources, which need no more of a study."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -80,11 +80,11 @@ class Data(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def synthetic_by_either_name(cls, value):
+    def synthetic_by_either_name(cls, value: Any) -> Any:
         return value | {"synthetic": True} if isinstance(value, dict) and value.get("source") == "synthetic" else value
 
     @model_validator(mode="after")
-    def what_the_source_takes(self):
+    def what_the_source_takes(self) -> Self:
         """A key that the source does not take would be passed over in silence."""
         if self.synthetic and self.kind != "synthetic":
             raise ValueError(f"`synthetic: true` and `source: {self.source}` exclude each other: leave one out")

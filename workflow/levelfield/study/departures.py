@@ -4,6 +4,7 @@ A case lists the departures that its program makes. Those of a model stand in it
 `backends/departures.py`; a backend and a builder declare which of them they can make.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,6 @@ DEPARTURES = {
 }
 
 
-def drops_last_batch(departures) -> bool:
+def drops_last_batch(departures: Iterable[str]) -> bool:
     """Whether training leaves out the last, smaller batch."""
     return bool({"drop-last-batch", "drop-last-training-batch"} & set(departures))

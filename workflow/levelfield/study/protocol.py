@@ -27,6 +27,7 @@ class Sizes:
     As a field of the protocol it stands for any registered model's; pydantic is told so here, where it asks.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN
     name: str
     outputs: int

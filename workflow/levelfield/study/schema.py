@@ -1,7 +1,9 @@
 """The config's JSON schema and `config/README.md`, made from the classes in config.py, so that neither can drift from them."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 from levelfield import registry
 from levelfield.study.config import Study
@@ -134,7 +136,7 @@ def _makers(name: str, departure: Departure) -> str:
     return told if len(models) == len(registry.models()) else f"{told}; {' and '.join(models)}"
 
 
-def _keys(model: dict, schema: dict, prefix: str = ""):
+def _keys(model: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """(key, type, default, meaning) of each key, those of nested classes after their own; a model's sizes have their own table."""
     for name, value in model["properties"].items():
         nested = _nested(value, schema)
@@ -150,16 +152,16 @@ def _keys(model: dict, schema: dict, prefix: str = ""):
             yield from _keys(nested, schema, f"{prefix}{name}[]." if value.get("type") == "array" else f"{prefix}{name}.")
 
 
-def _is_model(value: dict) -> bool:
+def _is_model(value: dict[str, Any]) -> bool:
     return any("discriminator" in one for one in (value, *value.get("anyOf", ())))
 
 
-def _nested(value: dict, schema: dict) -> dict | None:
+def _nested(value: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any] | None:
     reference = value.get("$ref") or value.get("items", {}).get("$ref")
     return schema["$defs"][reference.rpartition("/")[2]] if reference else None
 
 
-def _type(value: dict, schema: dict) -> str:
+def _type(value: dict[str, Any], schema: dict[str, Any]) -> str:
     if _is_model(value):
         return f"a model: {' / '.join(f'`{name}`' for name in registry.models())}, or a mapping with its `name` and sizes"
     if "anyOf" in value:

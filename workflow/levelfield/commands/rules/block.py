@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.measure.device import CPU, hold_devices
@@ -17,7 +18,7 @@ from levelfield.measure.locks import HELD
 from levelfield.study.config import read_study
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="what the runs make: runs/<case>/seed-<n>/run.json, in any order"
     )
@@ -26,7 +27,7 @@ def arguments(parser):
     parser.add_argument("--snakemake", type=shlex.split, default=[], metavar="ARGUMENTS", help="as the outer one has them")
 
 
-def run(args):
+def run(args: Namespace) -> int:
     study = read_study(json.loads(args.study.read_text(encoding="utf-8")), str(args.study))
     # the block was not made to wait for a proof that had failed before: one that is still not there costs its own case alone
     cases, proofs = {run: run.parent.parent.name for run in args.runs}, args.study.parent / "parity"

@@ -1,5 +1,6 @@
 """Collect a study's records into runs.parquet, epochs.parquet and steps.parquet."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,11 +11,11 @@ from levelfield.tell.outcomes import DAMAGED
 MOST_TOLD = 20
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="results/<study>")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     counts = collect(args.folder)
     print(f"{args.folder}: " + ", ".join(f"{count} runs {status}" for status, count in counts.items() if count))
     runs = pq.read_table(args.folder / "runs.parquet", columns=["case", "seed", "status", "error", "accepted"]).to_pylist()

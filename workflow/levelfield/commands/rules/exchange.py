@@ -1,5 +1,6 @@
 """Evaluates with one case the weights that others trained."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.backends import confine, load_backend
@@ -11,7 +12,7 @@ from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--case", type=Path, required=True, metavar="JSON", help="the case that evaluates")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument(
@@ -22,7 +23,7 @@ def arguments(parser):
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     digest_in_use(args.image)
     case = Case.read(args.case)
     x, y = load_split(args.data, "val", case.protocol)

@@ -1,5 +1,6 @@
 """Measures a case against the float64 reference: outputs, gradients and first steps."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield import registry
@@ -15,7 +16,7 @@ from levelfield.measure.gpu import as_one
 from levelfield.study.protocol import Case, digest
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--case", type=Path, required=True, metavar="JSON")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--start", type=Path, required=True, metavar="NPZ")
@@ -25,7 +26,7 @@ def arguments(parser):
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     image = digest_in_use(args.image)
     case = Case.read(args.case)
     start, start_sha256 = load_start(args.start)

@@ -1,6 +1,7 @@
 """Computes the float64 trajectory that backends are measured against, and the bounds that rounding gives to it."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.data.arrays import load_split
@@ -9,14 +10,14 @@ from levelfield.level.start import load_start
 from levelfield.study.protocol import Protocol
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", type=json.loads, required=True, metavar="JSON")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data/ of the study")
     parser.add_argument("--start", type=Path, required=True, metavar="NPZ", help="start/seed-<n>.npz of the study")
     parser.add_argument("--out", type=Path, required=True, metavar="NPZ")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     protocol = Protocol.of(args.protocol)
     start, _ = load_start(args.start)
     x, y = load_split(args.data, "train", protocol)

@@ -1,6 +1,7 @@
 """Draws the start of one seed: initial weights and the batch order of every epoch."""
 
 import json
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.data.arrays import load_description
@@ -8,7 +9,7 @@ from levelfield.level.start import make_start, save_start
 from levelfield.study.protocol import Protocol
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", type=json.loads, required=True, metavar="JSON", help="the protocol's model, vocabulary, length and epochs"
     )
@@ -17,6 +18,6 @@ def arguments(parser):
     parser.add_argument("--out", type=Path, required=True, metavar="NPZ")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     sequences = load_description(args.data)["train_sequences"]
     save_start(args.out, make_start(Protocol.of(args.protocol), args.seed, sequences))

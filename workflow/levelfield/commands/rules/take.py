@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import traceback
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield.backends import confine
@@ -16,12 +17,12 @@ from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     job.run_arguments(parser)
     parser.add_argument("--take", type=int, default=1, help="the how manyeth, from 1")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """What goes wrong is added to the run's `failure.json`, which `levelfield train` wrote."""
     failure = args.out / "failure.json"
     end_with_the_job()
@@ -44,7 +45,7 @@ def end_with_the_job() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def take(args) -> None:
+def take(args: Namespace) -> None:
     """Everything that must be said before the framework is imported, then the training."""
     case = Case.read(args.case)
     image = digest_in_use(args.image)

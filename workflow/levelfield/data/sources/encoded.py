@@ -1,5 +1,7 @@
 """Token ids already made, by somebody's own tokeniser or by Keras's `load_data`: an `.npz` in its layout, or a `.parquet`."""
 
+from pathlib import Path
+
 import numpy as np
 
 from levelfield.data import split
@@ -18,6 +20,7 @@ NEEDS = ("file",)
 
 def read(data: Data, asked: Asked) -> Corpus:
     """The ids as they are: no start is set and nothing is counted; padding at a row's ends is taken off and set anew."""
+    assert data.file is not None
     origin = origin_of(data, asked.downloads)
     if data.file.suffix == ".npz":
         for key in ("text", "label", "labels", "validation_file", "validation_share", "split_seed"):
@@ -29,7 +32,7 @@ def read(data: Data, asked: Asked) -> Corpus:
         count = 1 + max(int(train.labels.max()), int(validation.labels.max()))
         labels, why = tuple(map(str, range(max(2, count)))), "data.file names it"
     else:
-        train, validation, labels, why = _table(data, asked)
+        train, validation, labels, why = _table(data.file, data, asked)
     train, validation = _unpadded(train), _unpadded(validation)
     train, validation = _within(data, asked.vocabulary, train, validation)
     title = data.title or f"own file {data.file.name}"
@@ -38,8 +41,8 @@ def read(data: Data, asked: Asked) -> Corpus:
     )  # fmt: skip
 
 
-def _table(data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
-    training, own = parts(data.file, data.text or "ids", data.label or "label", data.validation_file, ids=True)
+def _table(file: Path, data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
+    training, own = parts(file, data.text or "ids", data.label or "label", data.validation_file, ids=True)
     labels, codes = split.classes(training, own, data.labels)
     held = Growing(asked.work), Growing(asked.work)
     if own:
@@ -47,7 +50,7 @@ def _table(data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...],
     else:
         seed = split.SEED if data.split_seed is None else data.split_seed
         chosen = [split.split(codes[0], len(labels), data.validation_share or split.SHARE, seed)]
-        why = split.told(data.file, data.validation_share, data.split_seed)
+        why = split.told(file, data.validation_share, data.split_seed)
     for rows, mine, validation in zip((training, own) if own else (training,), codes, chosen, strict=True):
         for block in rows.blocks():
             here = slice(block.first - 1, block.first - 1 + len(block.content))

@@ -33,11 +33,10 @@ def read(data: Data, asked: Asked) -> Corpus:
     index = path.with_name("imdb_word_index.json")
     known = json.loads(index.read_text(encoding="utf-8")) if asked.words and index.exists() else None
     train, validation = read_archive(path)
+    corpus = title = data.title or f"own file {path.name}"
+    citation = data.citation  # nobody but its owner knows what an own file holds
     if origin.sha256 == IMDB_SHA256:
         corpus, title, citation = "IMDB reviews (Keras's imdb.npz)", "IMDB", MAAS
-    else:  # nobody but its owner knows what an own file holds
-        corpus = title = data.title or f"own file {path.name}"
-        citation = data.citation
     return Corpus(corpus, title, f"{named_by} names it", origin.sha256, citation, train, validation, words=known)
 
 
@@ -65,7 +64,8 @@ def _published_words(downloads: Path) -> dict[str, int]:
     path = downloads / "imdb_word_index.json"
     if not at_hand(path, WORD_INDEX_MD5, "md5"):
         fetch(f"{PUBLISHED}/{path.name}", path, WORD_INDEX_MD5, "md5")
-    return json.loads(path.read_text(encoding="utf-8"))
+    index: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    return index
 
 
 def _snippets(downloads: Path, reason: str) -> Corpus:

@@ -123,8 +123,8 @@ def words(text: str) -> list[str]:
 def _rated(sdist: Path) -> tuple[list[str], np.ndarray]:
     """Texts and labels of the snippets whose mean rating is not zero."""
     outer, inner = MEMBERS
-    with tarfile.open(sdist) as archive, tarfile.open(fileobj=io.BytesIO(archive.extractfile(outer).read())) as resources:
-        lines = resources.extractfile(inner).read().decode("utf-8").splitlines()
+    with tarfile.open(sdist) as archive, tarfile.open(fileobj=io.BytesIO(_content(archive, outer))) as resources:
+        lines = _content(resources, inner).decode("utf-8").splitlines()
     texts, labels = [], []
     for line in lines:
         _number, rating, text = line.split("\t", 2)
@@ -132,6 +132,12 @@ def _rated(sdist: Path) -> tuple[list[str], np.ndarray]:
             texts.append(text)
             labels.append(int(float(rating) > 0))
     return texts, np.array(labels)
+
+
+def _content(archive: tarfile.TarFile, member: str) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None  # a folder, which the pinned checksum rules out
+    return file.read()
 
 
 def _reviews(rows: list[list[str]], labels: np.ndarray, index: dict[str, int]) -> Reviews:

@@ -24,6 +24,7 @@ NEEDS = ("file",)
 
 def read(data: Data, asked: Asked) -> Corpus:
     """Reads the file twice, the labels and then the text, in blocks: memory holds the distinct words and a few numbers a row."""
+    assert data.file is not None
     origin = origin_of(data, asked.downloads)
     training, own = parts(data.file, data.text or "text", data.label or "label", data.validation_file)
     labels, codes = split.classes(training, own, data.labels)
@@ -49,8 +50,8 @@ def read(data: Data, asked: Asked) -> Corpus:
         raise UserError(f"{training.path}: column {training.text}: found no words in it")
     told = {
         "rows_left_out": int(sum((part < 0).sum() for part in codes)),
-        "distinct_words": None if tokenizer else len(index),
-        "tokenizer": data.tokenizer.name if tokenizer else "words",
+        "distinct_words": None if index is None else len(index),
+        "tokenizer": data.tokenizer.name if data.tokenizer else "words",
     }
     return Corpus(
         title, title, why, origin.sha256, data.citation, held[0].reviews(table), held[1].reviews(table), words=index,
@@ -96,7 +97,10 @@ def _kept(rows: Rows, codes: np.ndarray) -> Iterator[tuple[slice, np.ndarray, pa
         yield here, kept, split.taken(block.content, kept)
 
 
-def _next(blocks: Iterator, split_up: Callable) -> tuple | None:
+def _next(
+    blocks: Iterator[tuple[slice, np.ndarray, pa.Array]],
+    split_up: Callable[[pa.Array], tuple[pa.Array | np.ndarray, np.ndarray]],
+) -> tuple[slice, np.ndarray, pa.Array | np.ndarray, np.ndarray] | None:
     """The next block with its texts split up; None after the last."""
     for here, kept, content in blocks:
         return here, kept, *split_up(content)
