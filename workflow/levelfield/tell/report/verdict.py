@@ -150,7 +150,8 @@ def _published(results: Results, data: pd.DataFrame) -> list[str]:
 
     Nothing where this study trained on fewer sequences.
     """
-    if results.data["train_sequences"] < published.of(results.study.expanded).sequences:
+    publication = published.of(results.study.expanded)
+    if publication is None or results.data["train_sequences"] < publication.sequences:
         return []
     rows, told = data[data["figure"] == "validation_accuracy"], []
     for name in ("published", "reproduced", "matched"):

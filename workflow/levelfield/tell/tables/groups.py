@@ -72,7 +72,8 @@ class Pairs:
     def clean(self) -> np.ndarray:
         """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and of one session, else a day lies between them."""
         one, other = self.first, self.second
-        return (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy(bool)
+        clean: np.ndarray = (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy(bool)
+        return clean
 
 
 def pairs(runs: pd.DataFrame, first: str, second: str) -> Pairs:
