@@ -227,7 +227,10 @@ class Jax(Backend):
         return found | (cuda_versions() if self.device == "cuda" else {})
 
     def flags(self) -> dict[str, str]:
-        return {"precision": self.protocol.precision, "matmul_precision": str(jax.config.values["jax_default_matmul_precision"])}
+        return {
+            "precision": self.protocol.precision,
+            "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
+        }
 
     def peak_memory(self) -> tuple[int | None, int | None]:
         return peak_memory(self.device)

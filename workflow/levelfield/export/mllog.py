@@ -9,6 +9,7 @@ from. What a departure changes in the optimiser is left out: `departures` tells 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from levelfield.export.moments import moments
 from levelfield.export.runs import record_of
@@ -26,7 +27,7 @@ def write(run: Path, out: Path) -> str:
     return f"{out / 'mllog.txt'}: {len(lines)} lines"
 
 
-def events(record: Record, target: float) -> Iterator[dict]:
+def events(record: Record, target: float) -> Iterator[dict[str, Any]]:
     """What each line holds, in the order of time. target: validation accuracy of a run that succeeded."""
     started, epochs = moments(record)
     for key, value in {"cache_clear": False, **submission(record.run)}.items():
@@ -50,7 +51,7 @@ def events(record: Record, target: float) -> Iterator[dict]:
     yield _event(epochs[-1].validated, END, "run_stop", status="success" if reached else "aborted")
 
 
-def submission(run: Run) -> dict:
+def submission(run: Run) -> dict[str, Any]:
     """What ran where, and under which name."""
     machine = run.machine
     return {
@@ -65,7 +66,7 @@ def submission(run: Run) -> dict:
     }
 
 
-def settings(run: Run) -> dict:
+def settings(run: Run) -> dict[str, Any]:
     """Seed, sizes and optimiser."""
     protocol = run.protocol
     found = {
@@ -82,7 +83,7 @@ def settings(run: Run) -> dict:
     return found if "framework-epsilon" in run.departures else found | {"opt_adam_epsilon": protocol["epsilon"]}
 
 
-def _event(time: float, kind: str, key: str, value=None, **metadata) -> dict:
+def _event(time: float, kind: str, key: str, value: Any = None, **metadata: Any) -> dict[str, Any]:
     place = {"file": "run.json", "lineno": 1}
     return {
         "namespace": "", "time_ms": round(1000 * time), "event_type": kind, "key": key, "value": value,

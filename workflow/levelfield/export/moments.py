@@ -22,7 +22,7 @@ def moments(record: Record) -> tuple[float, list[EpochMoments]]:
     """When the run started, and the moments of its epochs."""
     times = record.run.times
     started = datetime.fromisoformat(record.run.started).timestamp()
-    settled = record.run.measurements.get("gpu_settling_seconds") or 0.0
+    settled = float(record.run.measurements.get("gpu_settling_seconds") or 0)
     now, found = started + times.import_seconds + times.build_seconds + times.warm_up_seconds + settled, []
     for epoch in record.epochs:
         trained = now + epoch.train_seconds

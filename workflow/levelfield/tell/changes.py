@@ -7,6 +7,7 @@ samples (Welch's interval on the logarithms). What was learnt is paired by seed,
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,11 +38,11 @@ class Change:
 
     def slower(self, threshold: float) -> bool:
         """Whether the time is shown to have grown by more than `threshold` (0.05: 5 %): its whole interval lies above that."""
-        return self.time.enough and self.time.low > 1 + threshold
+        return self.time.low is not None and self.time.low > 1 + threshold
 
     def fine(self, threshold: float) -> bool:
         """Whether it is shown not to have: the whole interval lies below. What is neither cannot be told from these runs."""
-        return self.time.enough and self.time.high < 1 + threshold
+        return self.time.high is not None and self.time.high < 1 + threshold
 
     def runs_needed(self, threshold: float) -> int | None:
         """How many clean runs a study would tell whether it did, at the spread seen; None where that is not known."""
@@ -110,7 +111,8 @@ def _data_differences(first: Results, second: Results) -> list[str]:
 
 def _protocol_differences(first: Results, second: Results) -> list[str]:
     """Settings of the protocol, backends and departures in which cases of one name differ, each told once."""
-    others, found = {case.name: case for case in second.study.expanded}, {}
+    others = {case.name: case for case in second.study.expanded}
+    found: dict[str, list[str]] = {}
     for case in first.study.expanded:
         if case.name not in others:
             continue
@@ -125,7 +127,7 @@ def _protocol_differences(first: Results, second: Results) -> list[str]:
     return [f"{difference} ({', '.join(cases)})" for difference, cases in found.items()]
 
 
-def _described(data: dict) -> str:
+def _described(data: dict[str, Any]) -> str:
     sequences = f"{data['train_sequences']:,} + {data['validation_sequences']:,} sequences"
     return f"{data['title']}, {sequences} (sha256 {data['sha256'][:12]})"
 
@@ -137,7 +139,7 @@ def _change(case: str, before: pd.DataFrame, after: pd.DataFrame, family: int) -
         case,
         unpaired_ratio(clean[1]["epoch_seconds"], clean[0]["epoch_seconds"], family),
         difference(after.loc[seeds, "validation_accuracy"], before.loc[seeds, "validation_accuracy"], family),
-        tuple(len(part) for part in clean),
+        (len(clean[0]), len(clean[1])),
         (len(before), len(after)),
         _machines(before, after),
         _versions(before, after),
@@ -146,9 +148,10 @@ def _change(case: str, before: pd.DataFrame, after: pd.DataFrame, family: int) -
 
 def _machines(before: pd.DataFrame, after: pd.DataFrame) -> tuple[str, str]:
     """What each side ran on; with their hosts, where these are not the same ones: one model is not one machine."""
-    machines, hosts = (
-        [", ".join(sorted(set(told(part)))) for part in (before, after)] for told in (lambda part: part["machine"], hosts_of)
-    )
+    machines, hosts = [], []
+    for part in (before, after):
+        machines.append(", ".join(sorted(set(part["machine"]))))
+        hosts.append(", ".join(sorted(set(hosts_of(part)))))
     if hosts[0] != hosts[1]:
         machines = [f"{machine} (host {host})" for machine, host in zip(machines, hosts, strict=True)]
     return machines[0], machines[1]

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from levelfield.models.base import weights_of
 from levelfield.plan.sessions import BREAK
 from levelfield.records import Run
 from levelfield.study.config import Study
-from levelfield.study.protocol import Case
+from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.kept import BrokenRecord, Records, edited, parsed
+
+if TYPE_CHECKING:  # who collects needs no pandas
+    import pandas as pd
 
 FIRST_STEPS = 10
 """Of which losses are compared: parity has a bound on the loss of step 10, and rounding grows from step to step."""
@@ -33,30 +37,33 @@ class Expected:
     """The checksums of data and starts that a study's runs must have: the files' where they are there, else most runs'."""
 
     def __init__(self, records: Records, study: Study):
-        self.kinds = {
-            case.name: (case.protocol.model.name, tuple(weights_of(case.protocol).items())) for case in study.expanded
-        }
-        kinds = list(dict.fromkeys(self.kinds.values()))
-        self.kinds = {name: kinds.index(kind) for name, kind in self.kinds.items()}
-        data, starts, made, same = Counter(), defaultdict(Counter), [], defaultdict(list)
+        kinds = {case.name: (case.protocol.model.name, tuple(weights_of(case.protocol).items())) for case in study.expanded}
+        different = list(dict.fromkeys(kinds.values()))
+        self.kinds = {name: different.index(kind) for name, kind in kinds.items()}
+        data: Counter[str | None] = Counter()
+        starts: defaultdict[tuple[int, int], Counter[str | None]] = defaultdict(Counter)
+        made: list[tuple[str, tuple[str, int], str | None, str | None]] = []
+        same: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for case in study.expanded:
             for seed in study.seeds:
                 told = _told(records, f"runs/{case.name}/seed-{seed}/run.json")
                 if (told.get("case"), told.get("seed")) != (case.name, seed) or edited(told):
                     continue
-                data[_text(told, "data_sha256")] += 1
-                starts[seed, self.kinds[case.name]][_text(told, "start_sha256")] += 1
-                made.append((_making(told), case.name, seed, *(_text(told, name) for name in ("data_sha256", "start_sha256"))))
+                data_sha256, start_sha256 = _text(told, "data_sha256"), _text(told, "start_sha256")
+                data[data_sha256] += 1
+                starts[seed, self.kinds[case.name]][start_sha256] += 1
+                made.append((_making(told), (case.name, seed), data_sha256, start_sha256))
         described = _told(records, "data/data.json")
         self.sequences = described.get("train_sequences") if isinstance(described.get("train_sequences"), int) else None
-        self.data = {_text(described, "sha256")} - {None} or _commonest(data)
+        data_sha256 = _text(described, "sha256")
+        self.data = _commonest(data) if data_sha256 is None else {data_sha256}
         self.starts = {key: _commonest(found) for key, found in starts.items()}
         for seed, files in _starts(records).items():
-            for kind in range(len(kinds)):
+            for kind in range(len(different)):
                 self.starts[seed, kind] = files
-        for making, case, seed, data_sha256, start_sha256 in made:
-            if data_sha256 in self.data and start_sha256 in self.starts[seed, self.kinds[case]]:
-                same[making].append((case, seed))
+        for making, (name, seed), data_sha256, start_sha256 in made:
+            if data_sha256 in self.data and start_sha256 in self.starts[seed, self.kinds[name]]:
+                same[making].append((name, seed))
         self.twice = {run: next(one for one in runs if one != run) for runs in same.values() if len(runs) > 1 for run in runs}
 
     def refuses(self, run: Run, case: Case) -> str | None:
@@ -80,7 +87,7 @@ class Expected:
         return None
 
 
-def _told(records: Records, name: str) -> dict:
+def _told(records: Records, name: str) -> dict[str, Any]:
     """A file that is not there or not whole tells nothing here; who reads the records says so."""
     try:
         return parsed(records.read(name))
@@ -88,7 +95,7 @@ def _told(records: Records, name: str) -> dict:
         return {}
 
 
-def _text(told: dict, name: str) -> str | None:
+def _text(told: dict[str, Any], name: str) -> str | None:
     return told[name] if isinstance(told.get(name), str) else None
 
 
@@ -106,17 +113,18 @@ def _starts(records: Records) -> dict[int, set[str]]:
     return found
 
 
-def _making(told: dict) -> str:
+def _making(told: dict[str, Any]) -> str:
     """What no two runs have in common: where and when one began, and how long each part of it took."""
     machine = told.get("machine")
     return repr((told.get("started"), machine.get("host") if isinstance(machine, dict) else None, told.get("times")))
 
 
-def _commonest(found: Counter) -> set[str]:
+def _commonest(found: Counter[str | None]) -> set[str]:
     """What most runs have; nothing where two are equally common, so that neither can be the right one."""
-    found.pop(None, None)
-    first, *rest = [*found.most_common(2), (None, 0)]
-    return {first[0]} if first[1] and (not rest or rest[0][1] < first[1]) else set()
+    known = {value: count for value, count in found.items() if value is not None}
+    most = max(known.values(), default=0)
+    first = {value for value, count in known.items() if count == most}
+    return first if len(first) == 1 else set()
 
 
 def allowed_apart(parity: Parity | None) -> float | None:
@@ -138,7 +146,7 @@ def first_losses(
     losses: (case, seed) to the losses of the first steps; allowances: by case, as `allowed_apart` gives them. A case that disagrees with more than half of the others
     of its protocol and seed is wrong; of two that disagree, nobody knows which, and both are.
     """
-    protocols: dict = {}
+    protocols: dict[Protocol, list[Case]] = {}
     for case in study.expanded:
         if case.matched:
             protocols.setdefault(case.protocol, []).append(case)
@@ -146,13 +154,14 @@ def first_losses(
     for cases in protocols.values():
         for seed in study.seeds:
             mine = [case for case in cases if (case.name, seed) in losses]
-            apart, wrong = defaultdict(dict), defaultdict(list)
+            apart: defaultdict[str, dict[str, float]] = defaultdict(dict)
+            wrong: defaultdict[str, list[str]] = defaultdict(list)
             for one, other in combinations(mine, 2):
                 first, second = losses[one.name, seed], losses[other.name, seed]
                 steps = min(len(first), len(second))
                 distance = np.abs(first[:steps].astype(float) - second[:steps])
-                both = [allowances.get(case.name) for case in (one, other)]
-                allowed = None if None in both else sum(both)
+                known = [bound for case in (one, other) if (bound := allowances.get(case.name)) is not None]
+                allowed = sum(known) if len(known) == 2 else None
                 apart[one.name][other.name] = apart[other.name][one.name] = float(distance.max())
                 if allowed is not None and not distance.max() <= allowed:
                     step = int(np.argmax(~(distance <= allowed))) + 1
@@ -166,12 +175,12 @@ def first_losses(
     return found
 
 
-def host_of(row: dict) -> str:
+def host_of(row: dict[str, Any]) -> str:
     """Which host a run was on, whatever else is called the same: by its own number where it was recorded."""
     return row.get("host_id") or f"{row['host']}, {row['cpu']}"
 
 
-def span(row: dict) -> tuple[datetime, datetime]:
+def span(row: dict[str, Any]) -> tuple[datetime, datetime]:
     """When a run began its work and when its last epoch was over; of earlier records the end is a sum of their times."""
     start = datetime.fromisoformat(row["started"])
     if row.get("ended"):
@@ -180,13 +189,13 @@ def span(row: dict) -> tuple[datetime, datetime]:
     return start, start + timedelta(seconds=sum(row[part] for part in parts))
 
 
-def _on_other_cards(one: dict, other: dict) -> bool:
+def _on_other_cards(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two runs had no GPU in common; of a card that was not told nobody knows."""
     uuids = [row["gpu_uuid"] for row in (one, other)]
     return all(uuids) and set(uuids[0].split(", ")).isdisjoint(uuids[1].split(", "))
 
 
-def overlaps(rows: Iterable[dict]) -> dict[tuple[str, int], str]:
+def overlaps(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int], str]:
     """(case, seed) of each run beside which another ran on the same host to the sentence that names it.
 
     Two runs on GPUs of their own leave each other alone.
@@ -195,7 +204,7 @@ def overlaps(rows: Iterable[dict]) -> dict[tuple[str, int], str]:
     for row in rows:
         hosts[host_of(row)].append((*span(row), row))
     for mine in hosts.values():
-        running = []
+        running: list[tuple[datetime, datetime, dict[str, Any]]] = []
         for start, end, row in sorted(mine, key=lambda one: one[:2]):
             running = [other for other in running if other[1] - start > OVERLAP]
             for _, _, other in running:
@@ -210,12 +219,12 @@ def overlaps(rows: Iterable[dict]) -> dict[tuple[str, int], str]:
     }
 
 
-def sessions(rows: Iterable[dict]) -> dict[tuple[str, int], int]:
+def sessions(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int], int]:
     """(case, seed) of each run to its session, from 1: a stretch of runs on one host and boot without a break of an hour."""
     hosts = defaultdict(list)
     for row in rows:
         hosts[host_of(row), row.get("boot")].append((*span(row), (row["case"], row["seed"]), row.get("take") or 1))
-    stretches = []
+    stretches: list[tuple[datetime, list[tuple[str, int]]]] = []
     for mine in hosts.values():
         last = None
         for start, end, key, takes in sorted(mine):
@@ -227,10 +236,11 @@ def sessions(rows: Iterable[dict]) -> dict[tuple[str, int], int]:
     return {key: number for number, (_, keys) in enumerate(sorted(stretches, key=lambda one: one[0]), 1) for key in keys}
 
 
-def positions(study: Study, rows: list[dict]) -> dict[tuple[str, int], tuple[str | None, int]]:
+def positions(study: Study, rows: list[dict[str, Any]]) -> dict[tuple[str, int], tuple[str | None, int]]:
     """(case, seed) of each run to its block and the place that it really had in it by time, from 1 in each session."""
     blocks = {(case, block.seed): block.name for block in study.blocks for case in block.cases}
-    places, found = Counter(), {}
+    places: Counter[tuple[str | None, int]] = Counter()
+    found = {}
     for row in sorted(rows, key=lambda row: span(row)[0]):
         key = row["case"], row["seed"]
         block = blocks.get(key)
@@ -240,7 +250,7 @@ def positions(study: Study, rows: list[dict]) -> dict[tuple[str, int], tuple[str
 
 
 def annotate(
-    study: Study, rows: list[dict], losses: dict[tuple[str, int], np.ndarray], allowances: dict[str, float | None]
+    study: Study, rows: list[dict[str, Any]], losses: dict[tuple[str, int], np.ndarray], allowances: dict[str, float | None]
 ) -> None:
     """Writes into the rows of finished runs what only all of them together tell: `unclean`, `incoherent`, `session`, `block`, `position`.
 
@@ -258,7 +268,7 @@ def annotate(
         row["block"], row["position"] = places[row["case"], row["seed"]]
 
 
-def mixtures(runs) -> list[str]:
+def mixtures(runs: "pd.DataFrame") -> list[str]:
     """A sentence each of what is not one in a study's finished runs: commits, versions of a package, Python, images, hosts.
 
     runs: rows of `runs.parquet` with `machine`. Versions are compared package by package, for backends have packages of their own.
@@ -266,7 +276,7 @@ def mixtures(runs) -> list[str]:
     said = []
     hosts = Counter(host_of(row) for row in runs[["host", "host_id", "cpu"]].to_dict("records"))
     named = {"commit": Counter(runs["commit"].dropna().str[:12]), "Python": Counter(runs["python"])}
-    versions = defaultdict(Counter)
+    versions: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for text in runs["versions"].dropna():
         for package, version in json.loads(text).items():
             versions[package][version] += 1
@@ -281,7 +291,7 @@ def mixtures(runs) -> list[str]:
     return said
 
 
-def unhashed(runs) -> str:
+def unhashed(runs: "pd.DataFrame") -> str:
     """How many of a study's finished runs have records of earlier versions, in which an edit is not noticed; nothing where none has."""
     earlier = int(runs["sha256"].isna().sum())
     told = f"{earlier} of {len(runs)} records are of a version that wrote no checksums: a number edited in them is not noticed."

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,8 @@ from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Time
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case, Protocol, Sizes
 from levelfield.tell.coherence import FIRST_STEPS, allowed_apart, annotate
-from levelfield.tell.outcomes import STATUS, BrokenRecord, Record, load_study, outcomes, read_parity
+from levelfield.tell.kept import BrokenRecord
+from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes, read_parity
 
 ROW_GROUP = 1_000_000
 """Step rows held in memory before they are written: about 40 MB."""
@@ -63,12 +64,12 @@ def allowances(folder: Path, study: Study) -> dict[str, float | None]:
     return {case.name: allowance(case.name) for case in study.expanded}
 
 
-def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, record: Record | None) -> dict:
+def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None, record: Record | None) -> dict[str, Any]:
     """A row of `runs.parquet`: the plan for every run, the record's fields under their own names for finished ones."""
-    row = {"study": study.study, "case": case.name, "backend": case.backend, "departures": list(case.departures), "seed": seed}
-    row |= {"status": status, "error": error, "accepted": study.accepted.get(case.name)}
+    row: dict[str, Any] = {"study": study.study, "case": case.name, "backend": case.backend, "seed": seed}
+    row |= {"departures": list(case.departures), "status": status, "error": error, "accepted": study.accepted.get(case.name)}
     row |= {f"protocol_{key}": value for key, value in vars(case.protocol).items()}
-    row |= {"protocol_model": case.protocol.model.name, "protocol_sizes": asdict(case.protocol.model)}
+    row |= {"protocol_model": case.protocol.model.name, "protocol_sizes": asdict(case.protocol)["model"]}
     if record:
         run = record.run
         row["unclean"] = "; ".join(spoilt(run.checks, run.measurements)) or None
@@ -78,14 +79,14 @@ def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None
     return {key: _flat(value) for key, value in row.items()}
 
 
-def _flat(value):
+def _flat(value: Any) -> Any:
     """Lists as text with commas, dictionaries as JSON text: Parquet's nested columns are no good in a CSV or a filter."""
     if isinstance(value, list):
         return ", ".join(value)
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
-def _arrow(hint) -> pa.DataType:
+def _arrow(hint: Any) -> pa.DataType:
     """The column type of a field: text for lists, dictionaries, literals and a model's name, else the scalar's."""
     if get_origin(hint) in (list, dict, tuple, Literal) or hint is Sizes:
         return pa.string()
@@ -121,7 +122,7 @@ def run_columns() -> dict[str, pa.DataType]:
     return columns | {"protocol_sizes": pa.string()}
 
 
-def _run_schema(rows: list[dict]) -> pa.Schema:
+def _run_schema(rows: list[dict[str, Any]]) -> pa.Schema:
     """`run_columns` and one column for each measurement that any run has: text where any value is text, and then all of them."""
     columns = run_columns()
     measurements = dict.fromkeys(name for row in rows for name in row if name not in columns)
@@ -154,7 +155,7 @@ STEP_SCHEMA = pa.schema(
 )
 
 
-def _epoch_rows(record: Record) -> list[dict]:
+def _epoch_rows(record: Record) -> list[dict[str, Any]]:
     rows = [{"case": record.run.case, "seed": record.run.seed} | vars(epoch) for epoch in record.epochs]
     if "history-not-cleared" in record.run.departures:
         for name in ("train_loss", "train_accuracy"):
@@ -180,12 +181,13 @@ class StepWriter:
     def __init__(self, file: Path, cases: list[str]):
         self.names, self.index = pa.array(cases), {case: index for index, case in enumerate(cases)}
         self.writer = pq.ParquetWriter(file, STEP_SCHEMA, compression="zstd")
-        self.waiting, self.rows = [], 0
+        self.waiting: list[pa.RecordBatch] = []
+        self.rows = 0
 
     def __enter__(self) -> "StepWriter":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._write()
         self.writer.close()
 

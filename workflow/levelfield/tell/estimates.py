@@ -6,12 +6,12 @@ together in 95 of 100 studies. The interval alone judges: what it leaves out is 
 `ENOUGH` pairs nothing is claimed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import stdtr, stdtrit
 
@@ -49,7 +49,7 @@ class Estimate:
 
     def leaves_out(self, none: float) -> bool:
         """Whether a difference from "none" is shown: 0 of a difference, 1 of a ratio."""
-        return self.enough and (self.low > none or self.high < none)
+        return self.low is not None and self.high is not None and (self.low > none or self.high < none)
 
     @property
     def inverse(self) -> "Estimate":
@@ -66,14 +66,14 @@ class Estimate:
 NOTHING = Estimate(None, None, None, None, 0)
 
 
-def difference(first: Sequence[float], second: Sequence[float], family: int = 1, resolution: float = 0.0) -> Estimate:
+def difference(first: ArrayLike, second: ArrayLike, family: int = 1, resolution: float = 0.0) -> Estimate:
     """Mean of first − second over the pairs with its simultaneous 95 % t interval; p of the paired t test against 0.
 
     resolution: the step in which the values are told, of an accuracy over n sequences 1 / n. A difference of two such values is off by
     1/√6 of it at least (each is evenly spread within its step), so that pairs that agree by chance have an interval nonetheless.
     """
-    first, second = _paired(first, second)
-    found, pairs = first - second, len(first)
+    one, other = _paired(first, second)
+    found, pairs = one - other, len(one)
     if not pairs:
         return NOTHING
     value = float(np.mean(found))
@@ -92,39 +92,39 @@ def difference(first: Sequence[float], second: Sequence[float], family: int = 1,
     return Estimate(value, value - width, value + width, p, pairs, family, deviation)
 
 
-def ratio(first: Sequence[float], second: Sequence[float], family: int = 1) -> Estimate:
+def ratio(first: ArrayLike, second: ArrayLike, family: int = 1) -> Estimate:
     """Geometric mean of first / second over the pairs, its simultaneous 95 % interval and test on the logarithms.
 
     Times vary in proportion (a slow machine is slow by a factor), which logarithms turn into an even spread. Raises
     ValueError where a value is not positive.
     """
-    first, second = _paired(first, second)
-    if (first <= 0).any() or (second <= 0).any():
+    one, other = _paired(first, second)
+    if (one <= 0).any() or (other <= 0).any():
         raise ValueError("a ratio needs positive values")
-    return _exponential(difference(np.log(first), np.log(second), family))
+    return _exponential(difference(np.log(one), np.log(other), family))
 
 
-def unpaired_ratio(first: Sequence[float], second: Sequence[float], family: int = 1, level: float = 0.90) -> Estimate:
+def unpaired_ratio(first: ArrayLike, second: ArrayLike, family: int = 1, level: float = 0.90) -> Estimate:
     """Geometric mean of first over that of second, two samples that nothing pairs, with Welch's interval (1947) on the logarithms.
 
     The interval's two ends hold for a whole family of comparisons at (1 + level) / 2 each; `pairs` is the smaller sample. From two
     values on each side: two that are alike give an interval that is wide, and that three times the time lies outside of.
     """
-    first, second = (np.log(side[np.isfinite(side)]) for side in (np.asarray(first, float), np.asarray(second, float)))
-    pairs = min(len(first), len(second))
+    one, other = (np.log(side[np.isfinite(side)]) for side in (np.asarray(first, float), np.asarray(second, float)))
+    pairs = min(len(one), len(other))
     if not pairs:
         return NOTHING
-    value = float(first.mean() - second.mean())
+    value = float(one.mean() - other.mean())
     if pairs < 2:
         return _exponential(Estimate(value, None, None, None, pairs, family))
-    if _equal(first) and _equal(second):
+    if _equal(one) and _equal(other):
         return _exponential(Estimate(value, value, value, float(abs(value) < 1e-12), pairs, family, 0.0))
-    parts = np.array([side.var(ddof=1) / len(side) for side in (first, second)])
+    parts = np.array([side.var(ddof=1) / len(side) for side in (one, other)])
     error = float(np.sqrt(parts.sum()))
-    freedom = float(parts.sum() ** 2 / (parts**2 / [len(first) - 1, len(second) - 1]).sum())
+    freedom = float(parts.sum() ** 2 / (parts**2 / [len(one) - 1, len(other) - 1]).sum())
     width = float(-stdtrit(freedom, (1 - level) / 2 / family) * error)
     p = float(2 * stdtr(freedom, -abs(value) / error))
-    deviation = float(np.sqrt(np.mean([side.var(ddof=1) for side in (first, second)])))
+    deviation = float(np.sqrt(np.mean([side.var(ddof=1) for side in (one, other)])))
     return _exponential(Estimate(value, value - width, value + width, p, pairs, family, deviation))
 
 
@@ -135,7 +135,7 @@ def _exponential(logs: Estimate) -> Estimate:
 
 def equivalent(found: Estimate, margin: float) -> bool:
     """Whether a difference is shown to be under `margin`: its whole interval is (two one-sided tests, Schuirmann 1987)."""
-    return found.enough and -margin < found.low and found.high < margin
+    return found.low is not None and found.high is not None and -margin < found.low and found.high < margin
 
 
 def accuracy_verdict(found: Estimate, margin: float) -> str:
@@ -143,7 +143,7 @@ def accuracy_verdict(found: Estimate, margin: float) -> str:
     if found.value is None:
         return ""
     points = f"{100 * found.value:+.2f} points"
-    if not found.enough:
+    if found.low is None or found.high is None:
         return f"{points}: {NOT_ENOUGH}"
     points += f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
     same = f"equivalent within {100 * margin:g} points" if equivalent(found, margin) else ""
@@ -157,13 +157,13 @@ def _equal(values: np.ndarray) -> bool:
     return bool(np.ptp(values) <= 1e-12 * max(1.0, np.abs(values).max()))
 
 
-def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _paired(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays of the pairs in which both are finite; raises ValueError where their lengths differ."""
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    if first.shape != second.shape:
-        raise ValueError(f"{first.size} values are paired with {second.size}")
-    both = np.isfinite(first) & np.isfinite(second)
-    return first[both], second[both]
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if one.shape != other.shape:
+        raise ValueError(f"{one.size} values are paired with {other.size}")
+    both = np.isfinite(one) & np.isfinite(other)
+    return one[both], other[both]
 
 
 def drift(hours: np.ndarray, seconds: np.ndarray, cases: np.ndarray) -> float | None:

@@ -12,6 +12,7 @@ import stat
 import zipfile
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -76,15 +77,17 @@ class Records:
             raise BrokenRecord(f"{STEPS}: {broken}")
         if name not in self._rows:
             raise BrokenRecord(f"{name}: is not there")
-        row = self._rows[name]
+        table, row = self._table, self._rows[name]
         if row is None:
             raise BrokenRecord(f"{name}: stands twice in {STEPS}")
-        return packed({array: self._table[array][row].values.to_numpy(zero_copy_only=False) for array in ARRAYS})
+        assert table is not None
+        return packed({array: table[array][row].values.to_numpy(zero_copy_only=False) for array in ARRAYS})
 
     @cached_property
     def _lines(self) -> dict[str, bytes | None]:
         """Name to the JSON text that stands in `records.jsonl`; None where a name stands there twice."""
-        file, found = self.folder / LINES, {}
+        file = self.folder / LINES
+        found: dict[str, bytes | None] = {}
         if not file.is_file():
             return found
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
@@ -134,7 +137,7 @@ def _regular(file: Path, name: str) -> bytes:
         raise BrokenRecord(f"{name}: cannot be read: {error.strerror}") from None
 
 
-def parsed(content: bytes) -> dict:
+def parsed(content: bytes) -> dict[str, Any]:
     """The object that a JSON text in UTF-8 holds; raises ValueError for all that no record of ours has in it.
 
     That is: NaN and infinities, whole numbers that do not fit into 64 bits, a key twice, text that is none.
@@ -142,7 +145,7 @@ def parsed(content: bytes) -> dict:
     value = json.loads(content.decode(), parse_constant=_no_number, object_pairs_hook=_once)
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")
-    waiting = [value]
+    waiting: list[Any] = [value]
     while waiting:
         found = waiting.pop()
         if isinstance(found, dict):
@@ -158,18 +161,18 @@ def parsed(content: bytes) -> dict:
     return value
 
 
-def _no_number(word: str):
+def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} in it is no number that was measured")
 
 
-def _once(pairs: list) -> dict:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in it")
     return found
 
 
-def edited(values: dict) -> str | None:
+def edited(values: dict[str, Any]) -> str | None:
     """Why a `run.json` is not what was written, by its own checksum; nothing is known of earlier versions, which had none."""
     told = values.get("sha256")
     if told is None:
@@ -189,26 +192,27 @@ def keep(source: Path, folder: Path) -> None:
 
     What cannot be read as what it should be stays a file at its own place, so that it is told as damaged there, too.
     """
-    records, lines, rows = Records(source), [], {"file": [], **{name: [] for name in ARRAYS}}
+    records = Records(source)
+    lines: list[str] = []
+    rows: dict[str, list[str | np.ndarray]] = {"file": [], **{name: [] for name in ARRAYS}}
     for name in [name for pattern in PATTERNS for name in records.names(pattern)]:
         if name.startswith("logs/") and records.there(name.removeprefix("logs/").replace(".log", ".json")):
             continue  # a proof that was given needs no log
         content = records.read(name)
-        if name.endswith(".npz"):
-            arrays = _steps(content)
-            if arrays:
-                for column, values in {"file": name, **arrays}.items():
-                    rows[column].append(values)
+        arrays, line = (_steps(content), None) if name.endswith(".npz") else (None, _line(name, content))
+        if arrays:
+            rows["file"].append(name)
+            for column, values in arrays.items():
+                rows[column].append(values)
+        elif line:
+            lines.append(line)
         else:
-            arrays = _line(name, content)
-            lines += [arrays] if arrays else []
-        if not arrays:
             write_whole(folder / name, content)
     write_whole(folder / LINES, "".join(lines).encode())
     schema = pa.schema({"file": pa.string()} | {name: pa.list_(kind) for name, kind in ARRAYS.items()})
-    content = io.BytesIO()
-    pq.write_table(pa.table(rows, schema), content, compression="zstd")
-    write_whole(folder / STEPS, content.getvalue())
+    steps = io.BytesIO()
+    pq.write_table(pa.table(rows, schema), steps, compression="zstd")
+    write_whole(folder / STEPS, steps.getvalue())
 
 
 def arrays_of(content: bytes, most: int = LARGEST[".npz"]) -> dict[str, np.ndarray]:
@@ -233,9 +237,9 @@ def _steps(content: bytes) -> dict[str, np.ndarray] | None:
 def _line(name: str, content: bytes) -> str | None:
     """A file's line in `records.jsonl`; None where it is not what a run writes."""
     try:
-        kind, value = ("json", parsed(content)) if name.endswith(".json") else ("text", content.decode())
-        if kind == "text" and value.encode() != content:
+        value = parsed(content) if name.endswith(".json") else content.decode()
+        if isinstance(value, str) and value.encode() != content:
             return None
     except (ValueError, RecursionError):
         return None
-    return json.dumps({"file": name, kind: value}, ensure_ascii=False) + "\n"
+    return json.dumps({"file": name, "text" if isinstance(value, str) else "json": value}, ensure_ascii=False) + "\n"

@@ -13,6 +13,7 @@ from datetime import datetime
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -76,7 +77,9 @@ def outcomes(folder: Path, study: Study) -> Iterator[tuple[Case, int, str, str |
                 yield case, seed, "failed", f"{DAMAGED}{error}", None
 
 
-def _outcome(records: Records, expected: Expected, study: Study, case: Case, seed: int) -> tuple:
+def _outcome(
+    records: Records, expected: Expected, study: Study, case: Case, seed: int
+) -> tuple[str, str | None, Record | None]:
     """(status, error, record) of a run; raises BrokenRecord where it left anything that is not whole."""
     place = f"runs/{case.name}/seed-{seed}"
     if records.there(f"{place}/run.json"):
@@ -159,7 +162,7 @@ def _reading(file: str) -> Iterator[str]:
         raise BrokenRecord(f"{file}: cannot be read: {one_line(error)}") from None
 
 
-def _of_another_version(values: dict) -> str | None:
+def _of_another_version(values: dict[str, Any]) -> str | None:
     """Which field this version does not know, if there is one: it would be passed over in silence."""
     unknown = sorted(values.keys() - {field.name for field in fields(Run)})
     return f"unknown field {unknown[0]!r}: another version's record" if unknown else None
@@ -176,7 +179,7 @@ def _unedited(records: Records, file: str, written: str | None) -> bytes:
     return content
 
 
-def _foreign(run: Run, values: dict, study: Study, case: Case, seed: int) -> str | None:
+def _foreign(run: Run, values: dict[str, Any], study: Study, case: Case, seed: int) -> str | None:
     """Why a record is not that of this run of this study, if so."""
     if (run.case, run.seed) != (case.name, seed):
         return f"is of {run.case}, seed {run.seed}; expected {case.name}, seed {seed}"

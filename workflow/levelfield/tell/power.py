@@ -1,5 +1,6 @@
 """What so many pairs could have shown, and how many it would take: the power of the simultaneous intervals of `estimates`."""
 
+from collections.abc import Callable
 from functools import cache
 from math import sqrt
 
@@ -26,7 +27,8 @@ def effect(pairs: int, family: int = 1) -> float:
     Of the noncentral t distribution (Student's t of n pairs whose mean is δ σ: noncentrality δ √n).
     """
     bound = _bound(pairs, family)
-    return brentq(lambda shift: nct.sf(bound, pairs - 1, shift) - POWER, 0, bound * 20 + 20) / sqrt(pairs)
+    shift: float = brentq(lambda shift: nct.sf(bound, pairs - 1, shift) - POWER, 0, bound * 20 + 20)
+    return shift / sqrt(pairs)
 
 
 def smallest_difference(deviation: float, pairs: int, family: int = 1) -> float | None:
@@ -42,7 +44,12 @@ def smallest_ratio(deviation: float, pairs: int, family: int = 1) -> float | Non
 
 def pairs_for_ratio(deviation: float, ratio: float, family: int = 1) -> int | None:
     """How many pairs show such a ratio in 80 % of studies; None where it would be more than `MOST`."""
-    return _fewest(lambda pairs: smallest_ratio(deviation, pairs, family) <= ratio)
+
+    def shown(pairs: int) -> bool:
+        found = smallest_ratio(deviation, pairs, family)
+        return found is not None and found <= ratio
+
+    return _fewest(shown)
 
 
 def pairs_for_equivalence(deviation: float, margin: float, family: int = 1) -> int | None:
@@ -53,7 +60,7 @@ def pairs_for_equivalence(deviation: float, margin: float, family: int = 1) -> i
 
     def shown(pairs: int) -> bool:
         room = margin * sqrt(pairs) / deviation - _bound(pairs, family) if deviation else np.inf
-        return 2 * stdtr(pairs - 1, room) - 1 >= POWER
+        return bool(2 * stdtr(pairs - 1, room) - 1 >= POWER)
 
     return _fewest(shown)
 
@@ -67,12 +74,12 @@ def runs_to_tell(deviation: float, threshold: float, family: int = 1, level: flo
     def shown(runs: int) -> bool:
         error, freedom = deviation * sqrt(2 / runs), 2 * runs - 2
         room = np.log1p(threshold) / error + stdtrit(freedom, (1 - level) / 2 / family) if error else np.inf
-        return stdtr(freedom, room) >= POWER
+        return bool(stdtr(freedom, room) >= POWER)
 
     return _fewest(shown) if threshold > 0 else None
 
 
-def _fewest(enough) -> int | None:
+def _fewest(enough: Callable[[int], bool]) -> int | None:
     """The smallest number of pairs, from `ENOUGH` to `MOST`, that is enough; what is enough stays so."""
     low, high = ENOUGH - 1, ENOUGH
     while not enough(high):

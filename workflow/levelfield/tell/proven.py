@@ -6,7 +6,8 @@ import pandas as pd
 
 from levelfield.level.parity import Parity
 from levelfield.study.protocol import Case
-from levelfield.tell.outcomes import BrokenRecord, read_parity
+from levelfield.tell.kept import BrokenRecord
+from levelfield.tell.outcomes import read_parity
 from levelfield.tell.results import Results
 
 TIMED = ["case", "device", "cpu", "gpu", "image", "versions"]
@@ -22,7 +23,7 @@ def otherwise(parity: Parity, runs: pd.DataFrame) -> list[str]:
         others = sorted({str(value) for value in runs[name].dropna()} - {str(proven)}) if name in runs else []
         if proven is not None and others:
             found.append(f"on {_short(name, proven)}, timed on {' and '.join(_short(name, value) for value in others)}")
-    timed: dict[str, set] = {}
+    timed: dict[str, set[str]] = {}
     for text in runs["versions"].dropna().unique():
         for package, version in json.loads(text).items():
             timed.setdefault(package, set()).add(version)

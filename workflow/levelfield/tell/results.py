@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -38,7 +39,7 @@ def must_be_there(folder: Path, name: str) -> None:
         raise UserError(f"{folder / name} is missing: type `levelfield collect {folder}` after the runs")
 
 
-def load_data(folder: Path) -> dict:
+def load_data(folder: Path) -> dict[str, Any]:
     """What `data/data.json` says of the data; raises UserError where it does not."""
     try:
         told = parsed(Records(folder).read("data/data.json"))
@@ -60,7 +61,7 @@ class Results:
 
     folder: Path
     study: Study
-    data: dict
+    data: dict[str, Any]
     runs: pd.DataFrame
     epochs: pd.DataFrame
 

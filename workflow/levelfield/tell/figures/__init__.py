@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import altair as alt
+from altair.typing import ChartType
 
 from levelfield.records import write_whole
 from levelfield.tell.figures import comparisons, data, learning, models, proof, scaling, speed, validation
 from levelfield.tell.figures.theme import Look, render
 from levelfield.tell.results import Results
 
-Figure = Callable[[Results, Look], alt.Chart | None]
+Figure = Callable[[Results, Look], ChartType | None]
 
 OBLIGATORY: dict[str, Figure] = {
     "loss": learning.loss,

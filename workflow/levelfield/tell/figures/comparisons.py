@@ -2,9 +2,10 @@
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 
 from levelfield.tell.estimates import NOT_ENOUGH
-from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, scale
+from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, Panel, scale
 from levelfield.tell.results import Results
 from levelfield.tell.tables.comparisons import departures, departures_title
 from levelfield.tell.tables.leaderboard import leaderboard
@@ -20,7 +21,7 @@ SIGHT = 3.0
 WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and simultaneous 95 % interval, after the last epoch; time: clean pairs"
 
 
-def worth_panel(results: Results, look: Look, measure: str) -> alt.LayerChart | None:
+def worth_panel(results: Results, look: Look, measure: str) -> Panel | None:
     """What each case with departures or settings of its own differs by from the matched one; None where there are no such pairs."""
     table = departures(results)
     if table is None:
@@ -65,12 +66,12 @@ def within_sight(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(low=rows["low"].clip(lower=low), high=rows["high"].clip(upper=high))
 
 
-def worth(results: Results, look: Look) -> alt.Chart | None:
+def worth(results: Results, look: Look) -> ChartType | None:
     """What each departure is worth in accuracy, loss and time; None where the study does not tell."""
     table = departures(results)
     if table is None:
         return None
-    panels = [worth_panel(results, look, measure) for measure in WORTH]
+    panels = [panel for measure in WORTH if (panel := worth_panel(results, look, measure)) is not None]
     hide = alt.Y("case:N", axis=None, sort=table.data["case"].tolist())
     rest = [
         alt.layer(*(layer if place == 0 else layer.encode(hide) for place, layer in enumerate(panel.layer)))
@@ -80,7 +81,7 @@ def worth(results: Results, look: Look) -> alt.Chart | None:
     return look.finish(alt.hconcat(*sized, spacing=22), departures_title(table.data), f"{results.context}\n{WORTH_EXPLAINED}")
 
 
-def ranking(results: Results, look: Look) -> alt.Chart | None:
+def ranking(results: Results, look: Look) -> ChartType | None:
     """Each case's time of training against the fastest one's; None where no two cases may be compared, or models differ."""
     if results.several_models:
         return None

@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from levelfield.tell.figures.theme import LONGEST, SHOWN, Look, line_scale
+from levelfield.tell.figures.theme import LONGEST, SHOWN, Look, Panel, line_scale
 from levelfield.tell.results import Results
 
 SEED_LINES = 60
@@ -28,7 +28,7 @@ def seeds_shown(results: Results) -> str:
 
 def curves(
     seeds: pd.DataFrame, means: pd.DataFrame, results: Results, look: Look, x: alt.X, y: alt.Y, name: str, points: bool = False
-) -> alt.LayerChart:
+) -> Panel:
     """A thick line of means for each case, over faint lines (or dots) of its seeds, or over their band.
 
     Columns case, seed, x's and `name`; in `means` seeds, `name` with its `…_low` and `…_high` instead of the seed.
@@ -77,7 +77,7 @@ def gaps(means: pd.DataFrame, seeds: pd.DataFrame, place: list[str]) -> pd.DataF
     return means.assign(**{name: means[name].mask(marked) for name in columns})
 
 
-def nothing() -> alt.LayerChart:
+def nothing() -> Panel:
     """What is drawn of a study without a finished run."""
     told = alt.Chart(pd.DataFrame({"told": ["no run has finished"]})).mark_text(fontSize=14).encode(text="told:N")
     return alt.layer(told).properties(height=120)
@@ -85,7 +85,8 @@ def nothing() -> alt.LayerChart:
 
 def _widths(lines: int) -> list[float]:
     """Ever thinner lines: from one start matched cases lie on each other for hundreds of steps, and each must show."""
-    return np.linspace(4.4 if lines > 1 else 2.4, 1.6, lines).round(2).tolist()
+    widths: list[float] = np.linspace(4.4 if lines > 1 else 2.4, 1.6, lines).round(2).tolist()
+    return widths
 
 
 def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str, place: str, several: bool) -> alt.Chart:
@@ -102,4 +103,5 @@ def _hover(mean: alt.Chart, x: alt.X, y: alt.Y, name: str, place: str, several: 
     # the pointer meets a cell around the dot, whose datum is the dot; Vega-Lite's own tooltips mind that for numbers alone
     row = ", ".join(f"'{title}': {value}" for title, value in told.items())
     dots = mean.mark_point(filled=True, size=70).encode(x, y, tooltip=alt.value(alt.expr(f"datum.datum ? {{{row}}} : null")))
-    return dots.encode(opacity=alt.condition(nearest, alt.value(1), alt.value(0))).add_params(nearest)
+    found: alt.Chart = dots.encode(opacity=alt.condition(nearest, alt.value(1), alt.value(0))).add_params(nearest)
+    return found

@@ -1,11 +1,13 @@
 """The figure of the data: how many texts each label has, how long they are, and what of them a model sees."""
 
 from textwrap import wrap
+from typing import Any
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 
-from levelfield.tell.figures.theme import LINE, PART_COLOURS, Look
+from levelfield.tell.figures.theme import LINE, PART_COLOURS, Look, Panel
 from levelfield.tell.results import Results
 
 PARTS = {"train": "training", "validation": "validation"}
@@ -25,12 +27,12 @@ EXPLAINED = {
 HEIGHT = 190
 
 
-def data(results: Results, look: Look) -> alt.VConcatChart | None:
+def data(results: Results, look: Look) -> ChartType | None:
     """All panels; None where `data.json` was written by a version that told less."""
     return told(results.data, look)
 
 
-def told(data: dict, look: Look) -> alt.VConcatChart | None:
+def told(data: dict[str, Any], look: Look) -> ChartType | None:
     """The same of a `data.json`."""
     made = panels(data)
     if not made:
@@ -45,14 +47,14 @@ def told(data: dict, look: Look) -> alt.VConcatChart | None:
     return look.finish(alt.vconcat(*titled, spacing=18), f"The data: {data['title']}", size)
 
 
-def panels(data: dict) -> dict[str, alt.Chart]:
+def panels(data: dict[str, Any]) -> dict[str, Panel]:
     """Each panel by its name in `TITLES`; none where `data.json` was written by a version that told less."""
     if "train_classes" not in data or "train_lengths" not in data:
         return {}
     return {"labels": _labels(data), "lengths": _lengths(data), "shares": _shares(data)}
 
 
-def values(data: dict, name: str) -> str:
+def values(data: dict[str, Any], name: str) -> str:
     """A panel's figures in words, for readers who do not see it."""
     if name == "labels":
         return ", ".join(f"{row['label']} {row['texts']:,} ({row['part']})" for row in label_rows(data))
@@ -61,7 +63,7 @@ def values(data: dict, name: str) -> str:
     return ", ".join(f"{row['what']} {row['share']:.1%} ({row['part']})" for row in share_rows(data))
 
 
-def label_rows(data: dict) -> list[dict]:
+def label_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     """A row each label and part; of very many labels those with the most training texts."""
     counts = data["train_classes"]
     chosen = sorted(counts, key=counts.get, reverse=True)[:MOST_LABELS] if len(counts) > MOST_LABELS else list(counts)
@@ -72,7 +74,7 @@ def label_rows(data: dict) -> list[dict]:
     ]
 
 
-def length_rows(data: dict) -> list[dict]:
+def length_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     """A row each part and bar: from so many words to so many (of the last one all that are longer), and the share of the texts."""
     rows = []
     for part, word in PARTS.items():
@@ -84,7 +86,7 @@ def length_rows(data: dict) -> list[dict]:
     return rows
 
 
-def share_rows(data: dict) -> list[dict]:
+def share_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     """A row each share and part that is known."""
     rows = []
     for part, word in PARTS.items():
@@ -103,7 +105,7 @@ def _colour() -> alt.Color:
     return alt.Color("part:N", scale=COLOURS, legend=alt.Legend(title=None))
 
 
-def _labels(data: dict) -> alt.Chart:
+def _labels(data: dict[str, Any]) -> Panel:
     rows = pd.DataFrame(label_rows(data))
     labels = list(dict.fromkeys(rows["label"]))
     told = [alt.Tooltip("label:N"), alt.Tooltip("part:N"), alt.Tooltip("texts:Q", format=",d")]
@@ -112,14 +114,14 @@ def _labels(data: dict) -> alt.Chart:
     )
 
 
-def _shares(data: dict) -> alt.Chart:
+def _shares(data: dict[str, Any]) -> Panel:
     rows = pd.DataFrame(share_rows(data))
     told = [alt.Tooltip("what:N"), alt.Tooltip("part:N"), alt.Tooltip("share:Q", format=".2%")]
     x = alt.X("share:Q", title="share", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1]))
     return _bars(rows, "what", list(dict.fromkeys(rows["what"])), x, ".1%", "share", told)
 
 
-def _bars(rows: pd.DataFrame, name: str, order: list[str], x: alt.X, form: str, figure: str, told: list) -> alt.LayerChart:
+def _bars(rows: pd.DataFrame, name: str, order: list[str], x: alt.X, form: str, figure: str, told: list[alt.Tooltip]) -> Panel:
     y = alt.Y(f"{name}:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8))
     base = alt.Chart(rows).encode(y, yOffset=alt.YOffset("part:N", sort=[*PARTS.values()]))
     return alt.layer(
@@ -128,7 +130,7 @@ def _bars(rows: pd.DataFrame, name: str, order: list[str], x: alt.X, form: str, 
     ).properties(height=30 * len(order))
 
 
-def _lengths(data: dict) -> alt.LayerChart:
+def _lengths(data: dict[str, Any]) -> Panel:
     rows = pd.DataFrame(length_rows(data)).round(5)
     told = [
         alt.Tooltip("part:N"), alt.Tooltip("from:Q", title="words, from", format=",d"),

@@ -8,9 +8,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from altair.typing import ChartType
 
 from levelfield.tell.figures.curves import POINTS, curves, gaps, nothing, seed_lines, seeds_shown
-from levelfield.tell.figures.theme import Look
+from levelfield.tell.figures.theme import Look, Panel
 from levelfield.tell.results import Results, must_be_there
 
 WINDOWS = 40
@@ -83,19 +84,20 @@ def step_curves(results: Results) -> StepCurves:
     return StepCurves(size, seeds[["case", "seed", "step", "loss", "accuracy"]], means.round(4), boundaries)
 
 
-def loss(results: Results, look: Look) -> alt.Chart:
+def loss(results: Results, look: Look) -> ChartType:
     """Batch loss over the steps of all epochs."""
     return _in_one(results, look, "loss")
 
 
-def accuracy(results: Results, look: Look) -> alt.Chart:
+def accuracy(results: Results, look: Look) -> ChartType:
     """Batch accuracy over the steps of all epochs."""
     return _in_one(results, look, "accuracy")
 
 
-def _in_one(results: Results, look: Look, name: str) -> alt.Chart:
+def _in_one(results: Results, look: Look, name: str) -> ChartType:
     """All panels beneath each other."""
     made = panels(results, look, name)
+    chart: ChartType
     if len(made) == 1:
         chart = made[0].properties(width=look.width, height=HEIGHT)
     else:
@@ -107,7 +109,7 @@ def _in_one(results: Results, look: Look, name: str) -> alt.Chart:
     return look.finish(chart, TITLES[name], f"{results.context}\n{explained(results)}")
 
 
-def panels(results: Results, look: Look, name: str) -> list[alt.LayerChart]:
+def panels(results: Results, look: Look, name: str) -> list[Panel]:
     """`loss` or `accuracy`: a panel for each model of the study."""
     found = step_curves(results)
     if found.means.empty:
@@ -121,7 +123,7 @@ def explained(results: Results) -> str:
     return f"each point is {point}, the same for every case; {seeds_shown(results)}"
 
 
-def _panel(found: StepCurves, cases: set[str], results: Results, look: Look, name: str) -> alt.LayerChart:
+def _panel(found: StepCurves, cases: set[str], results: Results, look: Look, name: str) -> Panel:
     seeds, means = (rows[rows["case"].isin(cases)] for rows in (found.seeds, found.means))
     end = float(np.ceil(means["step"].max() + found.size / 2)) if len(means) else 1
     axis = alt.Axis(grid=False, format=",d", tickMinStep=1, tickCount=8)

@@ -8,12 +8,14 @@ from dataclasses import replace
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.typing import ChartType
 
 from levelfield.tell.estimates import NOT_ENOUGH
 from levelfield.tell.figures.comparisons import within_sight
 from levelfield.tell.figures.theme import SHOWN, Look, line_scale, scale
 from levelfield.tell.results import Results
 from levelfield.tell.tables.leaderboard import leaderboard
+from levelfield.tell.tables.table import Row
 
 LOGARITHMIC = 4.0
 """Largest ratio that is drawn on an even scale."""
@@ -59,7 +61,7 @@ def by_model(results: Results) -> pd.DataFrame:
     return found.loc[order.index, columns].reset_index(drop=True)
 
 
-def models(results: Results, look: Look) -> alt.Chart | None:
+def models(results: Results, look: Look) -> ChartType | None:
     """Each model's cases, the fastest on top: time of training against it; None where the study has one model."""
     rows = by_model(results)
     if rows["value"].isna().all():
@@ -99,14 +101,14 @@ def models(results: Results, look: Look) -> alt.Chart | None:
     return look.finish(chart, "Who is fastest with each model", f"{results.context}\n{explained}", values)
 
 
-def _label(row) -> str:
+def _label(row: Row) -> str:
     if pd.isna(row.value):
         return f"{row.line}: {row.note or 'not compared'}"
     told = row.line if row.first else f"{row.line}  {row.value:.2f}"
     return f"{told}, {row.note}" if row.note else told
 
 
-def _interval(row) -> str:
+def _interval(row: Row) -> str:
     """As text: Vega would tell a missing bound as 0."""
     if row.first:
         return "the fastest"
@@ -129,7 +131,7 @@ def shares(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def profile(results: Results, look: Look) -> alt.Chart | None:
+def profile(results: Results, look: Look) -> ChartType | None:
     """The performance profile over models, a stepped line each case; None where the study has one model."""
     rows = by_model(results)
     if rows["value"].isna().all():

@@ -1,13 +1,16 @@
 """Figures of fairness: how far each case is from the float64 reference, and each case's weights evaluated by all others."""
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.typing import ChartType
 
 from levelfield.errors import UserError
 from levelfield.tell.figures.theme import ROW, SHOWN, Look
-from levelfield.tell.kept import one_line, parsed
-from levelfield.tell.outcomes import BrokenRecord, read_parity
+from levelfield.tell.kept import BrokenRecord, one_line, parsed
+from levelfield.tell.outcomes import read_parity
 from levelfield.tell.results import Results
 
 QUANTITIES = {
@@ -30,7 +33,9 @@ def parity_rows(results: Results) -> pd.DataFrame:
             parity = read_parity(results.folder, case)
         except BrokenRecord:
             continue  # its runs are barred and say so
-        for name, words in QUANTITIES.items() if parity else ():
+        if parity is None:
+            continue
+        for name, words in QUANTITIES.items():
             if name in parity.measured:
                 value, bound = parity.measured[name], parity.bounds.get(name)
                 rows.append({
@@ -52,7 +57,7 @@ def _orders(value: float | None, bound: float | None) -> float | None:
     return float(np.clip(np.log10(max(value, 1e-300) / bound), -3, 3))
 
 
-def parity(results: Results, look: Look) -> alt.Chart | None:
+def parity(results: Results, look: Look) -> ChartType | None:
     """Distances of each case from the float64 reference, coloured against their bounds; None where none was measured."""
     rows = parity_rows(results)
     if rows.empty:
@@ -89,7 +94,7 @@ def parity(results: Results, look: Look) -> alt.Chart | None:
     return look.finish(chart, "Parity", f"{results.context}\n{explained}")
 
 
-def _exchanged(found: dict) -> pd.DataFrame:
+def _exchanged(found: dict[str, Any]) -> pd.DataFrame:
     """Columns trained, evaluated, accuracy and off: its distance from the first of its row, over the bound."""
     return pd.DataFrame(
         {
@@ -103,7 +108,7 @@ def _exchanged(found: dict) -> pd.DataFrame:
     )
 
 
-def exchange(results: Results, look: Look) -> alt.Chart | None:
+def exchange(results: Results, look: Look) -> ChartType | None:
     """Accuracy of each case's weights as every case evaluates them; None where `snakemake exchange` was not run."""
     file = results.folder / "exchange.json"
     if not file.exists():

@@ -2,8 +2,9 @@
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 
-from levelfield.tell.figures.theme import SHOWN, WIDTH, Look, case_scale
+from levelfield.tell.figures.theme import SHOWN, WIDTH, Look, Panel, case_scale
 from levelfield.tell.results import Results
 
 SIZES = {"batch_size": "sequences a batch", "length": "tokens a sequence", "devices": "devices"}
@@ -37,7 +38,7 @@ def growth(results: Results) -> pd.DataFrame:
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def panels(results: Results, look: Look) -> dict[str, dict[str, alt.LayerChart]]:
+def panels(results: Results, look: Look) -> dict[str, dict[str, Panel]]:
     """The panels by setting (in words) and measure; empty where the study varies no size."""
     found = growth(results)
     lines = list(dict.fromkeys(found["line"]))
@@ -50,7 +51,7 @@ def panels(results: Results, look: Look) -> dict[str, dict[str, alt.LayerChart]]
     return made
 
 
-def _panel(rows: pd.DataFrame, measure: str, words: str, lines: list[str], look: Look) -> alt.LayerChart:
+def _panel(rows: pd.DataFrame, measure: str, words: str, lines: list[str], look: Look) -> Panel:
     sizes = sorted(rows["size"].unique().tolist())
     means = rows.groupby(["line", "case", "size"], as_index=False).agg(value=("value", "mean"), seeds=("seed", "nunique"))
     x = alt.X(
@@ -75,7 +76,7 @@ def _panel(rows: pd.DataFrame, measure: str, words: str, lines: list[str], look:
     )  # fmt: skip
 
 
-def scaling(results: Results, look: Look) -> alt.Chart | None:
+def scaling(results: Results, look: Look) -> ChartType | None:
     """All panels in one figure, a row a setting; None where the study varies no size."""
     made = panels(results, look)
     if not made:

@@ -2,8 +2,9 @@
 
 import altair as alt
 import pandas as pd
+from altair.typing import ChartType
 
-from levelfield.tell.figures.theme import PART_COLOURS, ROW, SHOWN, Look, room, scale
+from levelfield.tell.figures.theme import PART_COLOURS, ROW, SHOWN, Look, Panel, room, scale
 from levelfield.tell.results import Results
 
 PARTS = {
@@ -17,7 +18,7 @@ MEMORY = {
 MADE_OF = {"finished": "", "failed": "failed", "missing": "missing", "failed-parity": "failed parity"}
 
 
-def throughput(results: Results, look: Look) -> alt.Chart:
+def throughput(results: Results, look: Look) -> ChartType:
     """Training sequences a second, of each run's epochs together."""
     values = results.throughput.rename(columns={"sequences_per_second": "value"})[["case", "seed", "value"]]
     chart = _bars(values, results, look, "training sequences a second", ",.0f")
@@ -26,7 +27,7 @@ def throughput(results: Results, look: Look) -> alt.Chart:
     )
 
 
-def energy(results: Results, look: Look) -> alt.Chart | None:
+def energy(results: Results, look: Look) -> ChartType | None:
     """Joules of the GPU for 1,000 training sequences; None where none was measured."""
     measured = results.epochs.dropna(subset=["energy_joules"])
     if measured.empty:
@@ -43,7 +44,7 @@ def energy(results: Results, look: Look) -> alt.Chart | None:
     )
 
 
-def _bars(values: pd.DataFrame, results: Results, look: Look, title: str, form: str) -> alt.LayerChart:
+def _bars(values: pd.DataFrame, results: Results, look: Look, title: str, form: str) -> Panel:
     """A bar of the mean for each case with its seeds as dots; cases without a value say why. Columns case, seed, value."""
     means = _rows(results).merge(
         values.groupby("case", as_index=False).agg(value=("value", "mean"), low=("value", "min"), high=("value", "max")),
@@ -93,7 +94,7 @@ def _rows(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def time(results: Results, look: Look) -> alt.Chart:
+def time(results: Results, look: Look) -> ChartType:
     """Where the wall time of a run goes, from the start of its process to its record."""
     runs = results.finished
     parts = pd.DataFrame({"case": runs["case"], **{name: runs[column] for name, column in PARTS.items()}})
@@ -103,10 +104,11 @@ def time(results: Results, look: Look) -> alt.Chart:
     long = means.melt("case", names, "part", "seconds").assign(place=lambda frame: frame["part"].map(names.index))
     totals = _rows(results).merge(means.assign(total=means[names].sum(axis=1))[["case", "total"]], how="left")
     y = _cases(results)
+    legend = alt.Legend(title=None, columns=alt.Undefined if look.page else 6)
     bars = alt.Chart(long.round(3)).transform_filter(SHOWN).mark_bar(height={"band": 0.7}).encode(
         y,
         _axis("seconds", "seconds of wall time of one run", totals["total"].max()),
-        alt.Color("part:N", scale=alt.Scale(domain=names, range=list(PART_COLOURS)), legend=alt.Legend(title=None, **({} if look.page else {"columns": 6}))),
+        alt.Color("part:N", scale=alt.Scale(domain=names, range=list(PART_COLOURS)), legend=legend),
         alt.Order("place:O"),
         [alt.Tooltip("case:N"), alt.Tooltip("part:N", title="part of the run"), alt.Tooltip("seconds:Q", title="seconds, mean", format=",.1f")],
     )  # fmt: skip
@@ -121,7 +123,7 @@ def time(results: Results, look: Look) -> alt.Chart:
     )
 
 
-def memory(results: Results, look: Look) -> alt.Chart:
+def memory(results: Results, look: Look) -> ChartType:
     """Peak memory of a run: of the process on the host, and on the GPU where there is one."""
     runs = results.finished
     long = pd.concat(
@@ -136,7 +138,7 @@ def memory(results: Results, look: Look) -> alt.Chart:
     return look.finish(chart, "Peak memory", f"{results.context}\nmean over seeds; shorter is better", told)
 
 
-def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look: Look) -> alt.LayerChart:
+def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look: Look) -> Panel:
     means = (
         long.groupby(["case", "kind"], sort=False, as_index=False).agg(value=("value", "mean"), high=("value", "max")).round(4)
     )
@@ -155,11 +157,11 @@ def _memory_by_kind(long: pd.DataFrame, kinds: list[str], results: Results, look
 def _notes(results: Results, means: pd.DataFrame, away: int) -> alt.Chart:
     """Beside a case's largest `value` (or at 0): which of its runs are not finished."""
     notes = _rows(results).merge(means.groupby("case", as_index=False)["value"].max(), how="left").fillna({"value": 0})
-    chart = alt.Chart(notes[notes["note"] != ""]).transform_filter(SHOWN).mark_text(align="left", dx=away)
-    return chart.encode(_cases(results), alt.X("value:Q"), alt.Text("note:N"))
+    shown: alt.Chart = alt.Chart(notes[notes["note"] != ""]).transform_filter(SHOWN).mark_text(align="left", dx=away)
+    return shown.encode(_cases(results), alt.X("value:Q"), alt.Text("note:N"))
 
 
-def latency(results: Results, look: Look) -> alt.Chart | None:
+def latency(results: Results, look: Look) -> ChartType | None:
     """Time of single training steps, p50 to p99, from the probe after training; None where none was taken."""
     runs = results.finished
     marks = {"p50": "latency_p50_seconds", "p90": "latency_p90_seconds", "p99": "latency_p99_seconds"}

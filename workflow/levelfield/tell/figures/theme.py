@@ -8,9 +8,11 @@ import json
 import math
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.typing import ChartType
 
 from levelfield.tell.results import Results
 
@@ -37,6 +39,8 @@ HIDDEN = "hidden"
 """The charts' parameter that names the cases which a reader switched off; empty in a file."""
 SHOWN = f"indexof({HIDDEN}, datum.case) < 0"
 """Vega's expression for a row of a case that is switched on."""
+Panel = alt.LayerChart | alt.FacetChart
+"""What `alt.layer` gives: a whole figure, or a panel of one that has several."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ PAGE = Palette(text="var(--text)", faint="var(--faint)", grid="var(--grid)", bac
 """The page's own colours: its style sheet sets them, so that charts follow its theme, and paper's, without being drawn anew."""
 
 
-def config(palette: Palette) -> dict:
+def config(palette: Palette) -> dict[str, Any]:
     """Vega-Lite's configuration; text of 12 px and more."""
     return {
         "background": palette.background,
@@ -91,11 +95,11 @@ class Look:
     def width(self) -> int | str:
         return "container" if self.page else WIDTH
 
-    def legend(self, **options) -> alt.Legend | None:
+    def legend(self, **options: Any) -> alt.Legend | None:
         """The legend of the cases; on the page the switches are the legend."""
         return None if self.page else alt.Legend(title=None, **options)
 
-    def finish(self, chart: alt.Chart, title: str, subtitle: str, values: str = "") -> alt.Chart:
+    def finish(self, chart: ChartType, title: str, subtitle: str, values: str = "") -> ChartType:
         """Adds the title and the parameter that switches cases off; the page writes titles itself, from `usermeta`.
 
         `values`: the figures in words, for readers who do not see the chart.
@@ -135,7 +139,7 @@ def line_scale(results: Results, dashes: bool = False) -> alt.Scale:
     return case_scale(lines, dashes, 1 if results.several_models else results.variants)
 
 
-def render(chart: alt.Chart) -> tuple[str, bytes]:
+def render(chart: ChartType) -> tuple[str, bytes]:
     """The chart as SVG text and as PNG bytes at twice the size; equal charts give equal bytes."""
     spec = {**with_short_names(chart.to_dict()), "config": config(FILE) | {"aria": False}}
     svg = vl_convert.vegalite_to_svg(spec, vl_version=vega_lite_version())
@@ -155,14 +159,17 @@ def shortened(names: list[str]) -> dict[str, str]:
     return found
 
 
-def with_short_names(spec: dict) -> dict:
+def with_short_names(spec: dict[str, Any]) -> dict[str, Any]:
     """A Vega-Lite specification whose axes and legends of names show long ones shortened."""
     rows = (row for data in spec.get("datasets", {}).values() for row in data)
     names = shortened(sorted({value for row in rows for value in row.values() if isinstance(value, str)}))
-    return _relabelled(spec, f"({json.dumps(names)})[datum.label] || datum.label") if names else spec
+    if not names:
+        return spec
+    relabelled: dict[str, Any] = _relabelled(spec, f"({json.dumps(names)})[datum.label] || datum.label")
+    return relabelled
 
 
-def _relabelled(part, expression: str):
+def _relabelled(part: Any, expression: str) -> Any:
     if isinstance(part, list):
         return [_relabelled(one, expression) for one in part]
     if not isinstance(part, dict):

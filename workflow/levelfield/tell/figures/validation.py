@@ -1,21 +1,24 @@
 """Figures of validation: accuracy and loss after each epoch, or a row a case where there is one epoch alone."""
 
 from math import ceil
+from typing import TypeVar
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from altair.typing import ChartType
 
 from levelfield.tell.figures.curves import POINTS, curves, gaps, nothing, seed_lines, seeds_shown
-from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, scale
+from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, Panel, scale
 from levelfield.tell.results import Results
 
+Channel = TypeVar("Channel", alt.X, alt.Y)
 HEIGHT = 260
 MARKED = 20
 """Most epochs whose single values are marked on the lines."""
 
 
-def validation(results: Results, look: Look) -> alt.Chart:
+def validation(results: Results, look: Look) -> ChartType:
     """Validation accuracy and loss after each epoch, side by side, a row a model; for a file."""
     accuracy, loss = (panels(results, look, name) for name in ("accuracy", "loss"))
     many, single = len(accuracy) > 1, len(results.epochs) and results.epochs["epoch"].max() == 1
@@ -41,7 +44,7 @@ def explained(results: Results) -> str:
     return f"after each epoch; {seeds_shown(results)}"
 
 
-def panels(results: Results, look: Look, name: str) -> list[alt.LayerChart]:
+def panels(results: Results, look: Look, name: str) -> list[Panel]:
     """Validation `accuracy` or `loss`: a panel a model; with one epoch a single one, a row a case."""
     column = f"validation_{name}"
     seeds = thinned(results)[["case", "seed", "epoch", column]].rename(columns={column: name}).round(5)
@@ -62,7 +65,7 @@ def thinned(results: Results) -> pd.DataFrame:
     return epochs[(last - epochs["epoch"]) % max(1, ceil(points / POINTS)) == 0]
 
 
-def _by_epoch(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> alt.LayerChart:
+def _by_epoch(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> Panel:
     means = seeds.groupby(["case", "epoch"], as_index=False).agg(
         **{name: (name, "mean"), f"{name}_low": (name, "min"), f"{name}_high": (name, "max"), "seeds": (name, "size")}
     )
@@ -80,7 +83,7 @@ def _by_epoch(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> a
     )
 
 
-def _axis(channel, name: str):
+def _axis(channel: type[Channel], name: str) -> Channel:
     return channel(
         f"{name}:Q", title=f"validation {name}", scale=alt.Scale(zero=False), axis=alt.Axis(format=".4~f", tickCount=6)
     )
@@ -91,7 +94,7 @@ def _cases(results: Results, labels: bool = True) -> alt.Y:
     return alt.Y("case:N", title=None, sort=results.rows, axis=axis)
 
 
-def _rows(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> alt.LayerChart:
+def _rows(seeds: pd.DataFrame, results: Results, look: Look, name: str) -> Panel:
     means = seeds.groupby("case", as_index=False, sort=False).agg(**{name: (name, "mean"), "seeds": (name, "size")}).round(5)
     means = gaps(means, seeds, ["case"])
     y, x, colour = _cases(results), _axis(alt.X, name), alt.Color("case:N", scale=scale(results), legend=None)

@@ -35,8 +35,12 @@ def differences(results: Results) -> Differences | None:
     publication = published.of(results.study.expanded)
     if publication is None or not comparable(results, publication):
         return None
-    repeated = [case for case in results.study.expanded if publication.repeats(case)]
-    return Differences(publication, [_program(results, publication.side_of(case), case) for case in repeated])
+    programs = [
+        _program(results, side, case)
+        for case in results.study.expanded
+        if publication.repeats(case) and (side := publication.side_of(case))
+    ]
+    return Differences(publication, programs)
 
 
 def _program(results: Results, side: str, case: Case) -> Program:

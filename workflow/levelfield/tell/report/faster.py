@@ -70,9 +70,8 @@ def _family(mine: list[Compared]) -> list[str]:
             f"No difference in speed was shown between {fastest} and {listed(figures, len(close))}; in brackets {_brackets(close)}{noise}."
         )
     for pair, other, one in lost[:MOST]:
-        said.append(
-            f"{other} trained {1 / one.value:.2f} times as fast as {fastest} {_interval(one.inverse)}{_of_all(pair, other)}."
-        )
+        back = one.inverse
+        said.append(f"{other} trained {back.value:.2f} times as fast as {fastest} {_interval(back)}{_of_all(pair, other)}.")
     if unsure:
         figures = [f"{other}, {one.value:.2f} times ({unclaimed(pair)})" for pair, other, one in unsure[:MOST]]
         said.append(f"Nothing is claimed of the speed of {fastest} against {listed(figures, len(unsure))}.")
@@ -101,7 +100,7 @@ def _of_all(one: Compared, fastest: str) -> str:
     return "" if one.clean == one.pairs or found == f"{of_clean.value:.2f}" else f" (over all runs {found})"
 
 
-def _brackets(rows: list[tuple]) -> str:
+def _brackets(rows: list[tuple[Compared, str, Estimate]]) -> str:
     """`95 % intervals, simultaneous for 3 comparisons, from 4 clean pairs of seeds`."""
     numbers, family = sorted({one.clean for one, _, _ in rows}), rows[0][0].speed.family
     pairs = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

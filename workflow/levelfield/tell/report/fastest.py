@@ -3,6 +3,7 @@
 from levelfield.tell.figures.models import by_model
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import Compared, compared, unclaimed
+from levelfield.tell.tables.table import Row
 
 NEXT = " as fast as the next"
 
@@ -13,7 +14,8 @@ def fastest_by_model(results: Results) -> list[str]:
     known = {(frozenset({one.case, one.against}), one.machine): one for one in compared(results) if not one.found.warning}
     rows = by_model(results)
     rows = rows[rows["case"].isin(ranked) & rows["value"].notna()]
-    told, pairs = [], set()
+    told: list[str] = []
+    pairs: set[int] = set()
     for group, mine in rows.groupby("group", sort=False):
         if len(mine) > 1:
             first, second = mine.head(2).itertuples()
@@ -30,7 +32,7 @@ def fastest_by_model(results: Results) -> list[str]:
     return [f"Fastest by model: {'; '.join(told)}.", f"{brackets} are not compared with each other."]
 
 
-def _against(first, other, pair: Compared, words: str) -> str:
+def _against(first: Row, other: Row, pair: Compared, words: str) -> str:
     """`torch, 1.60 times as fast as the next [1.55, 1.64]`, or what speaks against saying so. first, other: the two's rows."""
     fastest = first.line
     if not pair.speed.enough:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields
 from pathlib import PurePath
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -29,7 +30,7 @@ MOST_RUNS = 2_000
 """Rows of the table of single runs; a bigger study has them in `runs.parquet`."""
 
 
-def citations(data: dict) -> list[str]:
+def citations(data: dict[str, Any]) -> list[str]:
     """Whom to cite: for the project's own sources theirs, for own data whom its owner names, and nobody else."""
     if data["corpus"].startswith(("IMDB", "VADER", "synthetic")):
         return list(CITATIONS.values())
@@ -138,7 +139,8 @@ def config(results: Results) -> str:
     study = results.study.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     if study.get("data", {}).get("file"):
         study["data"]["file"] = PurePath(study["data"]["file"]).name
-    return yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def command(results: Results) -> str:
@@ -170,7 +172,7 @@ def protocol(results: Results) -> dict[str, str]:
 
 def models(results: Results) -> str:
     """One sentence a model of the study: what it is made of."""
-    told = {}
+    told: dict[str, str] = {}
     for case in results.study.expanded:
         told.setdefault(results.models[case.name], model_of(case.protocol).in_words(case.protocol))
     if len(told) == 1:

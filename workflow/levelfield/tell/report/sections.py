@@ -1,11 +1,12 @@
 """The page's sections in the reader's order: which charts and tables each one shows, and what it says about them."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import altair as alt
+from altair.typing import ChartType
 
 from levelfield.tell.figures import comparisons, data, learning, models, proof, scaling, speed, validation
-from levelfield.tell.figures.theme import Look
+from levelfield.tell.figures.theme import Look, Panel
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Table
 
@@ -20,7 +21,7 @@ class Chart:
     title: str
     caption: str
     values: str
-    spec: dict
+    spec: dict[str, Any]
     wide: bool = False
     """Whether it scrolls sideways on a phone rather than shrinks."""
 
@@ -38,7 +39,7 @@ class Section:
     """Tables for who wants to know more: closed at first."""
 
 
-def _chart(identity: str, made: alt.Chart | None, wide: bool = False) -> list[Chart]:
+def _chart(identity: str, made: ChartType | None, wide: bool = False) -> list[Chart]:
     if made is None:
         return []
     spec = made.to_dict()
@@ -46,13 +47,12 @@ def _chart(identity: str, made: alt.Chart | None, wide: bool = False) -> list[Ch
     return [Chart(identity, told["title"], told["caption"].partition("\n")[2], told["values"], spec, wide)]
 
 
-def _panel(identity: str, title: str, caption: str, made: alt.Chart) -> Chart:
+def _panel(identity: str, title: str, caption: str, made: Panel) -> Chart:
     """A panel of a figure of several: on the page each is a chart of its own, so that they stack on a phone."""
-    made = PAGE.finish(made.properties(width="container"), title, f"\n{caption}")
-    return _chart(identity, made)[0]
+    return _chart(identity, PAGE.finish(made.properties(width="container"), title, f"\n{caption}"))[0]
 
 
-def _panels(identity: str, title: str, caption: str, made: list[alt.LayerChart], results: Results) -> list[Chart]:
+def _panels(identity: str, title: str, caption: str, made: list[Panel], results: Results) -> list[Chart]:
     """One panel, or one a model."""
     if len(made) == 1:
         return [_panel(identity, title, caption, made[0])]

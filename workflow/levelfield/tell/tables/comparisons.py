@@ -1,7 +1,9 @@
 """Tables of comparisons, paired by seed: case against case, and each departure or setting against its backend's matched case."""
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from levelfield.study.config import Study
@@ -67,7 +69,7 @@ def noise_floor(results: Results) -> list[str]:
     return said
 
 
-def _row(one: Compared, margin: float) -> dict:
+def _row(one: Compared, margin: float) -> dict[str, Any]:
     speed, accuracy, everything = one.speed, one.accuracy, one.speed_of_all
     return {
         "case": one.case, "against": one.against, "machine": one.machine, "setting": one.setting, "matched": one.matched,
@@ -140,7 +142,7 @@ def departures_title(data: pd.DataFrame) -> str:
     return f"What each departure{' or setting' if settings else ''} is worth"
 
 
-def own_settings(case: Case, study: Study) -> dict[str, float | int]:
+def own_settings(case: Case, study: Study) -> dict[str, float | str]:
     """Those of `SETTINGS` that a case has of its own, beside the study's protocol; a size that the study varies is none."""
     mine = {name: getattr(case.protocol, name) for name in SETTINGS if name not in study.vary}
     return {name: value for name, value in mine.items() if value != getattr(study.protocol, name)}
@@ -158,10 +160,10 @@ def counterpart(case: Case, study: Study) -> Case | None:
     return next((other for protocol in protocols for other in others if other.protocol == protocol), None)
 
 
-def _price(results: Results, case: Case, matched: Case, found: Pairs, family: int) -> dict:
+def _price(results: Results, case: Case, matched: Case, found: Pairs, family: int) -> dict[str, Any]:
     own = {name: getattr(case.protocol, name) for name in SETTINGS if _differs(case, matched, name)}
     settings = [f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
-    row = {
+    row: dict[str, Any] = {
         "case": case.name,
         "matched": matched.name,
         "departures": ", ".join(case.departures),
@@ -186,17 +188,17 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
     return row | {"warning": found.warning}
 
 
-def _time(first: pd.Series, second: pd.Series, clean, family: int) -> Estimate:
+def _time(first: pd.Series, second: pd.Series, clean: np.ndarray, family: int) -> Estimate:
     """The ratio over clean pairs; without an interval that over all, where none is clean."""
     found = ratio(first[clean], second[clean], family)
     return ratio(first, second, family).unclaimed if found.value is None else found
 
 
 def _differs(case: Case, other: Case, setting: str) -> bool:
-    return getattr(case.protocol, setting) != getattr(other.protocol, setting)
+    return bool(getattr(case.protocol, setting) != getattr(other.protocol, setting))
 
 
-def _shown(row: dict, name: str, form: str, scale: float = 1, suffix: str = "") -> str:
+def _shown(row: dict[str, Any], name: str, form: str, scale: float = 1, suffix: str = "") -> str:
     if row[name] is None:
         return ""
     value = f"{row[name] * scale:{form}}{suffix}"

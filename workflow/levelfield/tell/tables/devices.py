@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from levelfield.study.protocol import Case
+from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.estimates import NOTHING, Estimate, ratio
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import Pairs, finished
-from levelfield.tell.tables.table import Table, number, spread
+from levelfield.tell.tables.table import Row, Table, number, spread
 
 
 def several_devices(results: Results) -> Table | None:
@@ -54,12 +54,12 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def _program(case: Case) -> tuple:
+def _program(case: Case) -> tuple[str, tuple[str, ...], Protocol]:
     """What a case is but for the number of its devices."""
     return case.backend, case.departures, replace(case.protocol, devices=1)
 
 
-def _row(case: Case, machine: str, mine: pd.DataFrame, one: pd.DataFrame, family: int) -> tuple:
+def _row(case: Case, machine: str, mine: pd.DataFrame, one: pd.DataFrame, family: int) -> tuple[str | float | None, ...]:
     rates = mine["sequences_per_second"]
     found = Estimate(1.0, None, None, None, len(mine)) if case.protocol.devices == 1 else _times(mine, one, family)
     share = None if found.value is None else found.value / case.protocol.devices
@@ -78,7 +78,7 @@ def _times(mine: pd.DataFrame, one: pd.DataFrame, family: int) -> Estimate:
     return ratio(first, second, family) if len(first) else NOTHING
 
 
-def _told(row) -> str:
+def _told(row: Row) -> str:
     if row.devices == 1 or pd.isna(row.times_one_device):
         return "1" if row.devices == 1 else ""
     interval = "" if pd.isna(row.times_low) else f" [{row.times_low:.2f}, {row.times_high:.2f}]"

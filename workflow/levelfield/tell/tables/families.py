@@ -58,7 +58,7 @@ class Compared:
     @property
     def faster(self) -> bool:
         """Whether `case` is shown to be the faster one."""
-        return self.speed.leaves_out(1) and self.speed.value > self.floor
+        return self.speed.value is not None and self.speed.leaves_out(1) and self.speed.value > self.floor
 
     def equivalent(self, margin: float) -> bool:
         return equivalent(self.accuracy, margin)
@@ -98,7 +98,7 @@ def comparable(first: Case, second: Case) -> bool:
     return (first.matched and second.matched) or (not first.matched and not second.matched and first.backend != second.backend)
 
 
-def program(case: Case) -> tuple:
+def program(case: Case) -> tuple[str, tuple[str, ...], Protocol]:
     """What a case computes, whatever it is called and tells: two that are the same program count once in a family."""
     kinds = {name: found[0].kind for name, found in registry.departures().items()}
     return case.backend, tuple(name for name in case.departures if kinds[name] != "reporting"), case.protocol
@@ -107,7 +107,8 @@ def program(case: Case) -> tuple:
 @lru_cache(maxsize=4)
 def compared(results: Results) -> tuple[Compared, ...]:
     """Every two cases that may be compared as equals, family by family; twins apart, which `floors` has."""
-    runs, families = _by_case(results), {}
+    runs = _by_case(results)
+    families: dict[tuple[Protocol, bool, str], list[tuple[Case, Case, Pairs]]] = {}
     cases = [case for case in results.study.expanded if case.name not in results.twins]
     programs = {case.name: program(case) for case in cases}
     for first, second in combinations(cases, 2):
@@ -125,7 +126,8 @@ def compared(results: Results) -> tuple[Compared, ...]:
 
 def _by_case(results: Results) -> dict[str, dict[str, pd.DataFrame]]:
     """Each case's finished runs by machine and seed."""
-    runs, found = finished(results)[COLUMNS], {}
+    runs = finished(results)[COLUMNS]
+    found: dict[str, dict[str, pd.DataFrame]] = {}
     for (case, machine), mine in runs.groupby(["case", "machine"], sort=False):
         found.setdefault(case, {})[machine] = mine.set_index("seed")
     return found
@@ -182,7 +184,8 @@ def _by_session(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, ...]:
     return tuple(np.exp(means)) if len(means) > 1 else ()
 
 
-def _barred(found: Pairs):
+def _barred(found: Pairs) -> Iterator[tuple[str, str]]:
+    """Each run of a barred case, with what is wrong with it."""
     for side in (found.first, found.second):
         yield from ((case, why) for case, why in zip(side["case"], side["barred"], strict=True) if isinstance(why, str))
 
@@ -219,16 +222,19 @@ def twins(results: Results) -> tuple[Compared, ...]:
     )
 
 
-def floors(results: Results) -> dict[tuple, float]:
+def floors(results: Results) -> dict[tuple[Protocol, str], float]:
     """(protocol, machine) to the ratio of a case to itself, where it was run twice: what is smaller is noise."""
     protocols = {case.name: case.protocol for case in results.study.expanded}
-    known = [one for one in twins(results) if one.clean and one.speed.value is not None]
-    return {(protocols[one.case], one.machine): one.speed.value for one in known}
+    return {
+        (protocols[one.case], one.machine): one.speed.value
+        for one in twins(results)
+        if one.clean and one.speed.value is not None
+    }
 
 
 def matched_families(results: Results) -> dict[tuple[str, str], list[Compared]]:
     """The comparisons of matched cases by setting and machine, in the study's order."""
-    found = {}
+    found: dict[tuple[str, str], list[Compared]] = {}
     for one in compared(results):
         if one.matched and one.machine:
             found.setdefault((one.setting, one.machine), []).append(one)

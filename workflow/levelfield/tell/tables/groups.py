@@ -100,8 +100,10 @@ class Pairs:
         the two than a block has cases. A case that ran apart, be it that it failed at first or was added later, met another machine."""
         one, other = self.first, self.second
         apart = (one["place"] - other["place"]).abs() - (one["place_in_block"] - other["place_in_block"]).abs()
-        near = (one["session"] == other["session"]) & (one["card"] == other["card"]) & (apart < one["block_cases"])
-        return near.to_numpy(bool)
+        near: np.ndarray = (
+            (one["session"] == other["session"]) & (one["card"] == other["card"]) & (apart < one["block_cases"])
+        ).to_numpy(bool)
+        return near
 
 
 def pairs(runs: pd.DataFrame, first: str, second: str) -> Pairs:

@@ -1,5 +1,7 @@
 """The leaderboard: each case's time against the fastest's, its rank, what it learnt, and what speaks against its figures."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from scipy.stats import gmean
@@ -7,12 +9,13 @@ from scipy.stats import gmean
 from levelfield.measure.spoilt import TIMING
 from levelfield.tell.coherence import mixtures, unhashed
 from levelfield.tell.estimates import NOTHING, Estimate, ratio
-from levelfield.tell.outcomes import STATUS, BrokenRecord, read_parity
+from levelfield.tell.kept import BrokenRecord
+from levelfield.tell.outcomes import STATUS, read_parity
 from levelfield.tell.proven import otherwise
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import Compared, compared, unclaimed
 from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, pairs
-from levelfield.tell.tables.table import Table, number, second_digits, spread
+from levelfield.tell.tables.table import Row, Table, number, second_digits, spread
 
 RATES = ["epoch_seconds", "sequences_per_second"]
 LEADER = ["validation_accuracy", "host_peak_bytes", "nvml_peak_bytes"]
@@ -43,8 +46,7 @@ def leaderboard(results: Results) -> Table:
     fastest = board[may_win].groupby(["protocol", "machine"])["case"].first()
     ratios = _Ratios(results, runs, board)
     found = [ratios.against(row, fastest.get((row.protocol, row.machine))) for row in board.itertuples()]
-    against = ["fastest", "times_fastest", "times_fastest_low", "times_fastest_high", "clean_pairs", "unclaimed"]
-    board[against] = pd.DataFrame(found, columns=against, index=board.index)
+    board[list(Against._fields)] = pd.DataFrame(found, columns=Against._fields, index=board.index)
     board["rank"] = _ranks(results, board)
     twins = board["twin"]
     board = board.drop(columns=["protocol", "matched", "unfinished", "typical", "standing", "twin"])
@@ -95,6 +97,19 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
     return board.assign(typical=np.nan) if typical is None else board.merge(typical, on=ROW, how="left")
 
 
+class Against(NamedTuple):
+    """A row's time against the fastest's, as columns of the table."""
+
+    fastest: str | None = None
+    """The case that it is compared with, if it is."""
+    times_fastest: float | None = None
+    times_fastest_low: float | None = None
+    times_fastest_high: float | None = None
+    clean_pairs: int | None = None
+    unclaimed: str | None = None
+    """Why nothing is claimed, if so."""
+
+
 class _Ratios:
     """Each row's time over that of the fastest matched case: of matched cases as the family's comparisons have it."""
 
@@ -104,21 +119,21 @@ class _Ratios:
         others = board[(~board["matched"] | board["twin"]) & ~board["unfinished"]]
         self.others = others.groupby(["protocol", "machine"]).size()
 
-    def against(self, row, fastest: str | None) -> tuple:
-        """Case that the row is compared with, the ratio with its interval, its clean pairs, and why nothing is claimed, if so."""
+    def against(self, row: Row, fastest: str | None) -> Against:
+        """What the row's time is against that of `fastest`."""
         if fastest is None or pd.isna(row.machine):
-            return None, None, None, None, None, None
+            return Against()
         if row.case == fastest:
-            return fastest, 1.0, 1.0, 1.0, None, None
+            return Against(fastest, 1.0, 1.0, 1.0)
         one = self.family.get((frozenset({row.case, fastest}), row.machine))
         if one is None:
             found, clean, why = self._apart(row, fastest)
         else:
             found = one.speed if one.case == fastest else one.speed.inverse
             clean, why = one.clean, None if found.enough else unclaimed(one)
-        return fastest, found.value, found.low, found.high, clean, why
+        return Against(fastest, found.value, found.low, found.high, clean, why)
 
-    def _apart(self, row, fastest: str) -> tuple[Estimate, int, str | None]:
+    def _apart(self, row: Row, fastest: str) -> tuple[Estimate, int, str | None]:
         """Of a case with departures, or of a twin: they are a family of their own."""
         found = pairs(self.runs[self.runs["machine"] == row.machine], row.case, fastest)
         clean = found.clean
@@ -218,14 +233,14 @@ def _parity(results: Results, case: str, runs: pd.DataFrame) -> str:
     return {True: "passed", False: "missed", None: "unproven"}[parity.passed]
 
 
-def _seconds(row, digits: int) -> str:
+def _seconds(row: Row, digits: int) -> str:
     told = spread(row.epoch_seconds, row.epoch_seconds_sd, digits)
     if pd.isna(row.epoch_seconds) or row.clean_runs in (0, row.seeds):
         return told
     return f"{told} (all: {number(row.epoch_seconds_of_all, digits)})"
 
 
-def _times(row) -> str:
+def _times(row: Row) -> str:
     if pd.isna(row.times_fastest):
         return row.unclaimed or ""
     if row.case == row.fastest:
@@ -235,12 +250,12 @@ def _times(row) -> str:
     return f"{row.times_fastest:.2f} [{row.times_fastest_low:.2f}, {row.times_fastest_high:.2f}]"
 
 
-def _memory(row) -> str:
+def _memory(row: Row) -> str:
     host = number(row.host_peak_bytes, 2, 1e-9)
     return host if pd.isna(row.nvml_peak_bytes) else f"{host} + {number(row.nvml_peak_bytes, 2, 1e-9)} GPU"
 
 
-def _remarks(row, twins: dict[str, str], accepted: dict[str, str]) -> str:
+def _remarks(row: Row, twins: dict[str, str], accepted: dict[str, str]) -> str:
     """What did not finish, and what speaks against the figures of what did."""
     words = {"failed": row.failed, "missing": row.missing, "failed parity": row.failed_parity}
     found = ", ".join(f"{count} {word}" for word, count in words.items() if count)

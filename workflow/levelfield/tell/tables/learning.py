@@ -1,5 +1,7 @@
 """Tables of learning: training and validation by epoch beside what was published, and a published comparison repeated bug for bug."""
 
+from typing import Any
+
 import pandas as pd
 
 from levelfield.study import published
@@ -22,7 +24,8 @@ def validation(results: Results) -> Table:
 
 def comparable(results: Results, publication: Publication) -> bool:
     """Whether this study trained on the publication's sequences, so that its figures may stand beside these."""
-    return results.data["corpus"].startswith("IMDB") and bool(results.data["train_sequences"] >= publication.sequences)
+    corpus: str = results.data["corpus"]
+    return corpus.startswith("IMDB") and bool(results.data["train_sequences"] >= publication.sequences)
 
 
 def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
@@ -118,7 +121,7 @@ def repeated(results: Results) -> Table | None:
     return Table("published", title, data, shown, notes)
 
 
-def _repeated_rows(results: Results, publication: Publication) -> list[dict]:
+def _repeated_rows(results: Results, publication: Publication) -> list[dict[str, Any]]:
     """A row each side, figure and epoch: those epochs that were published, and each case's last."""
     figures = list(dict.fromkeys(figure for printed in publication.reported.values() for figure in printed))
     epochs = results.epochs.copy()

@@ -1,13 +1,14 @@
 """The table of parting: at which step the losses of two programs that are the same come apart, by model."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
 from levelfield.tell.results import Results
-from levelfield.tell.tables.table import Table
+from levelfield.tell.tables.table import Row, Table
 
 DISTANCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """A loss is about 0.7 at first, where float32's numbers are 6e-8 apart: 1e-7 is two of them."""
@@ -52,7 +53,7 @@ def _equals(results: Results) -> list[tuple[str, str]]:
     return [(one.name, other.name) for one, other in combinations(cases, 2) if one.protocol == other.protocol]
 
 
-def _rows(results: Results, losses: dict, first: str, second: str) -> list[dict]:
+def _rows(results: Results, losses: dict[tuple[str, int], np.ndarray], first: str, second: str) -> list[dict[str, Any]]:
     seeds = [seed for seed in results.study.seeds if (first, seed) in losses and (second, seed) in losses]
     if not seeds:
         return []
@@ -77,7 +78,7 @@ def _rows(results: Results, losses: dict, first: str, second: str) -> list[dict]
     return found
 
 
-def _shown(one) -> str:
+def _shown(one: Row) -> str:
     """`12 (9–14)`; `from 40, 2 of 4 seeds`; a dash where no seed came so far apart."""
     if not one.seeds_apart:
         return "–"

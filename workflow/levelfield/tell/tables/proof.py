@@ -5,7 +5,9 @@ import pandas as pd
 from levelfield.level.parity import Parity
 from levelfield.models.base import model_of
 from levelfield.models.base import parameters as expected
-from levelfield.tell.outcomes import BrokenRecord, read_parity
+from levelfield.study.protocol import Case
+from levelfield.tell.kept import BrokenRecord
+from levelfield.tell.outcomes import read_parity
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import finished
 from levelfield.tell.tables.table import Table
@@ -31,7 +33,7 @@ def parameters(results: Results) -> Table:
     return Table("parameters", f"Parameters: {results.context}", data, shown)
 
 
-def _explained(case, difference: int) -> str:
+def _explained(case: Case, difference: int) -> str:
     departures = frozenset(case.departures)
     if difference == 0:
         return "as the protocol has them"
@@ -134,7 +136,6 @@ def _shown(case: Parity, name: str) -> str:
     value, bound = case.measured[name], case.bounds.get(name)
     if bound is None:
         return _figure(value)
-    missed = value is None or value > bound
-    if missed:
+    if value is None or value > bound:
         return f"{_figure(value)} (missed)" if case.matched else _figure(value)
     return f"{_figure(value)} ({value / bound:.0%})" if bound else "0"

@@ -2,8 +2,10 @@
 
 import html
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -11,6 +13,8 @@ from tabulate import tabulate
 from levelfield.records import write_whole
 
 SUFFIXES = ("csv", "md", "parquet", "tex")
+Row = Any
+"""A row as pandas' `itertuples` gives it: an attribute each column."""
 
 
 @dataclass
@@ -51,14 +55,15 @@ class Table:
         )
 
 
-def _grid(shown: pd.DataFrame, form: str, escape) -> str:
+def _grid(shown: pd.DataFrame, form: str, escape: Callable[[str], str]) -> str:
     rows = [[escape(str(cell)) for cell in row] for row in shown.itertuples(index=False)]
     align = ["left", *["right"] * (len(shown.columns) - 1)]
     for index, name in enumerate(shown.columns):
         if any(re.search(r"[A-Za-z]{3}", str(cell)) for cell in shown[name]):
             align[index] = "left"
     headings = [escape(name) for name in shown.columns]
-    return tabulate(rows, headings, tablefmt=form, disable_numparse=True, colalign=align if rows else None)
+    grid: str = tabulate(rows, headings, tablefmt=form, disable_numparse=True, colalign=align if rows else None)
+    return grid
 
 
 def markdown_text(text: str) -> str:
