@@ -1,6 +1,10 @@
 """Locks of devices: two runs on one processor wait for each other, and who waits learns for whom."""
 
+import fcntl
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -80,3 +84,33 @@ def test_the_runs_of_a_block_do_not_wait_for_the_lock_that_the_block_holds(monke
         monkeypatch.delenv(locks.HELD)
         with told, device.hold_device("cpu"):
             pass
+
+
+def test_the_lock_of_a_block_that_is_killed_is_held_by_what_it_started(tmp_path, monkeypatch):
+    """The Snakemake inside a block outlives its `kill -9`: until its runs have ended nobody else takes the device."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "from levelfield.measure.device import hold_devices\n"
+        "with hold_devices('cpu', 1, handed_on=sys.argv[1] == 'yes'):\n"
+        "    child = subprocess.Popen(['sleep', '60'], close_fds=False)\n"
+        "    print(child.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    for name in device.SCHEDULER_JOBS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LEVELFIELD_LOCKS", str(tmp_path))
+    for handed_on in ("yes", "no"):
+        job = subprocess.Popen([sys.executable, "-c", code, handed_on], stdout=subprocess.PIPE, text=True)
+        child = int(job.stdout.readline())
+        job.kill()
+        job.wait()
+        file = os.open(tmp_path / "levelfield-cpu.lock", os.O_RDONLY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        os.close(file)
+        os.kill(child, signal.SIGKILL)
+        assert free == (handed_on == "no")
+        time.sleep(0.2)  # until the child's end has let the lock go

@@ -45,11 +45,11 @@ class Pretended:
         self.write("proc/self/cgroup", f"{line}/{'/'.join(groups)}\n")
         self.write("proc/self/mountinfo", f"31 23 0:28 {root} {self.sys.parent / mount} rw shared:1 - {kind}\n")
 
-    def watched(self, change, own: float = 0.0, seconds: float = 10.0) -> dict:
+    def watched(self, change, own: float = 0.0, seconds: float = 10.0, threads: int | None = None) -> dict:
         """What is measured over a block in which `change()` happens, this process uses `own` CPU seconds and time passes."""
         now, used = chain([0.0], repeat(seconds)), chain([0.0], repeat(own))
         self._patch.setattr(noise, "own_seconds", lambda: next(used))
-        with noise.Restlessness(lambda: next(now)) as rest:
+        with noise.Restlessness(lambda: next(now), threads) as rest:
             change()
         return rest.measurements()
 
@@ -68,6 +68,23 @@ def test_other_work_and_stolen_time_are_named(pretended):
     assert found["others_cpu_share"] == pytest.approx(0.2) and found["steal_share"] == pytest.approx(0.05)
     assert found["noise_warning"] == "other work took 20% of the CPUs; the hypervisor took 5% of the CPUs"
     assert found["noise_untold"] is None
+
+
+def test_what_is_stolen_is_stolen_from_the_runs_threads(pretended, monkeypatch):
+    pretended.stat("".join(f"cpu{cpu} 0 0 0 0 0 0 0 0 0 0\n" for cpu in range(16)))
+    monkeypatch.setattr(noise, "cpus_allowed", lambda: set(range(16)))
+    stolen = "cpu0 800 0 0 0 0 0 0 200 0 0\n" + "".join(f"cpu{cpu} 0 0 0 0 0 0 0 0 0 0\n" for cpu in range(1, 16))
+    found = pretended.watched(lambda: pretended.stat(stolen), own=8, threads=1)
+    assert found["steal_share"] == pytest.approx(0.2) and found["noise_warning"] == "the hypervisor took 20% of the CPUs"
+
+
+def test_a_whole_cpu_of_other_work_spoils_a_run_on_many(pretended, monkeypatch):
+    pretended.stat("".join(f"cpu{cpu} 0 0 0 0 0 0 0 0 0 0\n" for cpu in range(64)))
+    monkeypatch.setattr(noise, "cpus_allowed", lambda: set(range(64)))
+    busy = "".join(f"cpu{cpu} 1000 0 0 0 0 0 0 0 0 0\n" for cpu in range(64))
+    found = pretended.watched(lambda: pretended.stat(busy), own=640 - 30, threads=64)
+    assert found["noise_warning"] == "other work took 5% of the CPUs"
+    assert pretended.watched(lambda: None)["noise_warning"] is None
 
 
 def test_a_quiet_machine_is_not_warned_of_and_an_unknown_one_not_invented(pretended):

@@ -13,7 +13,7 @@ import pytest
 from levelfield.commands.rules import train
 from levelfield.errors import UserError
 from levelfield.measure.spoilt import spoilt
-from levelfield.study.protocol import Case
+from levelfield.study.protocol import Case, Protocol, digest
 
 NOISE = "other work took 40% of the CPUs"
 DIES = "dies"
@@ -32,14 +32,17 @@ def job(tmp_path, monkeypatch):
     class Job:
         folder = out
 
-        def takes(self, *found):
+        def takes(self, *found, same=None):
             def take(args, number, failure):
                 noise, accuracy, checks = found[number - 1]
+                if isinstance(noise, Exception):
+                    raise noise
                 if noise is DIES:
                     raise UserError("take 2 was ended by SIGSEGV")
                 for name in ("epochs.csv", "steps.npz", "weights.npz"):
                     (out / name).write_text(str(number))
                 record = {"take": number, "checks": checks, "measurements": {"noise_warning": noise}, "accuracy": accuracy}
+                record |= same or {}
                 (out / "run.json").write_text(json.dumps(record))
 
             monkeypatch.setattr(train, "take", take)
@@ -104,6 +107,32 @@ def test_no_retake_is_begun_that_the_granted_minutes_may_not_bear(job, monkeypat
     monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
     job.run(minutes=10)
     assert job.last == last
+
+
+@pytest.mark.parametrize(("retakes", "last"), [(2, 2), (0, 1)])
+def test_a_job_that_was_ended_in_a_retake_goes_on_with_the_next(job, monkeypatch, retakes, last):
+    """The spoilt take that was there counts, and is what stands where no other is allowed."""
+    monkeypatch.setattr(train, "commit", lambda: "c" * 40)
+    same = {"protocol_sha256": digest(Protocol()), "commit": "c" * 40}
+    job.takes((NOISE, 0.8, {}), (train.EndedFromOutside("take 2 did not end: killed by SIGTERM"), None, {}), same=same)
+    with pytest.raises(UserError, match="SIGTERM"):
+        job.run()
+    assert (job.folder / "takes/1/run.json").exists() and not (job.folder / "run.json").exists()
+    job.takes(("never made", 0, {}), (None, 0.9, {}), same=same)
+    job.run(retakes)
+    assert job.last == last and (job.folder / "takes/1").exists()
+
+
+def test_takes_of_another_program_do_not_count(job, monkeypatch):
+    monkeypatch.setattr(train, "commit", lambda: "c" * 40)
+    same = {"protocol_sha256": digest(Protocol()), "commit": "c" * 40}
+    job.takes((NOISE, 0.8, {}), (train.EndedFromOutside("killed"), None, {}), same=same)
+    with pytest.raises(UserError):
+        job.run()
+    monkeypatch.setattr(train, "commit", lambda: "d" * 40)
+    job.takes((None, 0.8, {}), same=same | {"commit": "d" * 40})
+    job.run()
+    assert job.last == 1 and not (job.folder / "takes").exists()
 
 
 def test_takes_of_an_earlier_making_of_the_run_are_gone(job):

@@ -20,13 +20,14 @@ def hold_device(device: str) -> Iterator[Gpu | None]:
 
 
 @contextmanager
-def hold_devices(device: str, count: int) -> Iterator[list[Gpu]]:
+def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[list[Gpu]]:
     """Holds `count` GPUs, or the processor, for the block, and shows the framework those alone; to be entered before it is imported.
 
     device: `cpu` hides every GPU, holds the processor and yields none, and so does a machine without NVML or with
     CUDA_VISIBLE_DEVICES empty. Of the GPUs that CUDA_VISIBLE_DEVICES names, or of all, the first that are free are taken, all at once;
     if too few are, it waits. What a scheduler gave to its job (CPUs, or GPUs by CUDA_VISIBLE_DEVICES) is taken without a lock where
-    it is as many. Raises UserError where there are fewer.
+    it is as many. handed_on: a child that is started with `close_fds=False` holds the locks, too, so that they outlive this process where
+    the child does. Raises UserError where there are fewer.
     """
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -45,6 +46,8 @@ def hold_devices(device: str, count: int) -> Iterator[list[Gpu]]:
         wanted = "a GPU: all" if count == 1 else f"{count} GPUs: too many of"
         what = f"{wanted} {len(candidates)} are busy" if candidates else "this machine's processor"
         held, locks = first_free(list(names), what, count if candidates else 1)
+        for lock in locks:
+            os.set_inheritable(lock, handed_on)
         try:
             found = [gpu for gpu in map(names.get, held) if gpu]
             if found:

@@ -15,6 +15,8 @@ from levelfield.host import core_kinds, cpus_allowed, cpus_available, throttled_
 PROC, SYS = Path("/proc"), Path("/sys")
 # Shares of the CPUs' time, and a fall of the clock, from which a run's times are not to be trusted to 5 %.
 OTHERS_WARN, STEAL_WARN, THROTTLED_WARN, FREQUENCY_WARN = 0.05, 0.02, 0.01, 0.10
+OTHERS_CPUS_WARN = 0.9
+"""CPUs that other work took, were they a small share of many: each thread of a run waits for the slowest."""
 CLOCK_SECONDS = 1.0
 """Between two readings of the clock under load: each takes some 10 µs a CPU."""
 FEWEST_CLOCKS = 6
@@ -52,8 +54,9 @@ class Restlessness:
     The clock is read within the block, under its load: an idle CPU's says nothing. What a machine does not tell is None.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock, self._over = clock, Event()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, threads: int | None = None):
+        """threads: that the block computes with; without it as many as there are CPUs. What is stolen is stolen from them."""
+        self._clock, self._threads, self._over = clock, threads, Event()
         self._clocks: list[float] = []
 
     def _moment(self) -> Moment:
@@ -87,7 +90,8 @@ class Restlessness:
             busy, capacity = after.cpus.busy - before.cpus.busy, seconds * after.cpus.cpus
             others = max(0.0, busy - (after.own - before.own)) / capacity
             if before.cpus.steal is not None and after.cpus.steal is not None:
-                steal = max(0.0, after.cpus.steal - before.cpus.steal) / capacity
+                mine = min(self._threads or after.cpus.cpus, after.cpus.cpus)
+                steal = max(0.0, after.cpus.steal - before.cpus.steal) / (seconds * mine)
             if before.cpus.efficient is not None and after.cpus.efficient is not None and busy > 0:
                 efficient = (after.cpus.efficient - before.cpus.efficient) / busy
         if before.throttled is not None and after.throttled is not None and seconds > 0:
@@ -102,16 +106,20 @@ class Restlessness:
             "frequency_change": change,
             "efficiency_core_share": efficient,
             "noise_untold": untold() if others is None and seconds > 0 else None,
-            "noise_warning": warning(others, steal, change, throttled),
+            "noise_warning": warning(others, steal, change, throttled, before.cpus.cpus if before.cpus else 1),
         }
 
 
 def warning(
-    others: float | None, steal: float | None, frequency_change: float | None, throttled: float | None = None
+    others: float | None,
+    steal: float | None,
+    frequency_change: float | None,
+    throttled: float | None = None,
+    cpus: int = 1,
 ) -> str | None:
-    """Why the run's times are not to be trusted, in words; None where nothing speaks against them."""
+    """Why the run's times are not to be trusted, in words; None where nothing speaks against them. cpus: of which others is a share."""
     reasons = []
-    if others is not None and others > OTHERS_WARN:
+    if others is not None and (others > OTHERS_WARN or others * cpus > OTHERS_CPUS_WARN):
         reasons.append(f"other work took {others:.0%} of the CPUs")
     if steal is not None and steal > STEAL_WARN:
         reasons.append(f"the hypervisor took {steal:.0%} of the CPUs")

@@ -1,4 +1,5 @@
-"""Whether a run's times are spoilt, told from the machine and from the run's own checks alone, never from its result.
+"""Whether a run's times are spoilt, told from the machine and from whether the run's own times agree with each other; never from what it
+learnt, nor from how fast it was beside others. A framework that stalls by itself is spoilt, too, and told so.
 
 Such a run is taken again, and where it stays spoilt no claim rests on it. A loss that is not finite spoils none: that is a result.
 """

@@ -42,8 +42,11 @@ def run(args: Namespace) -> int:
     command += ["--allowed-rules", "train", "--scheduler", "greedy", "--nolock"]
     command += ["--rerun-incomplete", "--profile", "none", "--workflow-profile", "none", *args.snakemake]
     mine = {cases[run] for run in args.runs}
-    with hold_devices(study.device, max(case.protocol.devices for case in study.expanded if case.name in mine)) as gpus:
-        process = subprocess.Popen(command, env=os.environ | seen_inside({HELD: ",".join(gpu.uuid for gpu in gpus) or CPU}))
+    devices = max(case.protocol.devices for case in study.expanded if case.name in mine)
+    with hold_devices(study.device, devices, handed_on=True) as gpus:
+        held = seen_inside({HELD: ",".join(gpu.uuid for gpu in gpus) or CPU})
+        # it holds the lock, too: were this process killed, nobody else would take the device before the runs have ended
+        process = subprocess.Popen(command, env=os.environ | held, close_fds=False)
         for sign in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, lambda number, _: process.send_signal(number))
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the inner one, too, which ends its runs

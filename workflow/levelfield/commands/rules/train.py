@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from levelfield import registry
 from levelfield.backends import confine
+from levelfield.commit import commit
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure import calibrate
@@ -28,7 +29,7 @@ from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
 from levelfield.plan.future import pulled_back
 from levelfield.records import add_measurements, write_json
-from levelfield.study.protocol import Case
+from levelfield.study.protocol import Case, digest
 from levelfield.training.said import Said
 
 HANG = 4
@@ -78,7 +79,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     case = Case.read(args.case)
     failure = args.out / "failure.json"
-    began = time.monotonic()
+    began, interrupted = time.monotonic(), failure.exists()
     record = {
         "study": args.study,
         "case": case.name,
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         with hold_devices(case.device, case.protocol.devices) as gpus:
             if args.calibration and len(gpus) == 1:
                 calibrate_first(args.calibration, case, threads, gpus[0])
-            takes(args, case, failure)
+            takes(args, case, failure, interrupted)
         made_from = {
             args.data,
             args.start.parent,
@@ -134,14 +135,20 @@ def calibrate_first(folder: Path, case: Case, threads: int, gpu: Gpu) -> None:
         print(f"{case.name}: the calibration failed: {type(error).__name__}: {error}", flush=True)
 
 
-def takes(args: argparse.Namespace, case: Case, failure: Path) -> None:
+def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool = False) -> None:
     """Takes of the run until one is not spoilt or none is left; the last one stays, the others go to `takes/`.
 
     None is begun that the granted minutes may not bear, and one that fails costs itself alone: the take before it stands.
+    interrupted: an earlier job of this run did not end by itself: its spoilt takes count.
     """
-    most, began, kept = 1 + args.retakes, time.monotonic(), None
-    shutil.rmtree(args.out / "takes", ignore_errors=True)  # of an earlier making of this run
-    for number in range(1, most + 1):
+    most, began, earlier = 1 + args.retakes, time.monotonic(), _earlier_takes(args, case) if interrupted else []
+    if not earlier:
+        shutil.rmtree(args.out / "takes", ignore_errors=True)  # of an earlier making of this run
+    kept = earlier[-1] if earlier else None
+    if kept and len(earlier) >= most:
+        _move(kept, args.out)
+        return
+    for number in range(len(earlier) + 1, most + 1):
         try:
             take(args, number, failure)
         except EndedFromOutside:
@@ -156,8 +163,8 @@ def takes(args: argparse.Namespace, case: Case, failure: Path) -> None:
         reasons = spoilt(record["checks"], record["measurements"])
         if not reasons:
             return
-        spent = time.monotonic() - began
-        borne = not args.minutes or spent * (number + 1) / number < SHARE * args.minutes * 60
+        spent, made = time.monotonic() - began, number - len(earlier)
+        borne = not args.minutes or spent * (made + 1) / made < SHARE * args.minutes * 60
         again = number < most and borne
         then = f"taken again ({number + 1} of at most {most})" if again else "kept as it is, no claim rests on it"
         print(f"{case.name}, seed {args.seed}, take {number} is spoilt: {'; '.join(reasons)}: {then}", flush=True)
@@ -166,6 +173,18 @@ def takes(args: argparse.Namespace, case: Case, failure: Path) -> None:
         kept = args.out / "takes" / str(number)
         kept.mkdir(parents=True)
         _move(args.out, kept)
+
+
+def _earlier_takes(args: argparse.Namespace, case: Case) -> list[Path]:
+    """The whole takes that an interrupted job of this run left, in order; none where one is of another protocol, start or commit."""
+    folders = [args.out / "takes" / str(number) for number in range(1, 2 + args.retakes)]
+    found = [folder for folder in folders if all((folder / name).is_file() for name in KEPT)]
+    start = Path(f"{args.start}.sha256")
+    wanted = {"protocol_sha256": digest(case.protocol), "commit": commit()}
+    wanted |= {"start_sha256": start.read_text(encoding="ascii").split()[0]} if start.is_file() else {}
+    records = [json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in found]
+    alike = all(record.get(name) == value for record in records for name, value in wanted.items())
+    return found if alike and found == folders[: len(found)] else []
 
 
 def _move(source: Path, target: Path) -> None:

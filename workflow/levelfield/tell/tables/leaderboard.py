@@ -182,6 +182,11 @@ def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool
         notes.append(
             "Unclean: so restless was the machine beside a run, or so odd its times, that these are not to be trusted to 5 %."
         )
+    untold = runs["noise_untold"].dropna() if "noise_untold" in runs else runs["case"].iloc[:0]
+    if len(untold):
+        notes.append(
+            f"Of {len(untold)} of {len(runs)} runs the machine does not tell what other work took ({untold.iloc[0]}): clean says less of them."
+        )
     if (board["diverged"] > 0).any():
         notes.append("Diverged: a loss was not finite; such a run is in no claim about speed.")
     if twin:
