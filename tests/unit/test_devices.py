@@ -117,13 +117,33 @@ def test_more_devices_than_gpus_wait_for_nothing(machine):
         assert held == []
 
 
-def test_a_schedulers_two_gpus_need_no_lock(machine, monkeypatch, tmp_path):
+def test_a_schedulers_gpus_are_locked_within_its_job_alone(machine, monkeypatch):
     machine(a_gpu(1), a_gpu(2), a_gpu(3))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
     with device.hold_devices("cuda", 2) as held:
-        assert [one.index for one in held] == [1, 2]
-    assert not list(tmp_path.glob("*.lock"))
+        assert [one.index for one in held] == [1, 2] and os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+        with pytest.raises(UserError, match="waited"), device.hold_device("cuda"):
+            pass
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with device.hold_device("cuda") as other:
+            assert other.index == 1
+
+
+def test_gpus_are_numbered_as_nvml_numbers_them(machine, monkeypatch):
+    machine(a_gpu(1), a_gpu(2))
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    with device.hold_device("cuda"):
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_a_counter_that_stands_still_beside_others_tells_no_energy(machine):
+    machine(a_gpu(1), a_gpu(2))
+    times = iter([0.0, 0.0, 10.0, 10.0])
+    with Energy(["GPU-111", "GPU-222"], "cuda", lambda: next(times)) as used:
+        machine(a_gpu(1, energy=8_000), a_gpu(2))
+    assert used.joules is None
 
 
 def test_energy_is_that_of_all_gpus_or_none(machine):

@@ -40,10 +40,36 @@ def test_two_runs_on_the_processor_wait_for_each_other(capsys):
     assert told.count("waiting") == 1 and f"process {os.getpid()} of" in told
 
 
-def test_a_schedulers_job_has_its_processors_to_itself(monkeypatch, tmp_path):
+def test_two_jobs_of_a_scheduler_have_processors_of_their_own_and_two_runs_of_one_job_have_not(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with device.hold_device("cpu"), device.hold_device("cpu"):
-        assert not list(tmp_path.glob("*.lock"))
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    with device.hold_device("cpu"):
+        with pytest.raises(UserError, match="waited"), device.hold_device("cpu"):
+            pass
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with device.hold_device("cpu"):
+            pass
+
+
+def test_a_lock_whose_file_was_cleared_away_is_none(tmp_path):
+    """Two who hold files of one name that are not one file would both measure."""
+    with device.hold_device("cpu"):
+        (tmp_path / "levelfield-cpu.lock").unlink()
+        made, replaced = locks._open, []
+
+        def opened(path):
+            found = made(path)
+            if not replaced:  # between the opening and the lock another one clears it away, and makes it anew
+                path.unlink()
+                replaced.append(os.open(path, os.O_CREAT | os.O_RDONLY))
+            return found
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(locks, "_open", opened)
+            _, (held,) = locks.first_free(["cpu"], "the processor")
+        assert os.path.samestat(os.fstat(held), (tmp_path / "levelfield-cpu.lock").stat())
+        os.close(held)
+        os.close(replaced[0])
 
 
 def test_nobody_waits_for_ever(monkeypatch):

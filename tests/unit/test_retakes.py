@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from contextlib import contextmanager
 
 import pytest
 
@@ -109,11 +110,18 @@ def test_no_retake_is_begun_that_the_granted_minutes_may_not_bear(job, monkeypat
     assert job.last == last
 
 
+def of_this_run(monkeypatch) -> dict:
+    """What a record of the job's run says of its making."""
+    monkeypatch.setattr(train, "commit", lambda: "c" * 40)
+    monkeypatch.setattr(train, "load_description", lambda folder: {"sha256": "d" * 64})
+    same = {"protocol_sha256": digest(Protocol()), "commit": "c" * 40, "backend": "torch", "departures": []}
+    return same | {"data_sha256": "d" * 64, "image": None}
+
+
 @pytest.mark.parametrize(("retakes", "last"), [(2, 2), (0, 1)])
 def test_a_job_that_was_ended_in_a_retake_goes_on_with_the_next(job, monkeypatch, retakes, last):
     """The spoilt take that was there counts, and is what stands where no other is allowed."""
-    monkeypatch.setattr(train, "commit", lambda: "c" * 40)
-    same = {"protocol_sha256": digest(Protocol()), "commit": "c" * 40}
+    same = of_this_run(monkeypatch)
     job.takes((NOISE, 0.8, {}), (train.EndedFromOutside("take 2 did not end: killed by SIGTERM"), None, {}), same=same)
     with pytest.raises(UserError, match="SIGTERM"):
         job.run()
@@ -123,9 +131,27 @@ def test_a_job_that_was_ended_in_a_retake_goes_on_with_the_next(job, monkeypatch
     assert job.last == last and (job.folder / "takes/1").exists()
 
 
+def test_what_a_killed_snakemakes_job_finished_while_this_one_waited_stands(job, monkeypatch):
+    """The orphan held the device: when it is free, the run is there."""
+    same = of_this_run(monkeypatch)
+    job.takes((None, 0.8, {}), same=same)
+    orphans, held = train.take, train.hold_devices
+
+    @contextmanager
+    def waited_for(device, count):
+        orphans(None, 1, None)
+        (job.folder / "failure.json").unlink()
+        with held(device, count) as gpus:
+            yield gpus
+
+    monkeypatch.setattr(train, "hold_devices", waited_for)
+    monkeypatch.setattr(train, "take", lambda *_: pytest.fail("it was trained again"))
+    job.run()
+    assert job.last == 1 and not (job.folder / "failure.json").exists()
+
+
 def test_takes_of_another_program_do_not_count(job, monkeypatch):
-    monkeypatch.setattr(train, "commit", lambda: "c" * 40)
-    same = {"protocol_sha256": digest(Protocol()), "commit": "c" * 40}
+    same = of_this_run(monkeypatch)
     job.takes((NOISE, 0.8, {}), (train.EndedFromOutside("killed"), None, {}), same=same)
     with pytest.raises(UserError):
         job.run()

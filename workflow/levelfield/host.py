@@ -79,11 +79,17 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+HOST_ID = "LEVELFIELD_HOST_ID"
+"""The variable by which a job's command tells what is inside a container, which may have no network, its host's number."""
+
+
 def host_id() -> str:
     """12 hexadecimal digits that tell this machine from others of its model: of its name, processor and network address.
 
     The same in a container and outside. Where no network address can be read, name and processor are all there is.
     """
+    if told := os.environ.get(HOST_ID):
+        return told
     address = uuid.getnode()
     made_up = bool(address >> 40 & 1)  # the multicast bit: RFC 9562 sets it in an address that was drawn at random
     known = (socket.gethostname(), cpu_model(), "" if made_up else f"{address:x}")

@@ -31,4 +31,4 @@ rule block:
         " --study {input.study:q}"
         " --threads {threads}"
         " --snakemake={params.snakemake:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"

@@ -35,4 +35,4 @@ rule data:
         " --truncation {params.truncation}"
         " --downloads {params.downloads:q}"
         " --out {params.out:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"

@@ -27,9 +27,10 @@ rule evaluate_others:
         " --data {params.data:q}"
         " --weights {params.weights:q}"
         " --threads {threads}"
+        " --minutes {resources.runtime}"
         " --image {input.image:q}"
         " --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"
 
 
 rule exchange:
@@ -48,4 +49,4 @@ rule exchange:
         "python -m levelfield exchange-matrix"
         " {input.exchanged:q}"
         " --out {params.folder:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"

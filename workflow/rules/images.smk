@@ -16,7 +16,7 @@ rule image:
     params:
         what=containers.arguments,
     shell:
-        "python -m levelfield images build {params.what} 2>&1 | tee {log:q}"
+        "python -m levelfield images build {params.what} 2>&1 | told {log:q}"
 
 
 rule images:

@@ -24,7 +24,7 @@ rule reference:
         " --data {params.data:q}"
         " --start {input.start:q}"
         " --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"
 
 
 rule parity:
@@ -55,6 +55,7 @@ rule parity:
         " --start {input.start:q}"
         " --reference {input.reference:q}"
         " --threads {threads}"
+        " --minutes {resources.runtime}"
         " --image {input.image:q}"
         " --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"

@@ -18,7 +18,7 @@ rule collect:
         folder=subpath(input.study, parent=True),
         code=plan.tell_sha256,
     shell:
-        "python -m levelfield collect {params.folder:q} 2>&1 | tee {log:q}"
+        "python -m levelfield collect {params.folder:q} 2>&1 | told {log:q}"
 
 
 rule tables:
@@ -43,7 +43,7 @@ rule tables:
         folder=subpath(input.study, parent=True),
         code=plan.tell_sha256,
     shell:
-        "python -m levelfield tables {params.folder:q} 2>&1 | tee {log:q}"
+        "python -m levelfield tables {params.folder:q} 2>&1 | told {log:q}"
 
 
 rule figures:
@@ -67,7 +67,7 @@ rule figures:
         folder=subpath(input.study, parent=True),
         code=plan.tell_sha256,
     shell:
-        "python -m levelfield figures {params.folder:q} 2>&1 | tee {log:q}"
+        "python -m levelfield figures {params.folder:q} 2>&1 | told {log:q}"
 
 
 rule report:
@@ -91,7 +91,7 @@ rule report:
         folder=subpath(input.study, parent=True),
         code=plan.tell_sha256,
     shell:
-        "python -m levelfield report {params.folder:q} 2>&1 | tee {log:q}"
+        "python -m levelfield report {params.folder:q} 2>&1 | told {log:q}"
 
 
 onerror:

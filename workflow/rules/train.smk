@@ -46,4 +46,4 @@ rule train:
         " --calibration results/.calibration"
         " --image {input.image:q}"
         " --out {params.out:q}"
-        " 2>&1 | tee {log:q}"
+        " 2>&1 | told {log:q}"

@@ -1,6 +1,7 @@
 """One run at a time on a device: a lock per GPU, and one for the processor, held as long as the process that measures."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,47 +26,44 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
 
     device: `cpu` hides every GPU, holds the processor and yields none, and so does a machine without NVML or with
     CUDA_VISIBLE_DEVICES empty. Of the GPUs that CUDA_VISIBLE_DEVICES names, or of all, the first that are free are taken, all at once;
-    if too few are, it waits. What a scheduler gave to its job (CPUs, or GPUs by CUDA_VISIBLE_DEVICES) is taken without a lock where
-    it is as many. handed_on: a child that is started with `close_fds=False` holds the locks, too, so that they outlive this process where
+    if too few are, it waits. Inside a scheduler's job the locks are the job's own: two runs of one job wait for each other, and two jobs,
+    to which the scheduler gave what they have, do not. GPUs are numbered as NVML numbers them, whatever CUDA_DEVICE_ORDER said. handed_on: a child that is started with `close_fds=False` holds the locks, too, so that they outlive this process where
     the child does. Raises UserError where there are fewer.
     """
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        os.environ["CUDA_DEVICE_ORDER"] = (
+            "PCI_BUS_ID"  # another order would have another card work than the one that is watched
+        )
     candidates = [] if device == CPU else visible()
     if candidates and len(candidates) < count:
         raise UserError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
-    if candidates and len(candidates) == count and given_by_scheduler():
-        _show(candidates)
-        yield candidates
-    elif not candidates and in_job():
-        yield []
-    else:
-        names: dict[str, Gpu | None] = {gpu.uuid: gpu for gpu in candidates} or {CPU: None}
-        wanted = "a GPU: all" if count == 1 else f"{count} GPUs: too many of"
-        what = f"{wanted} {len(candidates)} are busy" if candidates else "this machine's processor"
-        held, locks = first_free(list(names), what, count if candidates else 1)
+    names: dict[str, Gpu | None] = {lock_of(gpu): gpu for gpu in candidates} or {lock_of(None): None}
+    wanted = "a GPU: all" if count == 1 else f"{count} GPUs: too many of"
+    what = f"{wanted} {len(candidates)} are busy" if candidates else "this machine's processor"
+    held, locks = first_free(list(names), what, count if candidates else 1)
+    for lock in locks:
+        os.set_inheritable(lock, handed_on)
+    try:
+        found = [gpu for gpu in map(names.get, held) if gpu]
+        if found:
+            _show(found)
+        yield found
+    finally:
         for lock in locks:
-            os.set_inheritable(lock, handed_on)
-        try:
-            found = [gpu for gpu in map(names.get, held) if gpu]
-            if found:
-                _show(found)
-            yield found
-        finally:
-            for lock in locks:
-                os.close(lock)
+            os.close(lock)
 
 
-def in_job() -> bool:
-    """Whether a scheduler runs this process."""
-    return any(name in os.environ for name in SCHEDULER_JOBS)
+def hold_processor() -> None:
+    """Holds the processor until this process ends: for a framework that computes on it though a GPU is held for the run."""
+    first_free([lock_of(None)], "this machine's processor")
 
 
-def given_by_scheduler() -> bool:
-    """Whether a scheduler runs this process and chose its GPUs."""
-    return "CUDA_VISIBLE_DEVICES" in os.environ and in_job()
+def lock_of(gpu: Gpu | None) -> str:
+    """The name of the lock of a GPU, or of the processor; inside a scheduler's job one of the job's own."""
+    job = next((os.environ[name] for name in SCHEDULER_JOBS if os.environ.get(name)), None)
+    return (gpu.uuid if gpu else CPU) + (f"-job-{re.sub('[^0-9A-Za-z]', '-', job)}" if job else "")
 
 
 def _show(gpus: list[Gpu]) -> None:

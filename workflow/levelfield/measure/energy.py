@@ -112,7 +112,7 @@ def _used(start: Reading, end: Reading, seconds: float) -> float | None:
         used = end[name][0] - before
         if used < 0:
             used += limit
-        if used < 0:
+        if used <= 0:
             return None
         total += used
     return total

@@ -35,9 +35,12 @@ def first_free(names: list[str], what: str, count: int = 1) -> tuple[list[str], 
     while True:
         free: dict[str, int] = {}
         for name in names:
-            lock = _open(folder / f"levelfield-{name}.lock")
+            lock = _open(path := folder / f"levelfield-{name}.lock")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is(lock, path):  # the file was cleared away and another one made
+                    os.close(lock)
+                    continue
                 free[name] = lock
             except BlockingIOError:
                 if name in os.environ.get(HELD, "").split(","):
@@ -77,6 +80,14 @@ def _open(path: Path) -> int:
         os.close(lock)
         raise UserError(f"{path}: is no plain file, so it is no lock: remove it, or set {ELSEWHERE} to another folder")
     return lock
+
+
+def _is(lock: int, path: Path) -> bool:
+    """Whether a descriptor is of the file that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except OSError:
+        return False
 
 
 def holder(path: Path) -> str:

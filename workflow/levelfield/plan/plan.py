@@ -6,6 +6,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from hashlib import sha256
@@ -18,10 +19,11 @@ from snakemake.logging import logger
 from levelfield.commit import commit
 from levelfield.data.origin import origin_of, own_file, recorded, refuse_another, tracked
 from levelfield.errors import UserError
+from levelfield.host import HOST_ID, host_id
 from levelfield.measure.gpu import visible
-from levelfield.measure.locks import HELD
+from levelfield.measure.locks import ELSEWHERE, HELD
 from levelfield.models.base import Weight, weights_of
-from levelfield.plan import sessions
+from levelfield.plan import finished, sessions
 from levelfield.plan.budget import minutes
 from levelfield.plan.future import pulled_back
 from levelfield.plan.outcome import failed_by_its_log
@@ -88,13 +90,14 @@ class Plan:
                 raise UserError(
                     f"runs: found {runs!r}: `single` makes each run a job, `blocks` all cases of a seed and size together"
                 )
-            if replacing not in (None, "data"):
+            if replacing not in (None, "data", "runs"):
                 raise UserError(
-                    f"replace: found {replacing!r}: `data` replaces a study's data, and with it its starts and runs"
+                    f"replace: found {replacing!r}: `data` replaces a study's data, and with it its starts and runs; `runs` makes finished "
+                    "runs anew that are out of date"
                 )
             own = [str(file) for file in files if Path(file).name != "config.yaml"]
             plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing, runs, workflow)
-            if not replacing:
+            if replacing != "data":
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now
             plan.forget_untrue()
@@ -106,9 +109,12 @@ class Plan:
 
     @property
     def shell_prefix(self) -> str:
-        """Set before every command, inside a container, too: the checkout's code runs, and knows its commit."""
-        variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or ""}
-        return "set -euo pipefail; " + "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
+        """Set before every command, inside a container, too: the checkout's code runs, and knows its commit and, where a container has
+        no network to tell it by, its host. `told FILE` writes a log and shows it: where it cannot (a full disk, a terminal that is gone),
+        the command goes on, and its own end decides."""
+        variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or "", HOST_ID: host_id()}
+        exported = "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
+        return f"set -euo pipefail; {exported}told() {{ (trap '' PIPE; tee \"$1\") || true; }}; "
 
     @property
     def study_json(self) -> str:
@@ -125,7 +131,8 @@ class Plan:
     @property
     def visible(self) -> list[str]:
         """Paths beyond the working folder that jobs use: containers must see them. `results` may be a link to another disk."""
-        return [str(PACKAGE.parent), *self.data_files, "results", tempfile.gettempdir()]
+        locks = [os.environ[ELSEWHERE]] if os.environ.get(ELSEWHERE) else []
+        return [str(PACKAGE.parent), *self.data_files, "results", tempfile.gettempdir(), *locks]
 
     @cached_property
     def data_tracked(self) -> str:
@@ -137,7 +144,7 @@ class Plan:
         """The config's `data` with its paths, as the command needs it. A study that was made from what stands in for IMDB stays
         with it."""
         told = json.loads(self.study.data.model_dump_json(exclude_none=True))
-        made = None if self.replace else recorded(Path(self.folder))
+        made = None if self.replace == "data" else recorded(Path(self.folder))
         if made and made.kind == "snippets" and self.study.data.kind == "imdb":
             told = {key: told[key] for key in ("train", "validation") if key in told} | {"source": "snippets"}
         told |= {"outputs": {case.protocol.model.name: case.protocol.model.outputs for case in self.study.expanded}}
@@ -265,6 +272,7 @@ class Plan:
             ]
             words += [f"--apptainer-args={deployment.apptainer_args}"] if deployment.apptainer_args else []
             words += ["--apptainer-prefix", str(deployment.apptainer_prefix)] if deployment.apptainer_prefix else []
+        words += ["--config", f"replace={self.replace}"] if self.replace else []
         return Untracked(shlex.join(words))
 
     def sha256_of_shell(self, rule: "Rule") -> str:
@@ -287,17 +295,25 @@ class Plan:
         return json.dumps(asdict(self._references[f"reference-{wildcards.digest}"]))
 
     def reference_of(self, wildcards: "Wildcards") -> str:
-        """The trajectory that a case is measured against: that of the study's first seed and the case's sizes."""
+        """The trajectory that a case is measured against: that of parity's seed and the case's sizes."""
         return f"{self.folder}/parity/{reference_of(self.cases[wildcards.case].protocol)[0]}.npz"
 
+    @cached_property
+    def parity_seed(self) -> int:
+        """The seed of which parity is measured: the study's first, or the one that it was measured of before others were named."""
+        for file in sorted(Path(self.folder, "parity").glob("*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # damaged: it is made anew
+                return int(json.loads(file.read_text(encoding="utf-8"))["seed"])
+        return self.seeds[0]
+
     def parity_start(self, wildcards: "Wildcards") -> str:
-        """The start of a case's parity: the study's first seed."""
-        return f"{self.folder}/start/{self._start_names[wildcards.case]}/seed-{self.seeds[0]}.npz"
+        """The start of a case's parity."""
+        return f"{self.folder}/start/{self._start_names[wildcards.case]}/seed-{self.parity_seed}.npz"
 
     def reference_start(self, wildcards: "Wildcards") -> str:
         """The same for a reference trajectory."""
         name = self._start_of(self._references[f"reference-{wildcards.digest}"])
-        return f"{self.folder}/start/{name}/seed-{self.seeds[0]}.npz"
+        return f"{self.folder}/start/{name}/seed-{self.parity_seed}.npz"
 
     @property
     def starts_runs(self) -> bool:
@@ -309,6 +325,19 @@ class Plan:
         """The seeds of the sessions that have begun, or begin with this start of Snakemake; a job of it adds none."""
         folder = Path(self.folder)
         return set(sessions.begun(folder, self.study)[0] if self.starts_runs else sessions.recorded(folder, self.study))
+
+    def before_running(self) -> None:
+        """What is refused before the first job: another Snakemake on this study, and to replace what has finished."""
+        if self.workflow is None or not self.workflow.is_main_process:
+            return
+        try:
+            if HELD not in os.environ:
+                finished.hold(self.folder)
+            if not self.replace:
+                dag = self.workflow.dag
+                finished.refuse_to_replace(self.folder, ((job, dag.reason(job)) for job in dag.needrun_jobs()))
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
 
     def tell_session(self) -> None:
         """Says which session the study asks for next, and what it waits for."""

@@ -32,9 +32,10 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
 | [`asked/`](asked/README.md) | questions that people asked in public, one a file, with their answers |
 
-What is run again after a change: what depends on it. Another seed or case adds its runs; a setting of the protocol makes the
-runs anew that have it; `data` makes all anew. Tables, figures and page are made anew as the code that makes them changes; a
-run is not: it records the commit that it ran with. Threads, memory, partitions and GPUs are no part of a study: they stand on
+What is run again after a change: what depends on it. Another seed or case adds its runs; tables, figures and page are made anew as the
+code that makes them changes. What would make finished runs anew (a setting of the protocol, other containers or none, another rule) is
+refused with its reason, unless it is asked for by name: `--config replace=runs`; other data with `replace=data`. A run records the
+commit that it ran with. Threads, memory, partitions and GPUs are no part of a study: they stand on
 the command line or in a profile.
 
 Runs go in blocks: all cases of one seed, and of one size where a size varies, in an order drawn from the seed, so that no case is

@@ -17,6 +17,7 @@ from levelfield.errors import UserError
 from levelfield.level.start import Start, load_start
 from levelfield.measure import calibrate, environment, kernels, limit, summary
 from levelfield.measure.clock import Stopwatch
+from levelfield.measure.device import hold_processor
 from levelfield.measure.energy import Energy, source
 from levelfield.measure.gpu import Gpu, as_one, clock_mhz
 from levelfield.measure.latency import probe
@@ -89,6 +90,8 @@ def train(
         backend.draw_from(seed)
         backend.load(weights)
     check_parameters(backend, case)
+    if gpus and backend.device == "cpu":  # as `device: auto` has it where a framework is built for CPUs
+        hold_processor()
 
     def warm_up() -> None:
         backend.warm_up(x_train, y_train, weights, len(x_val))

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from pathlib import Path
 
-from levelfield.measure.device import CPU, hold_devices
+from levelfield.measure.device import hold_devices, lock_of
 from levelfield.measure.locks import HELD
 from levelfield.study.config import read_study
 
@@ -44,13 +45,16 @@ def run(args: Namespace) -> int:
     mine = {cases[run] for run in args.runs}
     devices = max(case.protocol.devices for case in study.expanded if case.name in mine)
     with hold_devices(study.device, devices, handed_on=True) as gpus:
-        held = seen_inside({HELD: ",".join(gpu.uuid for gpu in gpus) or CPU})
+        held = seen_inside({HELD: ",".join(map(lock_of, gpus)) or lock_of(None)})
         # it holds the lock, too: were this process killed, nobody else would take the device before the runs have ended
-        process = subprocess.Popen(command, env=os.environ | held, close_fds=False)
+        process = subprocess.Popen(command, env=os.environ | held, close_fds=False, start_new_session=True)
         for sign in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, lambda number, _: process.send_signal(number))
-        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the inner one, too, which ends its runs
-        return process.wait() or bool(unproven)
+        signal.signal(signal.SIGINT, lambda number, _: os.killpg(process.pid, number))  # as a terminal does with Ctrl-C
+        code = process.wait()
+        with suppress(ProcessLookupError):  # were it killed, its runs would train on, on a device that is free again
+            os.killpg(process.pid, signal.SIGKILL)
+        return code or bool(unproven)
 
 
 def seen_inside(variables: dict[str, str]) -> dict[str, str]:

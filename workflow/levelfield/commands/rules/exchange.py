@@ -8,6 +8,7 @@ from levelfield.data.arrays import load_description, load_split
 from levelfield.images.images import digest_in_use
 from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
 from levelfield.measure.device import hold_devices
+from levelfield.measure.hang import HANG, end_if_it_hangs
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
@@ -20,6 +21,7 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
+    parser.add_argument("--minutes", type=int, help=f"what a job is granted; after {HANG} times as long it is ended as hung")
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
 
 
@@ -29,6 +31,7 @@ def run(args: Namespace) -> None:
     x, y = load_split(args.data, "val", case.protocol)
     threads = confine(case.device, args.threads)
     with hold_devices(case.device, case.protocol.devices):
+        end_if_it_hangs(args.minutes)
         backend = load_backend(case.backend, case.protocol.devices)(
             case.protocol, frozenset(case.departures), case.device, threads
         )

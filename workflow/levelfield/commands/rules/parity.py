@@ -1,11 +1,13 @@
 """Measures a case against the float64 reference: outputs, gradients and first steps."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from levelfield import registry
 from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
+from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.level.parity import Parity, computed_in, judge, measure
 from levelfield.level.start import load_start
@@ -13,6 +15,8 @@ from levelfield.level.trajectory import Trajectory
 from levelfield.measure import environment
 from levelfield.measure.device import hold_devices
 from levelfield.measure.gpu import as_one
+from levelfield.measure.hang import HANG, end_if_it_hangs
+from levelfield.measure.steering import contradictions
 from levelfield.study.protocol import Case, digest
 
 
@@ -23,12 +27,15 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--reference", type=Path, required=True, metavar="NPZ", help="trajectory of the same start")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--image", type=Path, nargs="?", metavar="SIF", help="the image that this must run in")
+    parser.add_argument("--minutes", type=int, help=f"what a job is granted; after {HANG} times as long it is ended as hung")
     parser.add_argument("--out", type=Path, required=True, metavar="JSON")
 
 
 def run(args: Namespace) -> None:
     image = digest_in_use(args.image)
     case = Case.read(args.case)
+    if found := contradictions(os.environ, case.protocol):
+        raise UserError("; ".join(found))
     start, start_sha256 = load_start(args.start)
     x, y = load_split(args.data, "train", case.protocol)
     departures = frozenset(case.departures)
@@ -36,6 +43,7 @@ def run(args: Namespace) -> None:
     weights = start.weights_for(case.protocol, departures, registry.backend(case.backend).framework)
     reference = Trajectory.load(args.reference)
     with hold_devices(case.device, case.protocol.devices) as gpus:
+        end_if_it_hangs(args.minutes)
         backend = load_backend(case.backend, case.protocol.devices)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
         found = measure(case, backend, weights, reference, x, y)

@@ -30,8 +30,8 @@ def run(args: Namespace) -> None:
         take(args)
     except BaseException as error:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        before = json.loads(failure.read_text(encoding="utf-8"))
         with contextlib.suppress(OSError):  # as on a full disk: the first cause is the one to be told
+            before = json.loads(failure.read_text(encoding="utf-8"))
             write_json(failure, before | {"error": told, "log_tail": traceback.format_exc()[-2000:]})
         raise
 

@@ -20,11 +20,13 @@ from typing import Any, NoReturn
 from levelfield import registry
 from levelfield.backends import confine
 from levelfield.commit import commit
+from levelfield.data.arrays import load_description
 from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure import calibrate
 from levelfield.measure.device import hold_devices
 from levelfield.measure.gpu import Gpu
+from levelfield.measure.hang import HANG
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
 from levelfield.plan.future import pulled_back
@@ -32,8 +34,6 @@ from levelfield.records import add_measurements, write_json
 from levelfield.study.protocol import Case, digest
 from levelfield.training.said import Said
 
-HANG = 4
-"""A take is ended after so many times the minutes that a run is granted: no machine is that slow."""
 KEPT = ("run.json", "epochs.csv", "steps.npz", "weights.npz")
 """Files of a take that stay where it was spoilt, in `takes/<number>/`."""
 LINE = "levelfield take: "
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         "seed": args.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    where = f"process {os.getpid()} on {socket.gethostname()}"
+    where, before = f"process {os.getpid()} on {socket.gethostname()}", _version(args.out / "run.json")
     print(f"{case.name}, seed {args.seed}: {where}", flush=True)
     # until it ends, a run counts as failed: one that is killed can say nothing any more
     write_json(failure, record | {"error": f"{where} did not end: killed (time, memory, cancelled), or still running"})
@@ -100,9 +100,13 @@ def run(args: argparse.Namespace) -> None:
         digest_in_use(args.image)
         threads = confine(case.device, args.threads)
         with hold_devices(case.device, case.protocol.devices) as gpus:
-            if args.calibration and len(gpus) == 1:
-                calibrate_first(args.calibration, case, threads, gpus[0])
-            takes(args, case, failure, interrupted)
+            if _version(args.out / "run.json") != before and _whole(args.out) and _asked_for(args.out, args, case):
+                # one that a killed Snakemake had left behind held the device until now, and has ended well
+                print(f"{case.name}, seed {args.seed}: finished meanwhile by a job of an earlier start: it stands", flush=True)
+            else:
+                if args.calibration and len(gpus) == 1:
+                    calibrate_first(args.calibration, case, threads, gpus[0])
+                takes(args, case, failure, interrupted)
         made_from = {
             args.data,
             args.start.parent,
@@ -112,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
         for folder in made_from:
             pulled_back(folder)  # the clock may have been set back while it trained
     except BaseException as error:
-        told = json.loads(failure.read_text(encoding="utf-8"))
+        told = _told_in(failure)
         if not told.get("log_tail"):  # else the take itself said what went wrong
             said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             told = record | {"error": said, "log_tail": getattr(error, "log_tail", None)}
@@ -122,6 +126,19 @@ def run(args: argparse.Namespace) -> None:
             print(f"{failure}: cannot be written: {full.strerror}", file=sys.stderr, flush=True)
         raise
     failure.unlink(missing_ok=True)  # a job that outlived its Snakemake may have ended it already
+
+
+def _told_in(failure: Path) -> dict[str, Any]:
+    """What a `failure.json` says; nothing where another job of this run has taken it away."""
+    try:
+        told: dict[str, Any] = json.loads(failure.read_text(encoding="utf-8"))
+        return told
+    except FileNotFoundError:
+        return {}
+
+
+def _whole(out: Path) -> bool:
+    return all((out / name).is_file() for name in KEPT)
 
 
 def calibrate_first(folder: Path, case: Case, threads: int, gpu: Gpu) -> None:
@@ -171,20 +188,31 @@ def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool
         if not again:
             return
         kept = args.out / "takes" / str(number)
-        kept.mkdir(parents=True)
+        kept.mkdir(parents=True, exist_ok=True)
         _move(args.out, kept)
 
 
 def _earlier_takes(args: argparse.Namespace, case: Case) -> list[Path]:
-    """The whole takes that an interrupted job of this run left, in order; none where one is of another protocol, start or commit."""
+    """The whole takes that an interrupted job of this run left, in order; none where one is not of this run as it is asked for."""
     folders = [args.out / "takes" / str(number) for number in range(1, 2 + args.retakes)]
-    found = [folder for folder in folders if all((folder / name).is_file() for name in KEPT)]
+    found = [folder for folder in folders if _whole(folder)]
+    return found if found == folders[: len(found)] and all(_asked_for(folder, args, case) for folder in found) else []
+
+
+def _asked_for(folder: Path, args: argparse.Namespace, case: Case) -> bool:
+    """Whether the record in `folder` is of this run as it is asked for now: program, protocol, data, start, image and commit."""
     start = Path(f"{args.start}.sha256")
-    wanted = {"protocol_sha256": digest(case.protocol), "commit": commit()}
+    wanted = {
+        "backend": case.backend,
+        "departures": list(case.departures),
+        "protocol_sha256": digest(case.protocol),
+        "data_sha256": load_description(args.data)["sha256"],
+        "image": digest_in_use(args.image),
+        "commit": commit(),
+    }
     wanted |= {"start_sha256": start.read_text(encoding="ascii").split()[0]} if start.is_file() else {}
-    records = [json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in found]
-    alike = all(record.get(name) == value for record in records for name, value in wanted.items())
-    return found if alike and found == folders[: len(found)] else []
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return all(record.get(name) == value for name, value in wanted.items())
 
 
 def _move(source: Path, target: Path) -> None:
@@ -246,7 +274,7 @@ def _ended(number: int, code: int | None, minutes: int | None, failure: Path, la
         )
     if code < 0:
         return f"take {number} was ended by {_signal(-code)}: the last lines of the run's log say where"
-    told = json.loads(failure.read_text(encoding="utf-8"))
+    told = _told_in(failure)
     if told.get("log_tail"):
         return str(told["error"])
     lines = [line for line in last.splitlines() if line.startswith(LINE)]  # where it could not write any more

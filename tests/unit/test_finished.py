@@ -1,0 +1,71 @@
+"""Nothing that has finished is made anew unasked, and two Snakemakes never work on one study."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from levelfield.errors import UserError
+from levelfield.plan import finished
+
+NOTHING = {
+    "forced": False, "incomplete_output": set(), "updated_input": set(), "updated_input_run": set(), "input_changed": False,
+    "software_stack_changed": False, "params_changed": False, "code_changed": False,
+}  # fmt: skip
+
+
+def a_run(tmp_path, number: int, **why):
+    file = tmp_path / f"runs/torch/seed-{number}/run.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    job = SimpleNamespace(rule=SimpleNamespace(name="train"), output=[str(file)])
+    return job, SimpleNamespace(**NOTHING | why)
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ({"updated_input_run": {"results/s/start/bilstm/seed-0.npz"}}, "results/s/start/bilstm/seed-0.npz: an edited config"),
+        ({"input_changed": True}, "from other files"),
+        ({"software_stack_changed": True}, "in another container, or in none"),
+        ({"code_changed": True}, "the rule that makes them changed"),
+    ],
+)
+def test_finished_runs_are_not_made_anew_unasked(tmp_path, why, told):
+    runs = [a_run(tmp_path, number, **why) for number in range(5)]
+    with pytest.raises(UserError, match=told) as refused:
+        finished.refuse_to_replace(str(tmp_path), runs)
+    said = str(refused.value)
+    assert "runs/torch/seed-0, runs/torch/seed-1, runs/torch/seed-2 and 2 more" in said and "replace=runs" in said
+
+
+def test_what_was_asked_for_was_cut_off_or_is_not_there_is_made(tmp_path):
+    missing = SimpleNamespace(rule=SimpleNamespace(name="train"), output=[str(tmp_path / "runs/jax/seed-0/run.json")])
+    table = SimpleNamespace(rule=SimpleNamespace(name="tables"), output=[str(tmp_path)])
+    finished.refuse_to_replace(
+        str(tmp_path),
+        [
+            a_run(tmp_path, 0, forced=True, updated_input={"x"}),
+            a_run(tmp_path, 1, incomplete_output={"run.json"}),
+            (missing, SimpleNamespace(**NOTHING)),
+            (table, SimpleNamespace(**NOTHING | {"updated_input": {"x"}})),
+        ],
+    )
+
+
+def test_a_block_that_lacks_a_run_is_continued_and_a_whole_one_is_not_made_anew(tmp_path):
+    (first, _), other = a_run(tmp_path, 0), str(tmp_path / "runs/jax/seed-0/run.json")
+    block = SimpleNamespace(rule=SimpleNamespace(name="block"), output=[str(tmp_path / "blocks/seed-0.done")])
+    why = SimpleNamespace(**NOTHING | {"input_changed": True})
+    block.params = SimpleNamespace(runs=[*first.output, other])
+    finished.refuse_to_replace(str(tmp_path), [(block, why)])
+    block.params.runs = first.output
+    with pytest.raises(UserError, match="blocks/seed-0"):
+        finished.refuse_to_replace(str(tmp_path), [(block, why)])
+
+
+def test_the_second_of_two_snakemakes_is_told_of_the_first(tmp_path):
+    held = finished.hold(str(tmp_path / "s"))
+    with pytest.raises(UserError, match=r"process \d+ on .* works on this study"):
+        finished.hold(str(tmp_path / "s"))
+    finished.os.close(held)
+    finished.os.close(finished.hold(str(tmp_path / "s")))

@@ -1,0 +1,80 @@
+"""Nothing finished is replaced unasked, and one Snakemake at a time works on a study."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from levelfield.errors import UserError
+
+if TYPE_CHECKING:
+    from snakemake.jobs import Job, Reason
+
+TOLD = 3
+"""Of what would be made anew so much is named; of more the number is told."""
+LOCK = ".running"
+
+
+def refuse_to_replace(folder: str, jobs: "Iterable[tuple[Job, Reason]]") -> None:
+    """Raises UserError where runs that have finished would be made anew though nobody asked for that by name.
+
+    folder: of the study. jobs: all that Snakemake is about to run, each with its reason. What was forced on the command line was asked
+    for; what was cut off in the middle (`--rerun-incomplete`) had not finished.
+    """
+    anew = {
+        str(job.output[0]): reason
+        for job, reason in jobs
+        if _finished(job) and not reason.forced and not reason.incomplete_output
+    }
+    if not anew:
+        return
+    names = [file.removeprefix(f"{folder}/").removesuffix("/run.json").removesuffix(".done") for file in anew]
+    told = ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
+    raise UserError(
+        f"{folder}: what has finished would be made anew ({told}), since "
+        f"{_why(next(iter(anew.values())))}. Nothing was replaced. Four ways out: put back what changed; give the study another name; make "
+        "them anew with `--config replace=runs`; or keep them as they are with `--rerun-triggers mtime --touch` once"
+    )
+
+
+def _finished(job: "Job") -> bool:
+    """Whether a job is a run that is there, or a block all of whose runs are: of one that lacks some the Snakemake inside it judges."""
+    if job.rule.name == "block":
+        return all(Path(str(run)).exists() for run in job.params.runs)
+    return bool(job.rule.name == "train" and Path(str(job.output[0])).exists())
+
+
+def _why(reason: "Reason") -> str:
+    """The first of Snakemake's reasons in words."""
+    if reason.updated_input or reason.updated_input_run:
+        files = sorted(map(str, {*reason.updated_input, *reason.updated_input_run}))
+        return f"what they are made from is or will be another ({files[0]}: an edited config, or other images)"
+    if reason.input_changed:
+        return "they would be made from other files (containers, seeds or sizes of the config)"
+    if reason.software_stack_changed:
+        return "they would run in another container, or in none"
+    if reason.params_changed:
+        return "their settings changed"
+    return "the rule that makes them changed" if reason.code_changed else f"Snakemake says: {reason}"
+
+
+def hold(folder: str) -> int:
+    """Takes the study for this process, until it ends; raises UserError where another Snakemake works on it.
+
+    Two of them, were it from two checkouts that share `results`, would each make the other's runs anew.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = os.open(Path(folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        who = os.read(lock, 200).decode(errors="replace").strip() or "another process"
+        os.close(lock)
+        raise UserError(f"{folder}: {who} works on this study: wait until it has ended, or end it") from None
+    except OSError:  # a file system without locks
+        return lock
+    os.ftruncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return lock
