@@ -50,6 +50,38 @@ def test_another_seed_adds_its_runs_alone(copy):
     assert "parity" not in planned and "data" not in planned
 
 
+def test_a_seed_before_the_first_adds_its_runs_alone(copy):
+    copy.study(seeds=[3, 0])
+    planned = copy.planned()
+    assert planned["train"] == 2 and planned["start"] == 1 and "parity" not in planned and "reference" not in planned
+
+
+def test_what_would_make_finished_runs_anew_is_refused_unless_asked_for_by_name(copy):
+    file = copy.folder / "results/small/runs/torch/seed-0/run.json"
+    before = file.stat().st_mtime_ns
+    copy.study(cases=["jax", {"backend": "torch", "name": "torch", "settings": {"batch_size": 8}}])
+    done = copy.snakemake()
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if "Nothing was replaced" in line]
+    assert "runs/torch/seed-0" in line and "replace=runs" in line and file.stat().st_mtime_ns == before
+    done = copy.snakemake("--config", "replace=runs")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert file.stat().st_mtime_ns != before
+
+
+def test_a_log_that_cannot_be_written_costs_no_run(copy):
+    """As on a full disk: /dev/full takes nothing."""
+    copy.study(seeds=[0, 1])
+    log = copy.folder / "results/small/logs/train/torch/seed-1.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    (copy.folder / "workflow/rules/train.smk").write_text(
+        (copy.folder / "workflow/rules/train.smk").read_text().replace("told {log:q}", "told /dev/full")
+    )
+    done = copy.snakemake("--config", "replace=runs")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (copy.folder / "results/small/runs/torch/seed-1/run.json").exists()
+
+
 def test_another_case_adds_its_runs_alone(copy):
     copy.study(cases=["jax", "torch", {"backend": "torch", "departures": ["extra-tanh"]}])
     planned = copy.planned()
