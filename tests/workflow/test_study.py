@@ -56,6 +56,7 @@ def test_a_seed_before_the_first_adds_its_runs_alone(copy):
     assert planned["train"] == 2 and planned["start"] == 1 and "parity" not in planned and "reference" not in planned
 
 
+@pytest.mark.long
 def test_what_would_make_finished_runs_anew_is_refused_unless_asked_for_by_name(copy):
     file = copy.folder / "results/small/runs/torch/seed-0/run.json"
     before = file.stat().st_mtime_ns
@@ -69,6 +70,7 @@ def test_what_would_make_finished_runs_anew_is_refused_unless_asked_for_by_name(
     assert file.stat().st_mtime_ns != before
 
 
+@pytest.mark.long
 def test_a_log_that_cannot_be_written_costs_no_run(copy):
     """As on a full disk: /dev/full takes nothing."""
     copy.study(seeds=[0, 1])
