@@ -5,7 +5,6 @@ field (description, bounds) is read by pydantic in `config.py`, which validates 
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -43,7 +42,7 @@ class Sizes:
         return protocol.model
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         if cls is not Sizes:
             return handler(source)
         from typing import Annotated, Union

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+
+from levelfield.study.protocol import Protocol
 from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.scaling import SIZES
 from levelfield.tell.results import Results
@@ -33,7 +36,13 @@ def _of_a_size(results: Results, name: str) -> bool:
     """Whether a case has the study's protocol but for a size that the study varies."""
     protocol = next(case.protocol for case in results.study.expanded if case.name == name)
     varied = [setting for setting in SIZES if setting in results.study.vary]
-    return any(protocol == replace(results.study.protocol, **{setting: getattr(protocol, setting)}) for setting in varied)
+    return any(_like(results, protocol, setting, getattr(protocol, setting)) for setting in varied)
+
+
+def _like(results: Results, protocol: Protocol, setting: str, size: object) -> bool:
+    """Whether a protocol is the study's own but for one setting, which has the value `size`."""
+    usual = vars(results.study.protocol) | {setting: size}
+    return vars(protocol) == usual
 
 
 def different_machines(results: Results, compared: tuple[Compared, ...]) -> list[str]:
@@ -124,11 +133,11 @@ def sizes(results: Results) -> list[str]:
         for machine in results.machines:
             winners: dict[str, list[str]] = {}
             for size in results.study.vary[setting]:
-                ends, usual = f"+{setting}={size}", replace(results.study.protocol, **{setting: size})
-                own = [
-                    protocols[case] == usual for case in board["case"]
-                ]  # those with other settings of their own are no equals
-                mine = board[own & board["case"].str.endswith(ends) & (board["machine"] == machine) & (board["rank"] != "")]
+                ends = f"+{setting}={size}"
+                usual = [_like(results, protocols[case], setting, size) for case in board["case"]]
+                mine = board[
+                    np.array(usual) & board["case"].str.endswith(ends) & (board["machine"] == machine) & (board["rank"] != "")
+                ]
                 if mine.empty:
                     continue
                 first = [row.case.removesuffix(ends) for row in mine.itertuples() if row.rank.split("–")[0] == "1"]

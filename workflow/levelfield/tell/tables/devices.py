@@ -42,7 +42,8 @@ def several_devices(results: Results) -> Table | None:
     }
     notes = [
         "The same batch, shared between the devices; the ideal is as many times one device's throughput as there are devices. Times one "
-        "device's: geometric mean of the ratios by seed over clean pairs, in brackets intervals that hold together in 95 of 100 studies. "
+        "device's: geometric mean of the ratios by seed over clean pairs of a session, which are of two blocks each; in brackets intervals "
+        "that hold together in 95 of 100 studies. "
         "On a CPU the devices are parts of one processor, which one device may use whole: what is told there is what sharing costs."
     ]
     return Table("devices", f"Several devices: {results.context}", data, pd.DataFrame(shown), notes)
@@ -70,11 +71,11 @@ def _row(case: Case, machine: str, mine: pd.DataFrame, one: pd.DataFrame, family
 
 
 def _times(mine: pd.DataFrame, one: pd.DataFrame, family: int) -> Estimate:
-    """Throughput over one device's, by seed, over pairs of clean runs."""
+    """Throughput over one device's, by seed, over pairs of clean runs; each number of devices has blocks of its own."""
     mine, one = (side.set_index("seed") for side in (mine, one))
     seeds = mine.index.intersection(one.index)
     found = Pairs(mine.loc[seeds], one.loc[seeds], "")
-    first, second = (side.loc[found.clean, "sequences_per_second"] for side in (found.first, found.second))
+    first, second = (side.loc[found.clean_in_session, "sequences_per_second"] for side in (found.first, found.second))
     return ratio(first, second, family) if len(first) else NOTHING
 
 

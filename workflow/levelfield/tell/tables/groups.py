@@ -92,7 +92,14 @@ class Pairs:
     @property
     def clean(self) -> np.ndarray:
         """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and near each other."""
-        return (self.first["clean"] & self.second["clean"]).to_numpy(bool) & self.near
+        return self.clean_in_session & self.near
+
+    @property
+    def clean_in_session(self) -> np.ndarray:
+        """Which pairs are of two clean runs in one session, however far apart in it, bool (pairs,): those of two blocks are."""
+        one, other = self.first, self.second
+        clean: np.ndarray = (one["clean"] & other["clean"] & (one["session"] == other["session"])).to_numpy(bool)
+        return clean
 
     @property
     def near(self) -> np.ndarray:
