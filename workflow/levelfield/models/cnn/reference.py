@@ -26,7 +26,8 @@ def convolved(features: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride
     """
     width = len(kernel)
     end = (features.shape[1] - width) // stride * stride + 1
-    return sum(features[:, k : k + end : stride] @ kernel[k] for k in range(width)) + bias
+    found: np.ndarray = sum(features[:, k : k + end : stride] @ kernel[k] for k in range(width)) + bias
+    return found
 
 
 def relu(values: np.ndarray) -> np.ndarray:

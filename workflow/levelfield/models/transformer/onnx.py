@@ -1,6 +1,6 @@
 """The transformer as ONNX operators of opset 17."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -28,7 +28,7 @@ def graph(weights: Weights, protocol: Protocol, departures: frozenset[str]) -> t
     constants["attention/scale"] = np.array(each**-0.5, np.float32)
     nodes: list[NodeProto] = []
 
-    def add(operator: str, inputs: list[str], output: str, **attributes: float | Sequence[int]) -> str:
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 

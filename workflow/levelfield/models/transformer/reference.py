@@ -35,7 +35,8 @@ def logits(weights: Weights, x: np.ndarray, protocol: Protocol, departures: froz
 
 
 def embedded(weights: Weights, x: np.ndarray) -> np.ndarray:
-    return weights["tokens/embedding"][x] + weights["positions/embedding"]
+    features: np.ndarray = weights["tokens/embedding"][x] + weights["positions/embedding"]
+    return features
 
 
 def attention(weights: Weights, features: np.ndarray) -> np.ndarray:
@@ -56,7 +57,8 @@ def joined(weights: Weights, heads: np.ndarray) -> np.ndarray:
     """The heads side by side through the output's kernel, (batch, time, width)."""
     kernel = weights["attention/output/kernel"]
     flat = np.reshape(np.swapaxes(heads, 1, 2), (heads.shape[0], heads.shape[2], -1))
-    return flat @ np.reshape(kernel, (-1, kernel.shape[-1])) + weights["attention/output/bias"]
+    features: np.ndarray = flat @ np.reshape(kernel, (-1, kernel.shape[-1])) + weights["attention/output/bias"]
+    return features
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -74,7 +76,8 @@ def normalised(weights: Weights, name: str, features: np.ndarray, epsilon: float
 
 
 def scaled(weights: Weights, name: str, centred: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    return centred / deviation * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    features: np.ndarray = centred / deviation * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+    return features
 
 
 def relu(values: np.ndarray) -> np.ndarray:
