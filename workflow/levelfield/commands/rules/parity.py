@@ -34,8 +34,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     image = digest_in_use(args.image)
     case = Case.read(args.case)
-    if found := contradictions(os.environ, case.protocol):
-        raise UserError("; ".join(found))
+    if against := contradictions(os.environ, case.protocol):
+        raise UserError("; ".join(against))
     start, start_sha256 = load_start(args.start)
     x, y = load_split(args.data, "train", case.protocol)
     departures = frozenset(case.departures)
