@@ -218,8 +218,7 @@ def _json(path: Path, wanted: list[str], text: str, ids: bool) -> pa.RecordBatch
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
-    file = pa.parquet.ParquetFile(path)
-    return file.iter_batches(BLOCK_ROWS, columns=wanted)
+    yield from pa.parquet.ParquetFile(path).iter_batches(BLOCK_ROWS, columns=wanted)
 
 
 def _arrow_files(folder: Path) -> list[Path]:

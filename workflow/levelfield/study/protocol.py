@@ -8,9 +8,12 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from levelfield import registry
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
 
 FORBID_UNKNOWN: dict[str, str] = {"extra": "forbid"}
 
@@ -42,7 +45,7 @@ class Sizes:
         return protocol.model
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: "GetCoreSchemaHandler") -> Any:
         if cls is not Sizes:
             return handler(source)
         from typing import Annotated, Union
