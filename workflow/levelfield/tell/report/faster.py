@@ -1,6 +1,7 @@
 """Who was faster, in words, family by family, and of a study that varies a size at each of them: only what an interval shows."""
 
 from dataclasses import replace
+from typing import Any
 
 from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.scaling import SIZES
@@ -124,11 +125,10 @@ def sizes(results: Results) -> list[str]:
         for machine in results.machines:
             winners: dict[str, list[str]] = {}
             for size in results.study.vary[setting]:
-                ends, usual = f"+{setting}={size}", replace(results.study.protocol, **{setting: size})
-                own = [
-                    protocols[case] == usual for case in board["case"]
-                ]  # those with other settings of their own are no equals
-                mine = board[own & board["case"].str.endswith(ends) & (board["machine"] == machine) & (board["rank"] != "")]
+                own: dict[str, Any] = {setting: size}
+                ends, usual = f"+{setting}={size}", replace(results.study.protocol, **own)
+                equals = [name for name, protocol in protocols.items() if name.endswith(ends) and protocol == usual]
+                mine = board[board["case"].isin(equals) & (board["machine"] == machine) & (board["rank"] != "")]
                 if mine.empty:
                     continue
                 first = [row.case.removesuffix(ends) for row in mine.itertuples() if row.rank.split("–")[0] == "1"]

@@ -92,7 +92,8 @@ class Pairs:
     @property
     def clean(self) -> np.ndarray:
         """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and near each other."""
-        return (self.first["clean"] & self.second["clean"]).to_numpy(bool) & self.near
+        clean: np.ndarray = (self.first["clean"] & self.second["clean"]).to_numpy(bool) & self.near
+        return clean
 
     @property
     def near(self) -> np.ndarray:
