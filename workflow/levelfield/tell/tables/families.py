@@ -174,7 +174,8 @@ def _of_another_program(runs: pd.DataFrame) -> bool:
 
 def resolution(results: Results) -> float:
     """What one validation sequence more or less makes of an accuracy."""
-    return 1 / int(results.data["validation_sequences"])
+    sequences: int = results.data["validation_sequences"]
+    return 1 / sequences
 
 
 def _by_session(one: pd.DataFrame, other: pd.DataFrame) -> tuple[float, ...]:
@@ -259,7 +260,7 @@ def foreseen(results: Results, planned: Study) -> list[str]:
 
 def largest_family(study: Study) -> int:
     """How many comparisons the largest family of the study's matched cases has: every two programs of one protocol."""
-    programs: dict[Protocol, set[tuple[object, ...]]] = {}
+    programs: dict[Protocol, set[tuple[str, tuple[str, ...], Protocol]]] = {}
     for case in study.expanded:
         if case.matched and TWIN not in case.name:
             programs.setdefault(case.protocol, set()).add(program(case))

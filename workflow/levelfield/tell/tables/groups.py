@@ -92,7 +92,8 @@ class Pairs:
     @property
     def clean(self) -> np.ndarray:
         """Which pairs may bear a claim of speed, bool (pairs,): both runs clean, and near each other."""
-        return self.clean_in_session & self.near
+        clean: np.ndarray = self.clean_in_session & self.near
+        return clean
 
     @property
     def clean_in_session(self) -> np.ndarray:
