@@ -114,7 +114,7 @@ class Plan:
         the command goes on, and its own end decides."""
         variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or "", HOST_ID: host_id()}
         exported = "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
-        return f"set -euo pipefail; {exported}told() {{ (trap '' PIPE; tee \"$1\") || true; }}; "
+        return f"set -euo pipefail; {exported}told() (trap '' PIPE; tee \"$1\" || true); "
 
     @property
     def study_json(self) -> str:
