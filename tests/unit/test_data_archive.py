@@ -154,7 +154,8 @@ def test_an_array_may_not_claim_more_rows_than_its_list_has(tmp_path):
         ({"x_train": b"no npy"}, "magic string"),
         ({"y_train": npy(np.array([0, 1]))}, "found 2 labels for 3 reviews"),
         ({"y_train": npy(np.array([0, 1, 2]))}, "labels other than 0 and 1"),
-        ({"y_train": npy(np.array([0.0, 1.0, 1.0]))}, "does not hold the 3 integers"),
+        ({"y_train": npy(np.array([0.0, 1.0, 1.0]))}, "y_train holds float64, expected whole numbers"),
+        ({"y_train": npy(np.array([False, True, True]))}, "y_train holds bool, expected whole numbers"),
         ({"y_train": npy(np.array(LABELS))[:-8]}, "does not hold the 3 integers"),
         ({"y_train": npy(np.array([LABELS]))}, "expected one dimension"),
     ],
@@ -214,3 +215,9 @@ def test_a_member_named_twice_is_refused(tmp_path):
         archive.writestr("x_train.npy", npy(objects(ROWS)))
     with pytest.raises(UserError, match=r"found x_train.npy 2 times"):
         read_archive(path)
+
+
+def test_an_archive_of_one_label_is_refused(tmp_path):
+    member = {"y_train": npy(np.zeros(3, np.int64)), "y_test": npy(np.zeros(2, np.int64))}
+    with pytest.raises(UserError, match="refused: every row of y_train has the label 0, expected 0 and 1"):
+        read_archive(written(tmp_path / "imdb.npz", **member))

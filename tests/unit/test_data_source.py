@@ -244,7 +244,7 @@ def test_certificates_that_are_not_there_lead_to_the_snippets(tmp_path, monkeypa
 def test_an_own_file_is_imdb_by_its_checksum_alone(tmp_path, monkeypatch):
     own = imdb(tmp_path / "imdb.npz")
     corpus = find_corpus(tmp_path, file=own, vocabulary=50, title="My films", citation="Me, 2026")
-    assert (corpus.corpus, corpus.title, corpus.citation) == ("My films", "My films", "Me, 2026")
+    assert (corpus.corpus, corpus.title, corpus.citation) == ("own file imdb.npz (My films)", "My films", "Me, 2026")
     assert find_corpus(tmp_path, file=own, vocabulary=50).citation is None
     monkeypatch.setattr(published, "IMDB_SHA256", checksum(own))
     corpus = find_corpus(tmp_path, file=own, vocabulary=50, title="My films")

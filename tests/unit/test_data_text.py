@@ -5,15 +5,14 @@ import os
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import yaml
+from own_data import KINDS, LABELS, TEXTS, csv, folder, saved, texts_of
 
 from levelfield.commands.cli import main
-from levelfield.data import rows as reading
+from levelfield.data import formats
 from levelfield.data.corpus import find_corpus
-from levelfield.data.encode import decode
 from levelfield.data.prepare import Shape, prepare, refuse_unfit, review
 from levelfield.data.rows import Rows
 from levelfield.data.words import words
@@ -22,77 +21,10 @@ from levelfield.study.config import read_study
 from levelfield.study.data import Data
 
 SHAPE = Shape(vocabulary=50, length=6, padding="pre", truncation="pre")
-LABELS = ("bad", "good", "so so")
-TEXTS = [f"Film {n % 7}, it's {LABELS[n % 3].upper()}!" for n in range(60)]
-
-
-def table() -> pa.Table:
-    return pa.table({"id": list(range(60)), "review": TEXTS, "stars": [LABELS[n % 3] for n in range(60)]})
-
-
-def csv(path, delimiter=","):
-    pa.csv.write_csv(table(), path, pa.csv.WriteOptions(delimiter=delimiter))
-    return path
-
-
-def tsv(path):
-    return csv(path, "\t")
-
-
-def jsonl(path):
-    path.write_text("".join(json.dumps(row) + "\n" for row in table().to_pylist()), encoding="utf-8")
-    return path
-
-
-def parquet(path):
-    pa.parquet.write_table(table().set_column(2, "stars", table()["stars"].combine_chunks().dictionary_encode()), path)
-    return path
-
-
-def folder(path):
-    for n, text in enumerate(TEXTS):
-        file = path / LABELS[n % 3] / f"{n:03}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return path
-
-
-def saved(path, names=("bad", "good", "so so")):
-    """As `datasets` saves: Arrow streams, a state that names them, labels as numbers of a ClassLabel."""
-    path.mkdir(parents=True)
-    content = pa.table({"review": TEXTS, "stars": pa.array([n % 3 for n in range(60)], pa.int64())})
-    for number, part in enumerate((content.slice(0, 40), content.slice(40))):
-        with (
-            pa.OSFile(str(path / f"data-0000{number}-of-00002.arrow"), "wb") as file,
-            pa.ipc.new_stream(file, part.schema) as out,
-        ):
-            out.write_table(part)
-    files = [{"filename": f"data-0000{number}-of-00002.arrow"} for number in (0, 1)]
-    (path / "state.json").write_text(json.dumps({"_data_files": files, "_indices_data_files": None}))
-    (path / "dataset_info.json").write_text(json.dumps({"features": {"stars": {"names": names, "_type": "ClassLabel"}}}))
-    return path
-
-
-KINDS = {
-    "reviews.csv": csv,
-    "reviews.tsv": tsv,
-    "reviews.jsonl": jsonl,
-    "reviews.parquet": parquet,
-    "folder": folder,
-    "saved": saved,
-}
 
 
 def found(path, work=None, vocabulary=50, **settings):
     return find_corpus(path.parent / "downloads", Data(source="text", file=path, **settings), vocabulary=vocabulary, work=work)
-
-
-def texts_of(corpus, part) -> list[tuple[str, str]]:
-    """Each row's words and label, sorted."""
-    told = []
-    for start, end, label in zip(part.starts, part.ends, part.labels, strict=True):
-        told.append((decode(np.asarray(part.ranks[start:end]) + 3, corpus.words), corpus.labels[label]))
-    return sorted(told)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -145,7 +77,7 @@ def test_what_is_told_before_training(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text("text,label\n" + "one two three four five six seven,x\n" * 6 + "only,y\n" * 4 + ",y\n")
     data = prepare(found(path, title="Mine", citation="Me"), SHAPE, None, None, tmp_path / "out")
-    assert (data["title"], data["corpus"], data["citation"]) == ("Mine", "Mine", "Me")
+    assert (data["title"], data["corpus"], data["citation"]) == ("Mine", "own file reviews.csv (Mine)", "Me")
     assert data["train_classes"] == {"x": 5, "y": 4} and data["validation_classes"] == {"x": 1, "y": 1}
     assert data["train_words"]["most"] == 7 and data["train_truncated_share"] == pytest.approx(5 / 9)
     assert data["train_empty"] + data["validation_empty"] == 1
@@ -156,7 +88,7 @@ def test_what_is_told_before_training(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("r.csv", b"text,label\na,x\nb\n", "r.csv: CSV parse error: line 3: Expected 2 columns, got 1"),
+        ("r.csv", b"text,label\na,x\nb\n", "r.csv: CSV parse error: row 2: Expected 2 columns, got 1"),
         ("r.csv", b"text,label\na,x\nb,\n", "r.csv: row 2, column label: no label"),
         ("r.csv", b"text,label\na,x\n\xff,y\n", "r.csv: row 2, column text: no UTF-8"),
         ("r.csv", b"text,stars\na,x\n", "r.csv: no column 'label'; it has 'text', 'stars'"),
@@ -209,7 +141,7 @@ def test_the_models_outputs_fit_the_labels(tmp_path):
 
 def test_text_of_many_blocks(tmp_path, monkeypatch):
     """Rows that blocks cut between, quoted line ends included, come as they would in one."""
-    monkeypatch.setattr(reading, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 256)
     path = tmp_path / "reviews.csv"
     path.write_text("text,label\n" + "".join(f'"line {n}\nend, ""{n % 5}""",l{n % 2}\n' for n in range(500)))
     corpus = found(path, work=tmp_path, vocabulary=2000)
@@ -401,3 +333,119 @@ def test_new_for_token_ids_and_for_odd_names(tmp_path, monkeypatch, capsys):
     assert (study.data.source, study.protocol.vocabulary, study.protocol.model.outputs) == ("encoded", 8, 1)
     assert main(["data", str(config)]) == 0 and "own file my ids: 'all'.parquet" in capsys.readouterr().out
     assert main(["new", "none.csv"]) == 2
+
+
+def test_new_says_which_column_is_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path / "reviews.csv")
+    assert main(["new", "reviews.csv", "--text", "reviw", "--label", "stars"]) == 2
+    assert "reviews.csv: no column 'reviw'; it has 'id', 'review', 'stars'" in capsys.readouterr().err
+    folder(tmp_path / "movies")
+    assert main(["new", "movies", "--text", "review"]) == 2 and "movies: has no columns" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert main(["new", "pipe.csv"]) == 2 and not (tmp_path / "config").exists()
+
+
+ODD = ["x\nstudy: other", "y\r\ndata: {source: imdb}", "z\u2028seeds: [9]", "# a: 'b'", "e" * 500]
+
+
+def test_new_writes_labels_and_names_on_the_lines_that_are_theirs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("films\nseeds: [7]", "2024", ".5", "yes", "a'b: c", "l" * 200):
+        table = pa.table({"te\nxt: 1": ["a b"] * 10, "1": ODD * 2})
+        pa.parquet.write_table(table, tmp_path / f"{name}.parquet")
+        assert main(["new", f"{name}.parquet", "--text", "te\nxt: 1", "--label", "1", "--out", "own.yaml"]) == 0
+        written = (tmp_path / "own.yaml").read_text()
+        study = read_study(yaml.safe_load(written), "own.yaml")
+        assert (study.data.file.name, study.data.text, study.data.label) == (f"{name}.parquet", "te\nxt: 1", "1")
+        assert study.seeds == [0, 1, 2] and study.protocol.model.outputs == 5 and study.data.source == "text"
+        assert max(map(len, written.splitlines())) < 600
+        assert main(["data", "own.yaml"]) == 0
+        (tmp_path / "own.yaml").unlink()
+
+
+def test_new_keeps_no_config_that_does_not_read_as_it_is_meant(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path / "reviews.csv")
+    monkeypatch.setattr("levelfield.commands.new._quoted", lambda text: f"{text}\nseeds: [7]")
+    assert main(["new", "reviews.csv", "--text", "review", "--label", "stars"]) == 2
+    assert "no config can" in capsys.readouterr().err and not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["seeds: [" + "9" * 5000 + "]", "[" * 3000, "a: [", "- a", ""], ids=["digits", "deep", "open", "list", "empty"]
+)
+def test_a_config_that_is_none_is_told_in_one_line(tmp_path, monkeypatch, capsys, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.yaml").write_text(content)
+    assert main(["data", "odd.yaml"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_full_disk_of_temporary_files_is_told_as_that(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path / "reviews.csv")
+    config = {
+        "study": "mine",
+        "cases": ["torch"],
+        "data": {"source": "text", "file": "reviews.csv", "text": "review", "label": "stars"},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(config | {"protocol": {"model": {"name": "cnn", "outputs": 3}}}))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("levelfield.data.words.Growing.add", full)
+    assert main(["data", "mine.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and "name another folder in TMPDIR" in told and "results/" not in told
+
+
+def test_labels_that_the_rows_taken_for_training_do_not_have(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "".join(f"film {n},{'rare' if n % 20 == 0 else 'x'}\n" for n in range(100)))
+    corpus = found(path)
+    with pytest.raises(
+        UserError, match=r"data.train: none of the 1 training rows of own file reviews.csv has the label '(x|rare)', which"
+    ):
+        prepare(corpus, SHAPE, 1, None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert prepare(corpus, SHAPE, None, 5, tmp_path / "out")["train_sequences"] == 80
+
+
+def tokenizer(path, vocabulary, padding=None, unknown="[UNK]"):
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed: NOT tested")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=unknown))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    if padding:
+        made.enable_padding(pad_id=vocabulary[padding], pad_token=padding)
+    made.save(str(path))
+    return path
+
+
+def test_a_tokenizers_size_is_its_greatest_id(tmp_path):
+    """Ids may have holes below it."""
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "film it,x\nit film,y\n" * 4)
+    made = tokenizer(tmp_path / "tokenizer.json", {"[PAD]": 0, "[UNK]": 1, "film": 2, "it": 40})
+    with pytest.raises(UserError, match=r"has 41 token ids, the protocol 20: write `protocol: \{vocabulary: 41\}`"):
+        found(path, tokenizer=made, vocabulary=20)
+    assert found(path, tokenizer=made, vocabulary=41).train.ranks.max() == 40
+
+
+def test_a_token_that_has_the_id_of_padding_is_told(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "wow it,x\nit wow,y\n" * 5)
+    ids = {"wow": 0, "it": 1, "[UNK]": 2}
+    told = "id 0, which is padding, is also the tokenizer's 'wow', which stands in the texts 10 times"
+    assert told in found(path, tokenizer=tokenizer(tmp_path / "a.json", ids)).why
+    for number, (vocabulary, padding) in enumerate(
+        [
+            ({"[PAD]": 0, "[UNK]": 1, "wow": 2}, None),
+            ({"<pad>": 0, "[UNK]": 1}, None),
+            ({"void": 0, "[UNK]": 1}, "void"),
+            ({"[UNK]": 0}, None),
+        ]
+    ):
+        why = found(path, tokenizer=tokenizer(tmp_path / f"{number}.json", vocabulary, padding)).why
+        assert ("which is padding" in why) == (vocabulary == {"[UNK]": 0}), "a token that is no padding, and occurs"

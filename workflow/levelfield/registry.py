@@ -77,6 +77,8 @@ class Source:
     """Those of them that must be set."""
     variable: str | None = None
     """The environment variable that names its file where `data.file` is unset."""
+    endings: tuple[str, ...] = ()
+    """Of the files that it reads, beside folders; none where any will do."""
 
 
 @cache
@@ -86,7 +88,13 @@ def sources() -> dict[str, Source]:
     own = sorted((HERE / "data/sources").glob("[a-z]*.py"))
     modules |= {file.stem: f"levelfield.data.sources.{file.stem}" for file in own}
     return {
-        name: Source(module, declared(module, "TAKES") or (), declared(module, "NEEDS") or (), declared(module, "VARIABLE"))
+        name: Source(
+            module,
+            declared(module, "TAKES") or (),
+            declared(module, "NEEDS") or (),
+            declared(module, "VARIABLE"),
+            declared(module, "ENDINGS") or (),
+        )
         for name, module in modules.items()
     }
 

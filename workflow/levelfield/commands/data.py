@@ -1,13 +1,12 @@
 """Tell a study's data before training: classes, lengths, padding, unknown words, duplicates. Trains nothing."""
 
+import errno
 import json
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from levelfield.data import kept
 from levelfield.data.corpus import Corpus, find_corpus
@@ -42,8 +41,7 @@ def run(args: Namespace) -> None:
     if args.config is not None:
         study = _study(args.config)
         shape = Shape(study.protocol.vocabulary, study.length, study.protocol.padding, study.protocol.truncation)
-        with tempfile.TemporaryDirectory(prefix="levelfield-") as folder:
-            data = _made(study.data, shape, _outputs(study), args.downloads, Path(folder))
+        data = _made_aside(study.data, shape, _outputs(study), args.downloads)
     else:
         settings, shape = dict(args.settings), Shape(args.vocabulary, args.length, args.padding, args.truncation)
         outputs = settings.pop("outputs", {})
@@ -54,12 +52,9 @@ def run(args: Namespace) -> None:
 
 
 def _study(config: Path) -> Study:
-    try:
-        return read_study(yaml.safe_load(config.read_text(encoding="utf-8")), str(config))
-    except OSError as error:
-        raise UserError(f"{config}: cannot be read: {error.strerror}: name a file of config/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{config}: is no YAML: {' '.join(str(error).split())}") from None
+    from levelfield.commands.plan import read_config  # with it comes what plans, which the rule does without
+
+    return read_study(read_config(config), str(config))
 
 
 def _outputs(study: Study) -> dict[str, int]:
@@ -67,18 +62,36 @@ def _outputs(study: Study) -> dict[str, int]:
     return {case.protocol.model.name: case.protocol.model.outputs for case in study.expanded}
 
 
+def _made_aside(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path) -> dict[str, Any]:
+    """Makes the data in a folder that is not kept. A full disk is that of temporary files then, and not that of `results/`."""
+    with tempfile.TemporaryDirectory(prefix="levelfield-") as folder:
+        try:
+            return _made(settings, shape, outputs, downloads, Path(folder))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{folder}: {error.strerror}: all of the data lies there while it is told: make room, or name another folder in TMPDIR"
+            ) from None
+
+
 def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict[str, Any]:
     """Gets the data that was encoded before, or the corpus; checks that the models fit it, and writes it to `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    name = kept.name_of(origin_of(settings, downloads), shape, settings)
+    named = origin_of(settings, downloads)
+    name = kept.name_of(named, shape, settings)
     if name and (before := kept.described(name, downloads)):
         _refuse_unfit(before["title"], before["labels"], outputs)
         if data := kept.take(name, downloads, out):
             print("encoded before: the same file with the same settings")
             return data
     corpus = find_corpus(downloads, settings, vocabulary=shape.vocabulary, work=out)
+    if origin_of(settings, downloads) != named:
+        raise UserError(
+            f"{named.name}: it, or another file that `data` names, changed while it was read: wait until it is whole, then run the same again"
+        )
     _refuse_unfit(corpus.title, corpus.labels, outputs)
-    data = prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, settings, downloads))
+    data = prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, named))
     if name:
         kept.keep(name, downloads, out)
     return data
@@ -89,16 +102,15 @@ def _refuse_unfit(title: str, labels: Sequence[str], outputs: dict[str, int]) ->
         refuse_unfit(title, labels, [count], model)
 
 
-def _origin(corpus: Corpus, settings: Data, downloads: Path) -> Origin:
+def _origin(corpus: Corpus, named: Origin) -> Origin:
     """The source as it turned out: of `imdb` it may be what stands in for it."""
-    named = origin_of(settings, downloads)
     return Origin(corpus.kind, corpus.source_sha256 or named.sha256, named.name, named.named_by, named.settings)
 
 
 def told(data: dict[str, Any]) -> str:
     """`data.json` in lines for a person."""
     lines = [
-        f"{data['corpus']}: {data['train_sequences']:,} + {data['validation_sequences']:,} sequences of {data['length']} tokens",
+        f"{data['title']}: {data['train_sequences']:,} + {data['validation_sequences']:,} sequences of {data['length']} tokens",
         f"why: {data['why']}",
     ]
     if data["citation"]:

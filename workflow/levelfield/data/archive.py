@@ -155,6 +155,8 @@ def read_archive(path: Path, encoded: bool = False, classes: int = 2) -> tuple[R
             f"{path}: refused: every row begins with {START}, so that these are token ids as Keras's `load_data` gives them, "
             "their start and offset set already, and no ranks: write `data: {source: encoded, file: …}`, or take Keras's own file"
         )
+    if not encoded and len(alone := np.unique(found[0].labels)) < 2:
+        raise UserError(f"{path}: refused: every row of y_train has the label {alone[0]}, expected 0 and 1")
     return found[0], found[1]
 
 
@@ -239,5 +241,5 @@ def _numbers(file: io.BytesIO, content: bytes, shape: tuple[int, ...], dtype: np
 def _integers(content: bytes, name: str) -> np.ndarray:
     file, shape, dtype = _header(content, name)
     if dtype.kind not in "iu":
-        raise ValueError(f"{name} does not hold the {shape[0]} integers that its header declares")
+        raise ValueError(f"{name} holds {dtype}, expected whole numbers")
     return _numbers(file, content, shape, dtype, name)

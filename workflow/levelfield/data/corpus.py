@@ -28,6 +28,7 @@ class Corpus:
     """Reviews and what they are called; rows in the order of their source."""
 
     corpus: str
+    """By this program: what own data is called never passes for a source that is not its own."""
     title: str
     """Short, for the titles of tables and figures."""
     why: str
@@ -59,3 +60,9 @@ def find_corpus(
     source = importlib.import_module(registry.sources()[data.kind].module)
     found: Corpus = source.read(data, Asked(Path(downloads), vocabulary, words, work))
     return found
+
+
+def own_names(file: Path, title: str | None) -> tuple[str, str]:
+    """What own data is called, at length and for titles. The first says that it is own data, whatever its owner calls it."""
+    name = f"own file {file.name}"
+    return (f"{name} ({title})", title) if title else (name, name)

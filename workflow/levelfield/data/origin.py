@@ -18,7 +18,7 @@ from levelfield.study.data import Data
 IMDB_SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 """Of the file that Keras publishes."""
 CHECKSUMS = "checksums.json"
-"""Beside the downloads: checksums of files by path, size and time of change, so that large ones are not read at each planning."""
+"""Beside the downloads: checksums of files by path, size, times and inode, so that large ones are not read at each planning."""
 AMOUNTS = {"train", "validation"}
 """How much of a source is used: a change of it makes the data anew, and is no other source."""
 UNTRACKED = {"file", "validation_file", "tokenizer", "sha256", "title", "citation"}
@@ -61,24 +61,47 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file in a folder, hidden ones apart, sorted by place."""
-    found = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    """Every file in a folder, hidden ones apart, sorted by place; what links lead to is in it. UserError for a link that leads to
+    nothing or back to a folder that it lies in, and for what is neither file nor folder."""
+    found: list[Path] = []
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
+    while waiting:
+        here, above = waiting.pop()
+        with os.scandir(here) as entries:
+            inside = [entry for entry in entries if not entry.name.startswith(".")]
+        for entry in inside:
+            path = here / entry.name
+            if entry.is_file():
+                found.append(path)
+            elif not entry.is_dir():
+                raise UserError(f"{path}: is neither a file nor a folder, or leads to none: take it away")
+            elif (inner := path.resolve()) in above:
+                raise UserError(f"{path}: leads back to {inner}, in which it lies: take it away")
+            else:
+                waiting.append((path, (*above, inner)))
+    return sorted(found)
+
+
+def _states(path: Path) -> list[tuple[str | int, ...]]:
+    """What changes as a file's content does: of each file its place, size, times and inode."""
+    stats = [(file, file.stat()) for file in (files_of(path) if path.is_dir() else [path])]
+    return [(str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for file, stat in stats]
 
 
 def known_checksum(path: Path, downloads: Path) -> str:
-    """The checksum, as it was found before where the file has neither grown nor changed since."""
-    stats = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in (files_of(path) if path.is_dir() else [path])
-    ]
-    key = hashlib.sha256(repr((str(path.resolve()), stats)).encode("utf-8", "surrogateescape")).hexdigest()
+    """The checksum, as it was found before where no file has changed since."""
+    states = _states(path)
+    key = hashlib.sha256(repr((str(path.resolve()), states)).encode("utf-8", "surrogateescape")).hexdigest()
     kept = Path(downloads) / CHECKSUMS
     try:
-        known: dict[str, str] = json.loads(kept.read_text(encoding="utf-8"))
+        read = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
+        read = {}
+    known: dict[str, str] = read if isinstance(read, dict) else {}
     if key not in known:
         known[key] = checksum(path)
+        if _states(path) != states:
+            raise UserError(f"{path}: changed while it was read: wait until it is whole")
         part = kept.with_name(f".{CHECKSUMS}.{os.getpid()}.part")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -112,13 +135,29 @@ def _namers(data: Data) -> str:
 
 
 def _checksum(path: Path, named_by: str, data: Data, downloads: Path) -> str:
-    if not path.exists():
-        what = "an imdb.npz in Keras's layout" if data.kind == "imdb" else "what is there"
-        raise UserError(f"{path}: no such file; {named_by} names it: give the path of {what}, or unset it")
     try:
+        _refuse_unfit(path, named_by, data)
         return known_checksum(path, downloads)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}; {named_by} names it") from None
+        raise UserError(f"{error.filename or path}: cannot be read: {error.strerror or error}; {named_by} names it") from None
+
+
+def _refuse_unfit(path: Path, named_by: str, data: Data) -> None:
+    """Raises UserError, before a byte of it is read, for what is not there or is no such file as the source reads."""
+    what, alone = "what is there", named_by == "data.tokenizer" or data.kind == "imdb"
+    if alone:
+        what = "an imdb.npz in Keras's layout" if data.kind == "imdb" else "a tokenizer.json"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; {named_by} names it: give the path of {what}, or unset it")
+    if alone and path.is_dir():
+        raise UserError(f"{path}: is a folder; {named_by} names it: give the path of {what}")
+    if not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: is neither a file nor a folder; {named_by} names it: give the path of one")
+    endings, kind = registry.sources()[data.kind].endings, path.suffix.lower()
+    if endings and not alone and path.is_file() and kind not in endings:
+        raise UserError(
+            f"{path}: unknown kind of file {kind or 'without ending'!r}; allowed: {', '.join(endings)}, or a folder; {named_by} names it"
+        )
 
 
 def _settings(data: Data, downloads: Path) -> dict[str, Any]:
@@ -157,6 +196,24 @@ def recorded(folder: Path) -> Origin | None:
             f"{file}: damaged ({error}), so that nobody can tell what the study was made from: put the right one back, give the "
             f"study another name, or make its data anew with {REPLACE}"
         ) from None
+
+
+NAMED = {"IMDB": "imdb", "VADER": "snippets", "synthetic": "synthetic"}
+"""How the corpus of each source of this program's own begins."""
+
+
+def kind_of(described: dict[str, Any]) -> str | None:
+    """The source by a `data.json`; where it was written before it said it, by the name that this program gave the corpus."""
+    source = described.get("source")
+    if isinstance(source, dict):
+        kind: str | None = source.get("kind")
+        return kind
+    return next((kind for name, kind in NAMED.items() if described["corpus"].startswith(name)), None)
+
+
+def is_imdb(described: dict[str, Any]) -> bool:
+    """Whether the data is IMDB: Keras's own file, or one that was given as IMDB and whose owner calls it so."""
+    return kind_of(described) == "imdb" and described["corpus"].startswith("IMDB")
 
 
 def _before_sources(told: dict[str, Any]) -> Origin:

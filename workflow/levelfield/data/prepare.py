@@ -51,6 +51,7 @@ def prepare(
             if not corpus.all_there_is:
                 raise UserError(f"data.{part}: found {wanted:,}, but {corpus.title} has {len(order):,} reviews in that part")
             why.append(f"{wanted:,} {part} reviews were asked for, there are {len(order):,}")
+    _refuse_untaught(corpus, orders[0][:train], orders[1][:validation])
     out, seen = Path(out), {}
     told: dict[str, Any] = {}
     out.mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,20 @@ def prepare(
         del data["source"]
     write_json(out / "data.json", data)
     return data
+
+
+def _refuse_untaught(corpus: Corpus, train: np.ndarray, validation: np.ndarray) -> None:
+    """Raises UserError where a label stands in the validation rows that are taken and in none of those for training. Synthetic
+    sequences teach nothing."""
+    taught, asked = corpus.train.labels[train], corpus.validation.labels[validation]
+    missing = np.setdiff1d(asked, taught)
+    if len(missing) and corpus.kind != "synthetic":
+        names = ", ".join(repr(corpus.labels[number]) for number in missing[:6]) + (", …" if len(missing) > 6 else "")
+        rows = int(np.isin(asked, missing).sum())
+        raise UserError(
+            f"data.train: none of the {len(taught):,} training rows of {corpus.title} has the label {names}, which {rows:,} of those for "
+            "validation have: take more, or leave it out for all there are"
+        )
 
 
 def refuse_unfit(title: str, labels: Sequence[str], outputs: Iterable[int], model: str = "bilstm") -> None:

@@ -1,5 +1,6 @@
 """Which rows are for training and which for validation, and what number each label has."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from levelfield.data.rows import Rows
+from levelfield.data.formats import TEXT, left_out
+from levelfield.data.rows import Rows, parts
 from levelfield.errors import UserError
+from levelfield.study.data import Data
 
 SHARE, SEED = 0.2, 0
 """Of each label's rows for validation, and the seed that draws them, where the config says neither."""
@@ -16,13 +19,48 @@ MOST_LABELS = 1000
 
 
 @dataclass(frozen=True)
-class Split:
-    """A part's rows, in its order."""
+class Divided:
+    """The rows of own data, and what becomes of each."""
 
-    codes: np.ndarray
-    """int64 (rows,): class numbers; −1 for rows that are left out."""
-    validation: np.ndarray
-    """bool (rows,)."""
+    rows: list[Rows]
+    """One part that is divided, or the training part and that for validation."""
+    labels: tuple[str, ...]
+    codes: list[np.ndarray]
+    """int64 (rows,) of each part: class numbers; −1 for rows that are left out."""
+    validation: list[np.ndarray]
+    """bool (rows,) of each part."""
+    why: str
+
+
+def divide(data: Data, content: str, ids: bool = False) -> Divided:
+    """The rows that `data.file` and `data.validation_file` name, their labels read and their validation part chosen.
+
+    content: the column of the content where the config names none. ids: it holds token ids.
+    """
+    assert data.file is not None
+    training, own = parts(data.file, data.validation_file)
+    if own and not data.validation_file:
+        for key in ("validation_share", "split_seed"):
+            if getattr(data, key) is not None:
+                raise UserError(
+                    f"data.{key}: {data.file} has a part for validation, {own.name}: leave it out, or name {training} in data.file"
+                )
+    found = [
+        Rows(path, data.text or content, data.label or "label", ids, selected=data.labels is not None)
+        for path in (training, own)
+        if path
+    ]
+    labels, codes = classes(found[0], found[1] if own else None, data.labels)
+    if own:
+        why = f"validation by {own.name}"
+        chosen = [np.zeros(len(codes[0]), bool), np.ones(len(codes[1]), bool)]
+    else:
+        why = told(data.file, data.validation_share, data.split_seed)
+        seed = SEED if data.split_seed is None else data.split_seed
+        chosen = [split(codes[0], len(labels), data.validation_share or SHARE, seed)]
+    if others := sum(left_out(rows.path) for rows in found):
+        why += f"; {others:,} {'file' if others == 1 else 'files'} left out, being no {TEXT}"
+    return Divided(found, labels, codes, chosen, f"data.file names it; {why}")
 
 
 def classes(training: Rows, own: Rows | None, wanted: tuple[str, ...] | None) -> tuple[tuple[str, ...], list[np.ndarray]]:
@@ -37,23 +75,11 @@ def classes(training: Rows, own: Rows | None, wanted: tuple[str, ...] | None) ->
         found = _numbered(rows, known)
         numbers.append(found)
         counted = np.bincount(found, minlength=len(known)).tolist()
-        counts.append({label: counted[number] for label, number in known.items()})
+        counts.append({label: counted[number] for label, number in known.items() if label})
+    if wanted and (len(set(wanted)) < len(wanted) or "" in wanted):
+        raise UserError("data.labels: a label stands there twice, or is empty")
     used = sorted(wanted) if wanted else sorted(label for label in known if counts[0].get(label) or counts[-1].get(label))
-    if wanted and len(set(wanted)) < len(wanted):
-        raise UserError("data.labels: a label stands there twice")
-    for label in used:
-        if not counts[0].get(label):
-            where = f"; {own.path} has it" if own and counts[-1].get(label) else ""
-            raise UserError(
-                f"{training.path}: no row has the label {label!r}{where}: it has {_some(counts[0])}; name those to be used in data.labels"
-            )
-    if len(used) < 2:
-        raise UserError(f"{training.path}: every row has the label {used[0]!r}: two at least are needed; is data.label right?")
-    if len(used) > MOST_LABELS:
-        raise UserError(
-            f"{training.path}: column {training.label} has {len(used):,} labels, as {_some(counts[0])}; {MOST_LABELS:,} at most are "
-            "told apart: is data.label right?"
-        )
+    refuse_labels(used, counts, [str(rows.path) for rows in (training, own) if rows], training.label)
     table = np.full(len(known), -1, np.int64)
     for number, label in enumerate(used):
         if label in known:
@@ -61,7 +87,26 @@ def classes(training: Rows, own: Rows | None, wanted: tuple[str, ...] | None) ->
     return tuple(used), [table[part] for part in numbers]
 
 
-def _some(counts: dict[str, int]) -> str:
+def refuse_labels(used: Sequence[str], counts: Sequence[Mapping[str, int]], names: Sequence[str], column: str | None) -> None:
+    """Raises UserError unless there are 2 to 1,000 labels, each of which the training part has.
+
+    counts: the rows of each label in each part, `names` what these are called. column: that of a table; None of what has no columns.
+    """
+    for label in used:
+        if not counts[0].get(label):
+            where = f"; {names[1]} has it" if counts[-1].get(label) else ""
+            hint = "; name those to be used in data.labels" if column else ""
+            raise UserError(f"{names[0]}: no row has the label {label!r}{where}: it has {_some(counts[0])}{hint}")
+    hint = "; is data.label right?" if column else ""
+    if len(used) < 2:
+        raise UserError(f"{names[0]}: every row has the label {used[0]!r}: two at least are needed{hint}")
+    if len(used) > MOST_LABELS:
+        raise UserError(
+            f"{names[0]}: column {column} has {len(used):,} labels, as {_some(counts[0])}; {MOST_LABELS:,} at most are told apart{hint}"
+        )
+
+
+def _some(counts: Mapping[str, int]) -> str:
     labels = sorted(label for label, count in counts.items() if count)
     return ", ".join(map(repr, labels[:8])) + (", …" if len(labels) > 8 else "")
 

@@ -4,20 +4,24 @@ Lower case, punctuation off, split on white space: all three of ASCII alone, as 
 (`tf.strings.lower`, `regex_replace`, `split`; keras/src/layers/preprocessing/text_vectorization.py, Keras 3.15).
 """
 
+import re
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levelfield.data.encode import Reviews
+from levelfield.data.encode import PAD, Reviews
 from levelfield.errors import UserError
 
 PUNCTUATION = r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']"""
 UNSEEN = 2**32 - 1
 """Rank of a word that the training part does not have: above any vocabulary."""
 ROWS_AT_ONCE = 2**22
+PADDING = re.compile(r"[\[<|]+pad[\]>|]+", re.IGNORECASE)
+"""What tokenizers call the token of padding."""
 
 
 def words(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -115,14 +119,24 @@ class Tokenizer:
             self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises Exception itself
             raise UserError(f"{path}: no tokenizer.json: {' '.join(str(error).split())}") from None
+        declared = self.tokenizer.padding or {}
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        self.size = self.tokenizer.get_vocab_size()
+        # numbers below the greatest id may be left out
+        self.size: int = 1 + max(self.tokenizer.get_vocab().values(), default=-1)
+        # the token that has the id of padding here, where it is not the tokenizer's own padding; how often texts have it
+        self.zero: str | None = self.tokenizer.id_to_token(PAD)
+        if self.zero and (PADDING.fullmatch(self.zero) or declared.get("pad_token") == self.zero):
+            self.zero = None
+        self.zeros = 0
 
     def words(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         found = [encoding.ids for encoding in self.tokenizer.encode_batch(texts.to_pylist())]
         sizes = np.array([len(ids) for ids in found], np.int64)
-        return np.array([number for ids in found for number in ids], np.uint32), sizes
+        ids = np.fromiter(chain.from_iterable(found), np.uint32, int(sizes.sum()))
+        if self.zero:
+            self.zeros += int((ids == PAD).sum())
+        return ids, sizes
 
 
 def lengths(lists: pa.Array) -> np.ndarray:

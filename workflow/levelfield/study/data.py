@@ -65,7 +65,9 @@ class Data(Strict):
     @field_validator("file", "validation_file", "tokenizer")
     @classmethod
     def at_home(cls, value: Path | None) -> Path | None:
-        """`~` is the home folder, as a shell would have it."""
+        """`~` is the home folder, as a shell would have it; an empty name is the working folder, which nobody means."""
+        if value == Path():
+            raise ValueError("that is the working folder: name a file, or a folder of its own")
         try:
             return value and value.expanduser()
         except RuntimeError:

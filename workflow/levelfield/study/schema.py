@@ -78,14 +78,17 @@ cases: [keras-tensorflow, torch]
 | `data.file` of `source: text` | text and label |
 |---|---|
 | `.csv`, `.tsv`, `.jsonl`, `.parquet` | the columns that `data.text` and `data.label` name, else `text` and `label` |
-| a folder of folders | a folder for each label, a `.txt` for each text |
+| a folder of folders | a folder for each label, a `.txt` for each text, in folders of its own where there are such |
 | a folder that Hugging Face's `datasets` saved | columns, as of a table; names of a ClassLabel are the labels |
 
-A folder with `train` beside `validation` or `test` has a validation part of its own; so has what `data.validation_file` names. Else
-a share of each label's rows is drawn by a seed. Labels are text, numbered in sorted order. Words are those of Keras's
+A folder with `train` beside `validation`, `val`, `dev`, `eval` or `test` has a validation part of its own; a part of another name is
+named in `data.validation_file`. Else a share of each label's rows is drawn by a seed. Labels are text, numbered in sorted order; where
+`data.labels` names those used, rows of others, and rows without one, are left out. A `.tsv` has no quoting unless its heading is
+quoted: a quotation mark is a sign like any other. Words are those of Keras's
 `TextVectorization`: lower case, punctuation off, split on white space, all three of ASCII; the vocabulary is that of the training part
 alone, most frequent first, and what it does not have is id 2. `source: encoded` takes token ids as they are, from an `.npz` with
 `x_train`, `y_train`, `x_test`, `y_test`, as `load_data` gives them, or from lists in the column `ids` of a `.parquet`; id 0 is padding.
+Ids not below the vocabulary are refused; of `load_data` they become 2, as it makes them itself, and are counted.
 
 A study stays with its source: `results/<study>/data/data.json` keeps its kind, checksum and settings. Where the file or the variable
 names another, nothing is run and the ways out are told; `--config replace=data` replaces it, with starts and runs. Where a file lies

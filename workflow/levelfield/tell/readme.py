@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from levelfield.data.origin import is_imdb, kind_of
 from levelfield.records import write_whole
 from levelfield.study.asked import answer_in, linked
 from levelfield.tell.kept import LINES
@@ -37,6 +38,8 @@ def readme(results: Results, tables: dict[str, Table]) -> str:
         study=results.study,
         answer=answer_in(results.folder),
         data=results.data,
+        synthetic=kind_of(results.data) == "synthetic",
+        imdb=is_imdb(results.data),
         verdict=verdict(results, tables),
         measured_on=measured_on(results),
         tables=tables,

@@ -1,93 +1,119 @@
 """Token ids already made, by somebody's own tokeniser or by Keras's `load_data`: an `.npz` in its layout, or a `.parquet`."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
-from levelfield.data import split
 from levelfield.data.archive import read_archive
-from levelfield.data.corpus import Asked, Corpus
-from levelfield.data.encode import PAD, START, UNKNOWN, Reviews
+from levelfield.data.corpus import Asked, Corpus, own_names
+from levelfield.data.encode import PAD, RESERVED, START, UNKNOWN, Reviews
 from levelfield.data.origin import origin_of
-from levelfield.data.rows import parts
+from levelfield.data.split import MOST_LABELS, divide, refuse_labels, taken
 from levelfield.data.words import Growing, lengths
 from levelfield.errors import UserError
 from levelfield.study.data import Data
 
 TAKES = ("file", "sha256", "text", "label", "labels", "validation_file", "validation_share", "split_seed", "title", "citation")
 NEEDS = ("file",)
+ENDINGS = (".npz", ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+ROWS_AT_ONCE = 8192
 
 
 def read(data: Data, asked: Asked) -> Corpus:
     """The ids as they are: no start is set and nothing is counted; padding at a row's ends is taken off and set anew."""
     assert data.file is not None
     origin = origin_of(data, asked.downloads)
-    if data.file.suffix == ".npz":
-        for key in ("text", "label", "labels", "validation_file", "validation_share", "split_seed"):
-            if getattr(data, key) is not None:
-                raise UserError(
-                    f"data.{key}: an .npz has its labels and its parts in x_train, y_train, x_test, y_test: leave it out"
-                )
-        train, validation = read_archive(data.file, encoded=True, classes=split.MOST_LABELS)
-        count = 1 + max(int(train.labels.max()), int(validation.labels.max()))
-        labels, why = tuple(map(str, range(max(2, count)))), "data.file names it"
-    else:
-        train, validation, labels, why = _table(data.file, data, asked)
-    train, validation = _unpadded(train), _unpadded(validation)
-    train, validation = _within(data, asked.vocabulary, train, validation)
-    title = data.title or f"own file {data.file.name}"
+    of_keras = data.file.suffix.lower() == ".npz"
+    train, validation, labels, why = _archive(data) if of_keras else _table(data, asked)
+    if not train.sizes.any():
+        raise UserError(f"{data.file}: the training part has no token ids but {PAD}, which is padding")
+    train, validation, changed = _within(data, asked.vocabulary, of_keras, train, validation)
+    if changed:
+        why += f"; {changed:,} ids not below the vocabulary became {UNKNOWN}, as `load_data(num_words=…)` makes them"
+    corpus, title = own_names(data.file, data.title)
     return Corpus(
-        title, title, why, origin.sha256, data.citation, train, validation, kind="encoded", labels=labels, encoded=True
+        corpus, title, why, origin.sha256, data.citation, train, validation, kind="encoded", labels=labels, encoded=True
     )  # fmt: skip
 
 
-def _table(file: Path, data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
-    training, own = parts(file, data.text or "ids", data.label or "label", data.validation_file, ids=True)
-    labels, codes = split.classes(training, own, data.labels)
-    held = Growing(asked.work), Growing(asked.work)
-    if own:
-        chosen, why = [np.zeros(len(codes[0]), bool), np.ones(len(codes[1]), bool)], f"validation by {own.path.name}"
-    else:
-        seed = split.SEED if data.split_seed is None else data.split_seed
-        chosen = [split.split(codes[0], len(labels), data.validation_share or split.SHARE, seed)]
-        why = split.told(file, data.validation_share, data.split_seed)
-    for rows, mine, validation in zip((training, own) if own else (training,), codes, chosen, strict=True):
+def _archive(data: Data) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
+    """An .npz: the labels are the numbers that occur in it."""
+    assert data.file is not None
+    for key in ("text", "label", "labels", "validation_file", "validation_share", "split_seed"):
+        if getattr(data, key) is not None:
+            raise UserError(
+                f"data.{key}: an .npz has its labels and its parts in x_train, y_train, x_test, y_test: leave it out"
+            )
+    parts = read_archive(data.file, encoded=True, classes=MOST_LABELS)
+    numbers = np.union1d(parts[0].labels, parts[1].labels)
+    labels = tuple(map(str, numbers.tolist()))
+    codes = [np.searchsorted(numbers, part.labels) for part in parts]
+    counts = [dict(zip(labels, np.bincount(part, minlength=len(labels)).tolist(), strict=True)) for part in codes]
+    refuse_labels(labels, counts, (f"{data.file}: y_train", "y_test"), None)
+    train, validation = (replace(_unpadded(part), labels=code) for part, code in zip(parts, codes, strict=True))
+    return train, validation, labels, "data.file names it"
+
+
+def _table(data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
+    divided, held = divide(data, "ids", ids=True), (Growing(asked.work), Growing(asked.work))
+    for rows, codes, later in zip(divided.rows, divided.codes, divided.validation, strict=True):
         for block in rows.blocks():
             here = slice(block.first - 1, block.first - 1 + len(block.content))
-            for part, wanted in zip(held, (~validation[here], validation[here]), strict=True):
-                keep = wanted & (mine[here] >= 0)
-                content = split.taken(block.content, keep)
-                part.add(np.asarray(content.flatten()), lengths(content), mine[here][keep])
-    return held[0].reviews(), held[1].reviews(), labels, f"data.file names it; {why}"
+            if len(codes[here]) < len(block.content):
+                raise UserError(f"{rows.path}: grew while it was read: try again")
+            for part, wanted in zip(held, (~later[here], later[here]), strict=True):
+                keep = wanted & (codes[here] >= 0)
+                content = taken(block.content, keep)
+                part.add(*unpadded(np.asarray(content.flatten()), lengths(content)), codes[here][keep])
+    return held[0].reviews(), held[1].reviews(), divided.labels, divided.why
+
+
+def unpadded(ids: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that follow each other without the ids 0 at their ends, and how many ids each has left."""
+    ends = np.cumsum(sizes)
+    starts, full = ends - sizes, sizes > 0
+    if (ids[starts[full]] != PAD).all() and (ids[ends[full] - 1] != PAD).all():
+        return ids, sizes
+    places = np.flatnonzero(ids != PAD)
+    first, last = np.searchsorted(places, starts), np.searchsorted(places, ends)
+    some = last > first
+    left = np.zeros_like(sizes)
+    left[some] = places[last[some] - 1] + 1 - places[first[some]]
+    within = np.arange(left.sum()) - np.repeat(np.cumsum(left) - left, left)
+    return ids[within + np.repeat(places[first[some]], left[some])], left
 
 
 def _unpadded(reviews: Reviews) -> Reviews:
-    """Without the ids 0 at the rows' ends."""
-    ranks, full = np.asarray(reviews.ranks), reviews.sizes > 0
-    if not full.any() or ((ranks[reviews.starts[full]] != PAD).all() and (ranks[reviews.ends[full] - 1] != PAD).all()):
-        return reviews
-    places, starts = np.arange(len(ranks)), reviews.starts[full]
-    words = ranks[: reviews.ends[-1]] != PAD
-    first = np.minimum.reduceat(np.where(words, places, len(ranks)), starts)
-    last = np.maximum.reduceat(np.where(words, places, -1), starts)
-    sizes = reviews.sizes[full]
-    keep = (places >= np.repeat(first, sizes)) & (places <= np.repeat(last, sizes))
-    kept = np.zeros(len(reviews), np.int64)
-    kept[full] = np.add.reduceat(keep.astype(np.int64), starts)
-    return Reviews(ranks[keep], np.cumsum(kept), reviews.labels)
+    """The same of all rows, some of them at a time."""
+    found, sizes = [], []
+    for first in range(0, len(reviews), ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE)
+        ids, left = unpadded(reviews.ranks[reviews.starts[first] : reviews.ends[rows][-1]], reviews.sizes[rows])
+        found.append(ids)
+        sizes.append(left)
+    ranks = np.concatenate(found)
+    return Reviews(ranks if len(ranks) else np.zeros(1, np.uint32), np.cumsum(np.concatenate(sizes)), reviews.labels)
 
 
-def _within(data: Data, vocabulary: int, *parts: Reviews) -> list[Reviews]:
-    """Ids not below the vocabulary become UNKNOWN where the rows are Keras's, as `load_data(num_words=…)` makes them; else they are
-    refused, since nobody knows which id stands for what."""
+def _within(data: Data, vocabulary: int, of_keras: bool, train: Reviews, validation: Reviews) -> tuple[Reviews, Reviews, int]:
+    """Ids not below the vocabulary become UNKNOWN where the rows are Keras's, as `load_data(num_words=…)` makes them, and how many
+    did; else they are refused, since nobody knows which id stands for what."""
+    parts = train, validation
     largest = max(int(np.max(part.ranks)) for part in parts)
     if largest < vocabulary:
-        return list(parts)
-    if all((part.ranks[part.starts[part.sizes > 0]] == START).all() for part in parts):
-        return [
-            Reviews(np.where(part.ranks < vocabulary, part.ranks, np.uint32(UNKNOWN)), part.ends, part.labels) for part in parts
-        ]
+        return train, validation, 0
+    if of_keras and all(map(_by_load_data, parts)):
+        beyond = sum(int((part.ranks >= vocabulary).sum()) for part in parts)
+        changed = [np.where(part.ranks < vocabulary, part.ranks, np.uint32(UNKNOWN)) for part in parts]
+        return replace(train, ranks=changed[0]), replace(validation, ranks=changed[1]), beyond
     raise UserError(
         f"{data.file}: the largest token id is {largest:,}, the protocol's vocabulary {vocabulary:,}: write "
         f"`protocol: {{vocabulary: {largest + 1}}}`"
     )
+
+
+def _by_load_data(part: Reviews) -> bool:
+    """Whether these are ids as Keras's `load_data` gives them: START begins each row and stands nowhere else, and id 3 is left unused."""
+    full = part.sizes > 0
+    begun = (part.ranks[part.starts[full]] == START).all() and (part.ranks == START).sum() == full.sum()
+    return bool(begun and not (part.ranks == RESERVED).any())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from levelfield.data.archive import read_archive
-from levelfield.data.corpus import Asked, Corpus
+from levelfield.data.corpus import Asked, Corpus, own_names
 from levelfield.data.download import DownloadError, at_hand, fetch
 from levelfield.data.origin import IMDB_SHA256, origin_of, own_file
 from levelfield.data.sources import snippets
@@ -33,7 +33,9 @@ def read(data: Data, asked: Asked) -> Corpus:
     index = path.with_name("imdb_word_index.json")
     known = json.loads(index.read_text(encoding="utf-8")) if asked.words and index.exists() else None
     train, validation = read_archive(path)
-    corpus = title = data.title or f"own file {path.name}"
+    corpus, title = own_names(path, data.title)
+    if title.startswith("IMDB"):  # its owner says so
+        corpus = title
     citation = data.citation  # nobody but its owner knows what an own file holds
     if origin.sha256 == IMDB_SHA256:
         corpus, title, citation = "IMDB reviews (Keras's imdb.npz)", "IMDB", MAAS

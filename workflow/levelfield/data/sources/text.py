@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from levelfield.data import split
-from levelfield.data.corpus import Asked, Corpus
+from levelfield.data.corpus import Asked, Corpus, own_names
 from levelfield.data.origin import origin_of
-from levelfield.data.rows import Rows, parts
+from levelfield.data.rows import Rows
+from levelfield.data.split import divide, taken
 from levelfield.data.words import Growing, Tokenizer, Vocabulary, words
 from levelfield.errors import UserError
 from levelfield.study.data import Data
@@ -20,14 +20,14 @@ TAKES = (
     "citation",
 )  # fmt: skip
 NEEDS = ("file",)
+ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 
 
 def read(data: Data, asked: Asked) -> Corpus:
     """Reads the file twice, the labels and then the text, in blocks: memory holds the distinct words and a few numbers a row."""
     assert data.file is not None
     origin = origin_of(data, asked.downloads)
-    training, own = parts(data.file, data.text or "text", data.label or "label", data.validation_file)
-    labels, codes = split.classes(training, own, data.labels)
+    divided = divide(data, "text")
     tokenizer = Tokenizer(data.tokenizer) if data.tokenizer else None
     if tokenizer and tokenizer.size > asked.vocabulary:
         raise UserError(
@@ -35,27 +35,23 @@ def read(data: Data, asked: Asked) -> Corpus:
             f"`protocol: {{vocabulary: {tokenizer.size}}}`"
         )
     held, vocabulary = (Growing(asked.work), Growing(asked.work)), Vocabulary()
-    if own:
-        why = f"data.file names it; validation by {own.path.name}"
-        chosen = [np.zeros(len(codes[0]), bool), np.ones(len(codes[1]), bool)]
-    else:
-        why = f"data.file names it; {split.told(data.file, data.validation_share, data.split_seed)}"
-        seed = split.SEED if data.split_seed is None else data.split_seed
-        chosen = [split.split(codes[0], len(labels), data.validation_share or split.SHARE, seed)]
-    for rows, mine, validation in zip((training, own) if own else (training,), codes, chosen, strict=True):
-        _read(rows, mine, validation, held, vocabulary, tokenizer)
+    for rows, codes, validation in zip(divided.rows, divided.codes, divided.validation, strict=True):
+        _read(rows, codes, validation, held, vocabulary, tokenizer)
     table, index = (None, None) if tokenizer else vocabulary.ranked()
-    title = data.title or f"own file {data.file.name}"
+    corpus, title = own_names(data.file, data.title)
     if not held[0].count:
-        raise UserError(f"{training.path}: column {training.text}: found no words in it")
+        raise UserError(f"{divided.rows[0].path}: column {divided.rows[0].text}: found no words in it")
+    why = divided.why
+    if tokenizer and tokenizer.zeros:
+        why += f"; id 0, which is padding, is also the tokenizer's {tokenizer.zero!r}, which stands in the texts {tokenizer.zeros:,} times"
     told = {
-        "rows_left_out": int(sum((part < 0).sum() for part in codes)),
+        "rows_left_out": int(sum((part < 0).sum() for part in divided.codes)),
         "distinct_words": None if index is None else len(index),
         "tokenizer": data.tokenizer.name if data.tokenizer else "words",
     }
     return Corpus(
-        title, title, why, origin.sha256, data.citation, held[0].reviews(table), held[1].reviews(table), words=index,
-        kind="text", labels=labels, encoded=tokenizer is not None, told=told,
+        corpus, title, why, origin.sha256, data.citation, held[0].reviews(table), held[1].reviews(table), words=index,
+        kind="text", labels=divided.labels, encoded=tokenizer is not None, told=told,
     )  # fmt: skip
 
 
@@ -94,7 +90,7 @@ def _kept(rows: Rows, codes: np.ndarray) -> Iterator[tuple[slice, np.ndarray, pa
         if len(codes[here]) < len(block.content):
             raise UserError(f"{rows.path}: grew while it was read: try again")
         kept = codes[here] >= 0
-        yield here, kept, split.taken(block.content, kept)
+        yield here, kept, taken(block.content, kept)
 
 
 def _next(

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from levelfield import registry
+from levelfield.data.origin import is_imdb, kind_of
 from levelfield.models.base import model_of
 from levelfield.study.asked import config_of
 from levelfield.study.protocol import Sizes
@@ -32,7 +33,7 @@ MOST_RUNS = 2_000
 
 def citations(data: dict[str, Any]) -> list[str]:
     """Whom to cite: for the project's own sources theirs, for own data whom its owner names, and nobody else."""
-    if data["corpus"].startswith(("IMDB", "VADER", "synthetic")):
+    if is_imdb(data) or kind_of(data) in ("snippets", "synthetic"):
         return list(CITATIONS.values())
     return [data["citation"]] if data["citation"] else []
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from levelfield.data.origin import is_imdb
 from levelfield.study import published
 from levelfield.study.published import Publication
 from levelfield.tell.results import Results
@@ -24,8 +25,7 @@ def validation(results: Results) -> Table:
 
 def comparable(results: Results, publication: Publication) -> bool:
     """Whether this study trained on the publication's sequences, so that its figures may stand beside these."""
-    corpus: str = results.data["corpus"]
-    return corpus.startswith("IMDB") and bool(results.data["train_sequences"] >= publication.sequences)
+    return is_imdb(results.data) and bool(results.data["train_sequences"] >= publication.sequences)
 
 
 def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:

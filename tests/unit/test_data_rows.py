@@ -1,0 +1,314 @@
+"""Own data as it comes: parts of many names, odd files, damaged ones. Nothing is lost unsaid, and every error is one line that names the
+file."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from own_data import LABELS, csv, folder, saved, texts_of
+
+from levelfield.data import formats
+from levelfield.data.corpus import find_corpus
+from levelfield.data.formats import columns, read
+from levelfield.errors import UserError
+from levelfield.study.data import Data
+
+
+def found(path, **settings):
+    return find_corpus(path.parent / "downloads", Data(source="text", file=path, **settings), vocabulary=50)
+
+
+def rows_of(corpus) -> list[tuple[str, str]]:
+    return sorted(texts_of(corpus, corpus.train) + texts_of(corpus, corpus.validation))
+
+
+def refused(path, told, **settings):
+    with pytest.raises(UserError, match=told) as caught:
+        found(path, **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", [{"validation_share": 0.1}, {"split_seed": 3}])
+def test_a_share_of_what_has_a_part_for_validation_is_refused(tmp_path, setting):
+    (folder(tmp_path / "movies/train"), folder(tmp_path / "movies/test"))
+    (key,) = setting
+    refused(
+        tmp_path / "movies", rf"data.{key}: .*movies has a part for validation, test: leave it out, or name .*train", **setting
+    )
+    assert len(found(tmp_path / "movies/train", **setting).train) < 60
+
+
+def test_a_part_of_another_name_is_named_and_not_passed_over(tmp_path):
+    (saved(tmp_path / "nli/train"), saved(tmp_path / "nli/validation_matched"))
+    named = {"text": "review", "label": "stars"}
+    refused(
+        tmp_path / "nli",
+        r"nli: has train beside validation_matched, .* name it in data.validation_file, or .*train alone",
+        **named,
+    )
+    corpus = found(tmp_path / "nli", validation_file=tmp_path / "nli/validation_matched", **named)
+    assert (len(corpus.train), len(corpus.validation)) == (60, 60), "the part named train, not all of the folder"
+    assert len(found(tmp_path / "nli/train", **named).train) == 48
+    (saved(tmp_path / "more/train"), saved(tmp_path / "more/eval"))
+    told = r"more: has the parts eval, train: name one in data.validation_file, as .*more/eval"
+    refused(tmp_path / "nli", told, validation_file=tmp_path / "more", **named)
+
+
+@pytest.mark.parametrize(
+    ("training", "own"), [("Train", "Test"), ("training", "dev"), ("train", "eval"), ("Training", "Testing")]
+)
+def test_parts_by_their_usual_names(tmp_path, training, own):
+    (folder(tmp_path / "movies" / training), folder(tmp_path / "movies" / own))
+    corpus = found(tmp_path / "movies")
+    assert corpus.labels == LABELS and (len(corpus.train), len(corpus.validation)) == (60, 60)
+
+
+def test_parts_alone_are_no_labels(tmp_path):
+    (folder(tmp_path / "movies/dev"), folder(tmp_path / "movies/test"))
+    refused(tmp_path / "movies", r"movies: dev holds folders of text, as a part does: name it in data.file")
+
+
+def test_texts_of_a_folder_are_those_in_its_folders_of_any_depth(tmp_path):
+    for place in (
+        "bad/a.txt",
+        "bad/2019/b.TXT",
+        "good/c.txt",
+        "good/2019/may/d.Txt",
+        "README.md",
+        "good/notes.html",
+        "bad/.e.txt",
+    ):
+        (tmp_path / "movies" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "movies" / place).write_text(place.rpartition("/")[2][0])
+    corpus = found(tmp_path / "movies")
+    assert corpus.labels == ("bad", "good")
+    assert len(corpus.train) + len(corpus.validation) == 4
+    assert corpus.why.endswith("; 1 file left out, being no .txt")
+
+
+PLAIN = 'text\tlabel\n"What a film\tx\nsaid "my" aunt\ty\n"Great", she said\tx\nyes"\ty\n'
+
+
+def test_a_quotation_mark_in_a_tsv_is_a_sign_like_any_other(tmp_path):
+    (tmp_path / "plain.tsv").write_text(PLAIN)
+    assert sorted(label for _, label in rows_of(found(tmp_path / "plain.tsv"))) == ["x", "x", "y", "y"]
+    contents = [text for texts, _ in read(tmp_path / "plain.tsv", ["text", "label"]) for text in texts.to_pylist()]
+    assert contents == [b'"What a film', b'said "my" aunt', b'"Great", she said', b'yes"']
+
+
+def test_fields_of_a_tsv_that_are_quoted_where_they_need_it(tmp_path):
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"say ""hi"""\tx\nplain\t"y"\n""\tx\n')
+    pairs = [pair for texts, labels in read(tmp_path / "a.tsv", ["text", "label"]) for pair in zip(texts, labels, strict=True)]
+    assert [(text.as_py(), label.as_py()) for text, label in pairs] == [(b'say "hi"', "x"), (b"plain", "y"), (b"", "x")]
+    (tmp_path / "b.tsv").write_text('text\tlabel\n"two\nlines"\tx\nplain\ty\n')
+    refused(tmp_path / "b.tsv", r"b.tsv: CSV parse error: row 1: Expected 2 columns, got 1.* quote the heading, too, or save")
+    (tmp_path / "c.tsv").write_text('"text"\t"label"\n"two\nlines\tand a tab"\t"x"\n"plain"\t"y"\n')
+    assert [size for size in found(tmp_path / "c.tsv").train.sizes.tolist()] == [5, 1]
+
+
+def test_json_lines_are_read_for_the_columns_that_are_asked_for(tmp_path):
+    """What the others hold is of no account, in the first block and in later ones."""
+    others = [1, "one", None, {"a": 1}, [1, "x"], 1.5, {"a": []}, True]
+    rows = [{"meta": others[n % 8], "text": f"film {n}", "label": n % 2, f"only {n}": n} for n in range(400)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    corpus = found(tmp_path / "a.jsonl")
+    assert (len(corpus.train), corpus.labels) == (320, ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "meant"),
+    [
+        ([1, 2, 1, 2], ("1", "2")),
+        ([1, 2.5, 1, 2.5], ("1", "2.5")),
+        ([True, False] * 2, ("false", "true")),
+        (["a", "b"] * 2, ("a", "b")),
+    ],
+)
+def test_labels_of_json_lines_are_of_any_kind(tmp_path, labels, meant):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": "film", "label": label}) + "\n" for label in labels))
+    assert found(tmp_path / "a.jsonl").labels == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", b'{"text": 5, "label": 1}\n{"text": 6, "label": 2}\n', "row 1, column text: found a int, expected text"),
+        (
+            "a.jsonl",
+            b'{"text": "a", "label": 1}\n{"text": "b", "label": "x"}\n',
+            "column label: found a str, above it is a int",
+        ),
+        ("a.jsonl", b'{"text": "a", "label": [1]}\n', "column label: found a list, expected one label a row"),
+        ("a.jsonl", b'\n{"text": "a", "label": 1}\n\n{"text"\n', "a.jsonl: row 2: "),
+        ("a.json", b'[{"text": "a", "label": 1}]', "row 1: found a list, expected an object with the columns text, label"),
+        ("a.json", b"[" + b'{"text": "a", "label": 1},\n' * 3, "a.json: row 1: "),
+        ("a.json", b"[" * 5000 + b"\n", "a.json: row 1: "),
+        ("a.json", b"\n", "a.json: holds no rows"),
+        ("a.csv", "text,läbel\na,x\n".encode("latin-1"), "a.csv: no UTF-8 .*: save the file as UTF-8"),
+        ("a.csv", b"text,label\na,\xff\nb,y\n", "a.csv: "),
+        ("a.parquet", b"PAR1" + b"\0" * 40 + b"\x20\0\0\0PAR1", "a.parquet: cannot be read: "),
+        ("a.parquet", b"", "a.parquet: "),
+    ],
+)
+def test_damaged_tables_are_told_in_one_line(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, told)
+
+
+def test_a_json_array_of_any_size_is_refused_by_its_beginning(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 64)
+    (tmp_path / "a.json").write_text("[" + '{"text": "a", "label": 1}, ' * 1000 + "]")
+    refused(tmp_path / "a.json", "row 1: found a list, expected an object")
+    (tmp_path / "a.json").write_text('{"text": "' + "a" * 100 + '"}')
+    refused(tmp_path / "a.json", "row 1: longer than 64 bytes")
+
+
+def damaged(path, what):
+    """A saved data set, something about it wrong."""
+    saved(path)
+    match what:
+        case "no shard":
+            (path / "data-00000-of-00002.arrow").unlink()
+        case "half a shard":
+            file = path / "data-00001-of-00002.arrow"
+            file.write_bytes(file.read_bytes()[:100])
+        case "no shard at all":
+            (path / "data-00000-of-00002.arrow").write_bytes(b"")
+        case "a shard elsewhere":
+            (path / "state.json").write_text('{"_data_files": [{"filename": "../other/data.arrow"}]}')
+        case "a hidden shard":
+            (path / "state.json").write_text('{"_data_files": [{"filename": ".data.arrow"}]}')
+        case "state":
+            (path / "state.json").write_text("{")
+        case "state of a list":
+            (path / "state.json").write_text("[]")
+        case "shards":
+            (path / "state.json").write_text('{"_data_files": [1]}')
+        case "info":
+            (path / "dataset_info.json").write_text('{"features": ')
+        case "features":
+            (path / "dataset_info.json").write_text('{"features": [1]}')
+        case "dict":
+            (path / "dataset_dict.json").write_text("{}")
+        case "splits":
+            (path / "dataset_dict.json").write_text('{"splits": ["a", "b"]}')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("no shard", r"data-00000-of-00002.arrow: is not there, though .*state.json names it"),
+        ("half a shard", r"saved.*: "),
+        ("no shard at all", r"saved.*: "),
+        ("a shard elsewhere", "names no Arrow files of its own"),
+        ("a hidden shard", "names no Arrow files of its own"),
+        ("state", r"state.json: damaged \(.*save the data set anew"),
+        ("state of a list", r"state.json: damaged \(found a list\)"),
+        ("shards", r"saved: cannot be read: "),
+        ("info", r"dataset_info.json: damaged"),
+        ("features", r"saved: cannot be read: "),
+        ("dict", r"dataset_dict.json: names no parts: save the data set anew"),
+        ("splits", r"saved: has no part named train; it has a, b: name one in data.file, .*saved/a"),
+    ],
+)
+def test_damaged_saved_data_sets_are_told_in_one_line(tmp_path, what, told):
+    refused(damaged(tmp_path / "saved", what), told, text="review", label="stars")
+
+
+def test_a_shard_that_is_a_link_is_read(tmp_path):
+    path = saved(tmp_path / "saved")
+    (path / "data-00000-of-00002.arrow").rename(tmp_path / "blob")
+    (path / "data-00000-of-00002.arrow").symlink_to(tmp_path / "blob")
+    assert len(found(path, text="review", label="stars").train) == 48
+
+
+def test_a_label_feature_of_another_kind_has_no_names(tmp_path):
+    path = saved(tmp_path / "saved")
+    (path / "dataset_info.json").write_text(json.dumps({"features": {"stars": [{"dtype": "int64"}]}}))
+    assert found(path, text="review", label="stars").labels == ("0", "1", "2")
+
+
+def test_what_is_stored_as_text_may_be_none(tmp_path):
+    bad = pa.Array.from_buffers(pa.string(), 2, [*pa.array(["aa", "bb"]).buffers()[:2], pa.py_buffer(b"aa\xff\xff")])
+    for name, columns_of in {"text": {"text": bad, "label": ["x", "y"]}, "label": {"text": ["a", "b"], "label": bad}}.items():
+        pa.parquet.write_table(pa.table(columns_of), tmp_path / "a.parquet")
+        refused(tmp_path / "a.parquet", rf"a.parquet: row 2, column {name}: no UTF-8 \(invalid start byte at byte 0\)")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.string_view()], ids=str)
+def test_every_kind_of_text_that_arrow_has(tmp_path, kind):
+    (tmp_path / "saved").mkdir()
+    table = pa.table({"text": pa.array(["a b", "c"] * 4).cast(kind), "label": pa.array(["x", "y"] * 4).cast(kind)})
+    with pa.OSFile(str(tmp_path / "saved/a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table)
+    (tmp_path / "saved/state.json").write_text("{}")
+    assert rows_of(found(tmp_path / "saved")) == [("a b", "x")] * 4 + [("c", "y")] * 4
+
+
+def test_no_number_is_no_label(tmp_path):
+    for name, labels in {"double": [1.0, float("nan")] * 4, "float": pa.array([1, float("nan")] * 4, pa.float32())}.items():
+        pa.parquet.write_table(pa.table({"text": ["a", "b"] * 4, "label": labels}), tmp_path / f"{name}.parquet")
+        refused(tmp_path / f"{name}.parquet", rf"{name}.parquet: row 2, column label: no label")
+
+
+def test_rows_without_a_label_are_left_out_where_labels_are_named(tmp_path):
+    """Of SNLI's kind: −1 where the raters did not agree."""
+    path = tmp_path / "snli"
+    path.mkdir()
+    table = pa.table({"text": ["a", "b", "c"] * 4, "label": pa.array([0, 1, -1] * 4, pa.int64())})
+    with pa.OSFile(str(path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+        out.write_table(table)
+    (path / "dataset_info.json").write_text(
+        json.dumps({"features": {"label": {"names": ["yes", "no"], "_type": "ClassLabel"}}})
+    )
+    refused(path, "snli: row 3, column label: no label")
+    corpus = found(path, labels=["yes", "no"])
+    assert (
+        corpus.told["rows_left_out"] == 4 and corpus.labels == ("no", "yes") and len(corpus.train) + len(corpus.validation) == 8
+    )
+    (tmp_path / "a.csv").write_text("text,label\n" + "a,x\nb,\nc,y\n" * 4)
+    assert found(tmp_path / "a.csv", labels=["x", "y"]).told["rows_left_out"] == 4
+    refused(tmp_path / "a.csv", r"data.labels: a label stands there twice, or is empty", labels=["x", ""])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "row groups", "dictionary", "saved", "folder"])
+def test_a_block_is_bounded_by_its_bytes(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 10_000)
+    rng = np.random.default_rng(0)
+    texts = ["".join(map(chr, rng.integers(97, 123, 2000))) for _ in range(60)]
+    table, path = pa.table({"text": texts, "label": ["x", "y"] * 30}), tmp_path / "a.parquet"
+    if kind == "saved":
+        path = tmp_path / "saved"
+        path.mkdir()
+        (path / "state.json").write_text("{}")
+        with pa.OSFile(str(path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+            out.write_table(table)
+    elif kind == "folder":
+        path = tmp_path / "folder"
+        for n, text in enumerate(texts):
+            (path / "xy"[n % 2]).mkdir(parents=True, exist_ok=True)
+            (path / "xy"[n % 2] / f"{n}.txt").write_text(text)
+    else:
+        pa.parquet.write_table(
+            table, path, use_dictionary=kind == "dictionary", row_group_size=7 if kind == "row groups" else 60
+        )
+    blocks = [texts for texts, _ in read(path, ["text", "label"])]
+    assert sum(map(len, blocks)) == 60 and 1 < max(map(len, blocks)) <= 5
+    assert {text for block in blocks for text in block.to_pylist()} == (
+        {*texts} if kind != "folder" else {t.encode() for t in texts}
+    )
+
+
+def test_a_text_larger_than_a_block_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 100)
+    path = folder(tmp_path / "movies")
+    (path / "bad/long.txt").write_text("a" * 101)
+    refused(path, r"long.txt: has 101 bytes; a text may have 100 at most")
+
+
+def test_columns_are_told_without_reading_what_they_hold(tmp_path):
+    assert columns(csv(tmp_path / "a.csv")) == ["id", "review", "stars"]
+    assert columns(saved(tmp_path / "saved")) == ["review", "stars"] and columns(folder(tmp_path / "folder")) == []
