@@ -194,3 +194,35 @@ def test_what_goes_wrong_in_another_process_is_said():
             command = [sys.executable, f"{folder}/wrong.py", kind]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert said in done.stdout, (kind, done.stdout, done.stderr[-2000:])
+
+
+@pytest.mark.long
+def test_an_epoch_of_pytorch_sends_other_processes_their_part_of_the_order_and_no_data():
+    code = """
+        import pickle
+        from dataclasses import replace
+        import numpy as np
+        from levelfield.backends import load_backend
+        from levelfield.level.start import make_start
+        from levelfield.level.trial import small_protocol
+        if __name__ == "__main__":
+            protocol = replace(small_protocol("cnn"), devices=2)
+            backend = load_backend("torch", 2)(protocol, frozenset(), "cpu", 1)
+            x = np.random.default_rng(0).integers(0, 40, (1003, protocol.length)).astype(np.int32)
+            y = (x[:, -1] % 2).astype(np.float32)
+            start = make_start(protocol, 0, len(x))
+            backend.warm_up(x, y, start.weights)
+            sent, send = [], backend.pipes[0].send
+            backend.pipes[0].send = lambda what: sent.append((what[0], len(pickle.dumps(what)))) or send(what)
+            first, _ = backend.train_epoch(x, y, start.order[0].astype(np.int64))
+            backend.load(start.weights)
+            turned, _ = backend.train_epoch(x, 1 - y, start.order[0].astype(np.int64))
+            backend.load(start.weights)
+            again, _ = backend.train_epoch(x, y, start.order[0].astype(np.int64))
+            print(sent[0][0], sent[0][1] < x.nbytes / 6, sum(name == "hold" for name, _ in sent))
+            print(np.array_equal(first, again), np.abs(first - turned).max() > 0.01)
+    """
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "sent.py").write_text(dedent(code))
+        done = subprocess.run([sys.executable, f"{folder}/sent.py"], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-2:] == ["train_part True 2", "True True"], (done.stdout, done.stderr[-2000:])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from levelfield.errors import UserError
-from levelfield.level.exchange import Exchanged, trained_by, write_matrix
+from levelfield.level.exchange import Exchanged, evaluate_all, trained_by, undecided, write_matrix
 from levelfield.level.parity import Measured, computed_in, judge
 from levelfield.level.trajectory import Trajectory, distance, gradient_distances
 from levelfield.records import save_arrays
@@ -82,16 +82,69 @@ def test_a_reference_without_bounds_says_what_to_do(tmp_path):
         Trajectory.load(tmp_path / "reference.npz")
 
 
-def test_the_matrix_agrees_where_each_row_does(tmp_path):
-    def by(case, accuracies):
-        return Exchanged(case, case, "cpu", 0, "IMDB", 25_000, accuracies, {name: 0.3 for name in accuracies})
+def exchanged(
+    case: str, accuracies: dict, losses: dict | None = None, undecided: dict | None = None, sequences=25_000
+) -> Exchanged:
+    losses = losses or dict.fromkeys(accuracies, 0.3)
+    return Exchanged(case, case, "cpu", 0, "IMDB", sequences, accuracies, losses, undecided or {})
 
-    records = [by("torch", {"torch": 0.86, "jax": 0.85}), by("jax", {"torch": 0.86004, "jax": 0.85})]
-    assert write_matrix(tmp_path, records)["agree"]
-    records[1].accuracy["jax"] = 0.8502
+
+def test_the_matrix_agrees_where_each_row_does(tmp_path):
+    """In every sequence but as many as rounding decides, by the case that has the most of them."""
+    records = [
+        exchanged("torch", {"torch": 0.86, "jax": 0.85}, undecided={"torch": 0, "jax": 1}),
+        exchanged("jax", {"torch": 0.86004, "jax": 0.85}, undecided={"torch": 1, "jax": 0}),
+    ]
     found = write_matrix(tmp_path, records)
-    assert not found["agree"] and found == json.loads((tmp_path / "exchange.json").read_text())
+    assert found["agree"] and found["bounds"] == {"torch": 1 / 25_000, "jax": 1 / 25_000} and found["bound"] == 1 / 25_000
+    records[1].accuracy["jax"] = 0.85008
+    found = write_matrix(tmp_path, records)
+    assert found["agrees"] == {"torch": True, "jax": False} and not found["agree"]
+    assert found == json.loads((tmp_path / "exchange.json").read_text())
     assert (tmp_path / "exchange.csv").read_text().splitlines()[1:3] == ["torch,torch,0.86,0.3", "torch,jax,0.86004,0.3"]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "near", "agree"), [(40, 0, False), (40, 1, True), (25_000, 624, False), (25_000, 625, True)]
+)
+def test_few_sequences_and_coarse_rounding_bar_nobody_who_is_right(tmp_path, sequences, near, agree):
+    """One of 40 sequences is 2.5 points."""
+    records = [
+        exchanged("torch", {"torch": 0.85}, undecided={"torch": near}, sequences=sequences),
+        exchanged("jax", {"torch": 0.875}, sequences=sequences),
+    ]
+    assert write_matrix(tmp_path, records)["agree"] == agree
+
+
+def test_weights_that_are_no_number_agree_with_nobody(tmp_path):
+    """All their answers are those of one class, the same ones everywhere."""
+    records = [exchanged(case, {"torch": 0.5}, {"torch": None}, {"torch": 0}) for case in ("torch", "jax")]
+    found = write_matrix(tmp_path, records)
+    assert not found["agree"] and (tmp_path / "exchange.csv").read_text().splitlines()[1] == "torch,torch,0.5,"
+
+
+def test_what_rounding_decides_is_counted():
+    one = np.array([[0.5], [0.500009], [0.49], [np.nan]], np.float32)
+    assert [undecided(one, near) for near in (0, 1e-5, 0.02)] == [1, 2, 3]
+    three = np.array([[0.4, 0.4, 0.2], [0.5, 0.46, 0.04], [0.9, 0.05, 0.05]], np.float32)
+    assert [undecided(three, near) for near in (1e-5, 0.021, 0.45)] == [1, 2, 3]
+
+
+def test_an_evaluation_tells_a_loss_that_is_not_finite_as_that(tmp_path):
+    class Backend:
+        def load(self, weights):
+            self.scale = weights["scale"]
+
+        def predict(self, x):
+            return x * self.scale
+
+    files = [tmp_path / f"runs/{name}/seed-0/weights.npz" for name in ("fine", "diverged")]
+    for file, scale in zip(files, (1, np.nan), strict=True):
+        save_arrays(file, {"scale": np.array(scale, np.float32)})
+    x, y = np.array([[0.0], [0.01], [2.0]], np.float32), np.array([0, 1, 1], np.float32)
+    accuracy, loss, near = evaluate_all(Backend(), files, x, y, "float32")
+    assert accuracy["fine"] == 1 and near == {"fine": 1, "diverged": 0} and loss["diverged"] is None
+    assert evaluate_all(Backend(), files, x, y, "bfloat16")[2]["fine"] == 2
 
 
 def test_weights_are_known_by_their_place(tmp_path):

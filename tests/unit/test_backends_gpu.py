@@ -125,6 +125,26 @@ def test_jax_does_not_give_bfloat16_to_cudnn(monkeypatch, precision, fused):
     assert bool(called) == fused
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "head_width", "implementation"),
+    [
+        ("cuda", "bfloat16", 32, "cudnn"),
+        ("cuda", "bfloat16", 128, "cudnn"),
+        ("cuda", "bfloat16", 136, None),
+        ("cuda", "bfloat16", 256, None),
+        ("cuda", "bfloat16", 12, None),
+        ("cuda", "float32", 32, None),
+        ("cuda", "tf32", 32, None),
+        ("cpu", "bfloat16", 32, None),
+    ],
+)
+def test_jax_asks_for_cudnns_attention_where_every_gpu_has_it(device, precision, head_width, implementation):
+    pytest.importorskip("jax")
+    from levelfield.models.transformer.jax import fused
+
+    assert fused(device, precision, head_width) == implementation
+
+
 def test_peaks_are_reset_after_the_warm_up(monkeypatch):
     torch = pytest.importorskip("torch")
     import numpy as np

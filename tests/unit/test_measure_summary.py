@@ -110,8 +110,8 @@ def an_epoch(joules):
     return Epoch(1, 10.0, 2.0, 0.5, 0.7, 0.5, 0.7, 100.0, 20_000.0, joules)
 
 
-def test_energy_is_per_thousand_sequences_and_empty_where_an_epochs_is():
-    told = summary.energy_measurements([an_epoch(300.0), an_epoch(100.0)], 1000, "nvml")
+def test_energy_is_per_thousand_sequences_of_all_epochs_and_empty_where_an_epochs_is():
+    told = summary.energy_measurements([an_epoch(300.0), an_epoch(100.0)], 2000, "nvml")
     assert told == {"energy_source": "nvml", "energy_joules_per_1000_sequences": 200.0}
-    told = summary.energy_measurements([an_epoch(300.0), an_epoch(None)], 1000, None)
+    told = summary.energy_measurements([an_epoch(300.0), an_epoch(None)], 2000, None)
     assert told == {"energy_source": None, "energy_joules_per_1000_sequences": None}

@@ -1,17 +1,20 @@
-"""A training that is done stands, whatever an extra after it comes to."""
+"""What a training is told by, what it refuses; and one that is done stands, whatever an extra after it comes to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_study import make_study
 
+from levelfield.errors import UserError
+from levelfield.level.start import make_start, save_start
 from levelfield.measure.pauses import Pauses
-from levelfield.records import Epoch, read_epochs
-from levelfield.study.protocol import Protocol
+from levelfield.records import Epoch, Steps, read_epochs, write_json
+from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.outcomes import RUN
-from levelfield.training.train import Training, add_extras
+from levelfield.training.train import Training, add_extras, checks, train
 
 
 class Broken:
@@ -57,3 +60,69 @@ def test_each_extra_that_fails_leaves_its_reason_and_the_run_stands(run, trainin
     assert record.measurements["calibration_failed"].startswith("TypeError")
     assert json.loads(before)["train_seconds"] == record.times.train_seconds
     assert capsys.readouterr().out.count("and the run stands") == 3
+
+
+EPOCH = Epoch(1, 10.0, 2.0, 0.5, 0.7, 0.5, 0.7, 100.0, 20_000.0, 200.0)
+
+
+def steps(losses, size: int = 4) -> Steps:
+    number = len(losses)
+    return Steps(
+        np.ones(number, np.int32), np.array(losses, np.float32), np.ones(number, np.float32), np.full(number, size, np.int32)
+    )
+
+
+FALLS = list(np.linspace(0.7, 0.3, 20))
+
+
+@pytest.mark.parametrize(
+    ("losses", "validation_loss", "told"),
+    [
+        (FALLS, 0.5, {"losses_finite": True, "losses_fell": True}),
+        (FALLS[::-1], 0.5, {"losses_finite": True, "losses_fell": False}),
+        (FALLS[:19], 0.5, {"losses_finite": True}),
+        ([0.7], 0.5, {"losses_finite": True}),
+        ([*FALLS[:-1], np.nan], 0.5, {"losses_finite": False, "losses_fell": False}),
+        (FALLS, np.nan, {"losses_finite": False, "losses_fell": True}),
+        (FALLS, np.inf, {"losses_finite": False, "losses_fell": True}),
+    ],
+    ids=[
+        "falls",
+        "rises",
+        "too short to say",
+        "one step",
+        "no number",
+        "born in the last update",
+        "overflown in the last update",
+    ],
+)
+def test_what_must_hold_of_a_training(losses, validation_loss, told):
+    epochs = [EPOCH, replace(EPOCH, validation_loss=float(validation_loss))]
+    assert checks([steps(losses[: len(losses) // 2]), steps(losses[len(losses) // 2 :])], epochs) == told
+
+
+def test_sequences_trained_on_are_those_of_the_steps():
+    """Ten sequences in batches of four, the last left out, are eight an epoch."""
+    training = Training([EPOCH, EPOCH], [steps([0.7, 0.6]), steps([0.5, 0.4])], [], [])
+    assert training.sequences == 16 and training.sequences_per_second == 16 / 20
+
+
+@pytest.mark.parametrize(
+    ("sequences", "departures", "told"),
+    [
+        ((7, 16), (), r"small: batch_size 8 is larger than the training data \(7 sequences\)"),
+        ((16, 7), ("drop-last-batch",), r"small: batch_size 8 is larger than the validation data \(7 sequences\)"),
+    ],
+)
+def test_too_few_sequences_are_refused_before_anything_is_made(tmp_path, sequences, departures, told):
+    protocol = Protocol(vocabulary=10, length=3, batch_size=8, epochs=1)
+    for split, number in zip(("train", "val"), sequences, strict=True):
+        np.save(tmp_path / f"x_{split}.npy", np.ones((number, 3), np.int32))
+        np.save(tmp_path / f"y_{split}.npy", np.zeros(number, np.float32))
+    write_json(tmp_path / "data.json", {"title": "made up"})
+    save_start(tmp_path / "seed-0.npz", make_start(protocol, 0, sequences[0]))
+    with pytest.raises(UserError, match=told):
+        train(
+            "s", Case("small", "torch", departures, protocol, "cpu"), 0, tmp_path, tmp_path / "seed-0.npz", 1, tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()

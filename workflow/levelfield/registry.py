@@ -209,6 +209,12 @@ def departures() -> dict[str, list["Departure"]]:
 
 
 @cache
+def excludes(model_name: str) -> tuple[frozenset[str], ...]:
+    """Departures that exclude each other: the model's own, and those of the optimiser."""
+    return (*model(model_name).excludes, *importlib.import_module("levelfield.backends.departures").EXCLUDES)
+
+
+@cache
 def possible(backend_name: str, model_name: str) -> dict[str, "Departure"]:
     """The departures that a case of this backend and model can make."""
     registered, own = backend(backend_name), model(model_name).departures

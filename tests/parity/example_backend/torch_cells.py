@@ -7,7 +7,7 @@ model itself: this module is its builder of `bilstm`, too, and says which of tha
 import numpy as np
 import torch
 
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, no_logits, no_steps, silent
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
@@ -109,6 +109,8 @@ class TorchCells(Backend):
         size, losses, correct = self.batch_size, [], []
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
+        if not len(order):
+            return no_steps()
         for rows in np.split(order, range(size, len(order), size)):
             logits, loss, gradients = self.slopes(x[rows], y[rows])
             if "clip-norm" in self.departures:
@@ -122,6 +124,8 @@ class TorchCells(Backend):
 
     @torch.no_grad()
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         return torch.cat(
             [self.forward(x[first : first + self.batch_size]) for first in range(0, len(x), self.batch_size)]
         ).numpy()

@@ -25,6 +25,16 @@ def silent(step: int, fetch: Callable[[], tuple[float, float]]) -> None:
     """A progress that shows nothing."""
 
 
+def no_steps() -> tuple[np.ndarray, np.ndarray]:
+    """What `train_epoch` returns where there is nothing to train on."""
+    return np.zeros(0, np.float32), np.zeros(0, np.int32)
+
+
+def no_logits(protocol: Protocol) -> np.ndarray:
+    """What `predict` returns of no sequence."""
+    return np.zeros((0, protocol.model.outputs), np.float32)
+
+
 @dataclass
 class Evaluation:
     """Validation of a model on a set of sequences."""
@@ -114,12 +124,14 @@ class Backend(ABC):
         int64 (sequences trained,). Where the sequences lie meanwhile `protocol.data_on` says.
         wait: wait for the device after each call, before `progress` is called: for the probe of single steps, never else.
         Returns each step's mean loss (float32) and number of right answers (int32), both measured before the step's
-        own update. Nothing is fetched from the device before the end, and the device is idle on return.
+        own update; of an empty order, or one of which a departure leaves nothing, empty arrays. Nothing is fetched from the
+        device before the end, and the device is idle on return.
         """
 
     @abstractmethod
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Logits, float32 (sequences, outputs), computed in batches of the protocol's size; the device is idle on return."""
+        """Logits, float32 (sequences, outputs), of no sequence too, computed in batches of the protocol's size; the device is idle on
+        return."""
 
     @abstractmethod
     def gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Weights]:

@@ -18,3 +18,7 @@ DEPARTURES = {
         "Keras on TensorFlow, Adam with IndexedSlices",
     ),
 }
+
+EXCLUDES = (frozenset({"clip-norm", "sparse-embedding-adam"}),)
+"""Departures that exclude each other: Keras on TensorFlow makes dense what it clips (`clip_by_global_norm`), and no slice is left to be
+squared by itself."""

@@ -15,7 +15,16 @@ import optax
 from jax import numpy as jnp
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_without_huge_pages, silent
+from levelfield.backends.base import (
+    Backend,
+    DeviceError,
+    Progress,
+    Weights,
+    no_logits,
+    no_steps,
+    refuse_without_huge_pages,
+    silent,
+)
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
@@ -190,6 +199,8 @@ class Jax(Backend):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size, order = self.protocol.batch_size, self._trained(order)
+        if not len(order):
+            return no_steps()
         losses, corrects = [], []
         for tokens, labels in self._batches(x[order], y[order]):
             self.state, loss, correct = self.step(self.state, tokens, labels)
@@ -213,6 +224,8 @@ class Jax(Backend):
             self.synchronize()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         return np.concatenate(jax.device_get([self.forward(self.state[0], *batch) for batch in self._batches(x)]))
 
     def gradients(self, x: np.ndarray, y: Labels) -> tuple[float, Weights]:
@@ -269,9 +282,13 @@ class JaxScan(Jax):
         return self.programs[len(batches[0])]
 
     def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
+        """And an epoch's whole batches once: the first time that a program runs is not as the others. Then loads `weights` again."""
         super().warm_up(x, y, weights, validated)
         if len(x) >= self.protocol.batch_size:
-            self._compiled(jax.device_put(self._stacked(x, y)))
+            batches = jax.device_put(self._stacked(x, y))
+            self.state, _ = self._compiled(batches)(self.state, batches)
+            self.load(weights)
+            self.synchronize()
 
     def _calls(self, x: np.ndarray, y: np.ndarray) -> Iterator[Pair]:
         """Losses and right answers that each call of an epoch gave, on the device: those of all whole batches, that of the last one."""
@@ -288,6 +305,8 @@ class JaxScan(Jax):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size, order = self.protocol.batch_size, self._trained(order)
+        if not len(order):
+            return no_steps()
         losses: list[jax.Array] = []
         corrects: list[jax.Array] = []
 

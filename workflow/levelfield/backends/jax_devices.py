@@ -17,7 +17,7 @@ from jax import numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from levelfield.backends.base import Progress, Weights, silent
+from levelfield.backends.base import Progress, Weights, no_logits, no_steps, silent
 from levelfield.backends.devices import enough, filled
 from levelfield.backends.flax import Flax
 from levelfield.backends.jax import Jax, Labels, State, losses_and_right
@@ -73,6 +73,8 @@ class Shared(Jax):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size = self.protocol.batch_size
+        if not len(order):
+            return no_steps()
         rows, shares = filled(order, size, self.protocol.devices)
         tokens, labels = x[rows], y[rows]
         losses, corrects = [], []
@@ -90,6 +92,8 @@ class Shared(Jax):
         return np.array(jax.device_get(losses), np.float32), np.array(jax.device_get(corrects), np.int32)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         size = self.protocol.batch_size
         tokens = x[filled(np.arange(len(x)), size, self.protocol.devices)[0]]
         found = [self.forward(self.state[0], tokens[first : first + size]) for first in range(0, len(tokens), size)]

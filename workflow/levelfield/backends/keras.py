@@ -15,10 +15,20 @@ import numpy as np
 from keras import ops
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, refuse_too_old, refuse_without_huge_pages, silent
+from levelfield.backends.base import (
+    Backend,
+    DeviceError,
+    Progress,
+    Weights,
+    no_logits,
+    no_steps,
+    refuse_too_old,
+    refuse_without_huge_pages,
+    silent,
+)
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.backends.keras_adam import ExactAdam
-from levelfield.backends.keras_record import ReportStep, StepRecord, steps_of
+from levelfield.backends.keras_record import CAPACITY, ReportStep, StepRecord, steps_of
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
 from levelfield.study.departures import drops_last_batch
@@ -162,31 +172,43 @@ class Keras(Backend):
         self.steps_a_call = steps_a_call
         self.model = registry.builder(protocol.model.name, "keras").build(protocol, departures)
         adam = keras.optimizers.Adam if "sparse-embedding-adam" in departures else ExactAdam
-        self.model.compile(
-            optimizer=adam(
-                learning_rate=protocol.learning_rate,
-                beta_1=protocol.beta_1,
-                beta_2=protocol.beta_2,
-                epsilon=protocol.epsilon,
-                global_clipnorm=CLIP_NORM if "clip-norm" in departures else None,
-            ),
-            loss=keras.losses.BinaryCrossentropy(from_logits=True)
-            if self.model.output_shape[-1] == 1
-            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            **self._recording(),
-            jit_compile="auto" if jit_compile is None else jit_compile,
-            steps_per_execution=steps_a_call,
+        self.optimizer = adam(
+            learning_rate=protocol.learning_rate,
+            beta_1=protocol.beta_1,
+            beta_2=protocol.beta_2,
+            epsilon=protocol.epsilon,
+            global_clipnorm=CLIP_NORM if "clip-norm" in departures else None,
         )
+        self.optimizer.build(self.model.trainable_variables)
+        self.jit_compile: bool | str = "auto" if jit_compile is None else jit_compile
+        self._compile(CAPACITY)
         if jit_compile and not self.model.jit_compile:
             raise DeviceError(
                 f"Keras does not compile the model {protocol.model.name} with XLA here (cuDNN's LSTM on a GPU, deterministic kernels): "
                 "leave the case out"
             )
-        self.model.optimizer.build(self.model.trainable_variables)
-        if ON == "torch":  # else the first `fit` looks at a batch, whose loader draws from the same stream as Dropout
-            one = np.zeros((1, protocol.length), np.int32), np.zeros((1, 1), np.float32)
-            self.model._symbolic_build(data_batch=one)
         self.names = list(shapes(protocol, departures))
+
+    def _compile(self, capacity: int) -> None:
+        """Anew, with room for the records of an epoch of so many steps; weights and optimiser stay as they are."""
+        self.capacity = capacity
+        self.model.compile(
+            optimizer=self.optimizer,
+            loss=keras.losses.BinaryCrossentropy(from_logits=True)
+            if self.model.output_shape[-1] == 1
+            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            **self._recording(),
+            jit_compile=self.jit_compile,
+            steps_per_execution=self.steps_a_call,
+        )
+        if ON == "torch":  # else the first `fit` looks at a batch, whose loader draws from the same stream as Dropout
+            one = np.zeros((1, self.protocol.length), np.int32), np.zeros((1, 1), np.float32)
+            self.model._symbolic_build(data_batch=one)
+
+    def _make_room(self, sequences: int) -> None:
+        """For the records of an epoch of so many sequences: in the warm-up, since `fit` is then traced anew."""
+        if (steps := steps_of(sequences, self.batch_size)) > self.capacity:
+            self._compile(steps)
 
     def _begin(self, protocol: Protocol, device: str, threads: int) -> str:
         """What must be set before anything is made; returns the device in use."""
@@ -194,7 +216,7 @@ class Keras(Backend):
 
     def _recording(self) -> dict[str, Any]:
         """What `compile` is told of how steps are recorded."""
-        return {"metrics": [StepRecord()]}
+        return {"metrics": [StepRecord(self.capacity)]}
 
     @property
     def batch_size(self) -> int:
@@ -233,6 +255,9 @@ class Keras(Backend):
         size = self.protocol.batch_size
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
+        if not len(order):
+            return no_steps()
+        self._make_room(len(order))
         steps = steps_of(len(order), size)
         self.model.fit(
             **feed(size, self._put_on, x[order], y[order]),
@@ -243,7 +268,13 @@ class Keras(Backend):
         )
         return self.record.fetched(steps)
 
+    def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
+        self._make_room(len(x))
+        super().warm_up(x, y, weights, validated)
+
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         logits: np.ndarray = self.model.predict(**feed(self.protocol.batch_size, self._put_on, x), verbose=0).astype(np.float32)
         return logits
 

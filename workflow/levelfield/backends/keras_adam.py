@@ -37,6 +37,6 @@ class ExactAdam(OwnAdam):  # type: ignore[misc]  # Keras has no types
         step = ops.cast(self.iterations + 1, "float32")
         corrections = []
         for beta in (self.beta_1, self.beta_2):
-            exact = -ops.expm1(step * math.log(beta))
+            exact = -ops.expm1(step * math.log(beta)) if beta else 1.0
             corrections.append(exact / (1 - ops.power(ops.cast(beta, "float32"), step)))
         return ops.sqrt(corrections[1]) / corrections[0]

@@ -5,14 +5,14 @@ and then over the devices, so that the last batch is filled up for all to have a
 those that count. On a CPU the devices are virtual ones of the one processor.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from levelfield.backends.base import Progress, Weights, silent
+from levelfield.backends.base import Progress, Weights, no_logits, no_steps, silent
 from levelfield.backends.devices import enough, filled
 from levelfield.backends.keras import ON, Keras
 from levelfield.backends.keras_record import ReportStep, StepRecord, Tensor, steps_of
@@ -66,8 +66,12 @@ class KerasDevices(Keras):
         self.building.enter_context(self.strategy.scope())
         return used
 
+    def _compile(self, capacity: int) -> None:
+        with self.strategy.scope() if ON == "tensorflow" else nullcontext():
+            super()._compile(capacity)
+
     def _recording(self) -> dict[str, Any]:
-        return {"weighted_metrics": [SharedRecord()]}
+        return {"weighted_metrics": [SharedRecord(self.capacity)]}
 
     def _feed(self, *arrays: np.ndarray) -> dict[str, Any]:
         """What `fit` and `predict` are given, each device's part of a batch beside the others': x, or x, y and weights, filled up."""
@@ -103,6 +107,9 @@ class KerasDevices(Keras):
     def train_epoch(
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
+        if not len(order):
+            return no_steps()
+        self._make_room(len(order))
         steps = steps_of(len(order), self.protocol.batch_size)
         rows, weights = self._filled(order)
         fed = self._feed(x[rows], y[rows], weights)
@@ -112,6 +119,8 @@ class KerasDevices(Keras):
         return self.record.fetched(steps)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         steps = -(-len(x) // self.protocol.batch_size)
         fed = self._feed(x[self._filled(np.arange(len(x)))[0]])
         logits: np.ndarray = self.model.predict(**fed, steps=steps, verbose=0).astype(np.float32)

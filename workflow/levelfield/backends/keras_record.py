@@ -12,18 +12,15 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 if ON_TENSORFLOW:
     import tensorflow as tf
 
-CAPACITY = 1 << 15  # steps an epoch can record; 128 KiB a buffer
+CAPACITY = 1 << 15
+"""Steps that an epoch may have before the buffers are made larger; 128 KiB each."""
 
 Tensor = Any
 """Of the framework underneath."""
 
 
 def steps_of(sequences: int, batch_size: int) -> int:
-    """Steps of an epoch. Raises ValueError where they are more than can be recorded."""
-    steps = -(-sequences // batch_size)
-    if steps > CAPACITY:
-        raise ValueError(f"{steps} steps an epoch are more than the {CAPACITY} that can be recorded: raise CAPACITY")
-    return steps
+    return -(-sequences // batch_size)
 
 
 class StepRecord(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no types
@@ -32,12 +29,14 @@ class StepRecord(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no ty
     `fit` reports running means over the epoch, whose differences lose digits; the buffers hold the values themselves. Nothing is
     int32: TensorFlow keeps that in the host's memory (tensorflow#33835), and a GPU would be waited for at every step. Right
     answers are counted in float32, exact to 16 million a batch; `int` is Keras's own for an index, int64 on TensorFlow.
+
+    capacity: steps that an epoch may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
         super().__init__(name="accuracy")
-        self.losses = self.add_variable((CAPACITY,), "zeros", name="losses")
-        self.correct = self.add_variable((CAPACITY,), "zeros", name="correct")
+        self.losses = self.add_variable((capacity,), "zeros", name="losses")
+        self.correct = self.add_variable((capacity,), "zeros", name="correct")
         self.steps = self.add_variable((), "zeros", dtype="int", name="steps")
         self.right = self.add_variable((), "zeros", name="right")
         self.seen = self.add_variable((), "zeros", name="seen")

@@ -17,6 +17,8 @@ from levelfield.backends.base import (
     DeviceError,
     Progress,
     Weights,
+    no_logits,
+    no_steps,
     refuse_too_old,
     refuse_without_huge_pages,
     silent,
@@ -90,6 +92,8 @@ def loss_and_right(logits: torch.Tensor, labels: torch.Tensor, reduction: str = 
 class Torch(Backend):
     """compiled: the same program through `torch.compile` in this mode, which leaves calls like `nn.LSTM` as they are. `reduce-overhead`
     and `max-autotune` put what they compile into CUDA graphs, the latter after trying several kernels for each product.
+    Each size of a batch has a program of its own: left to itself `torch.compile` makes one for any size when it meets a second one, and
+    whole batches run that one from then on.
     """
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int, compiled: str | None = None):
@@ -104,7 +108,7 @@ class Torch(Backend):
         self.protocol = protocol
         self.departures = departures
         self.model = registry.builder(protocol.model.name, "torch").Model(protocol, departures).to(self.device)
-        self.forward = torch.compile(self.model, mode=compiled) if compiled else self.model
+        self.forward = torch.compile(self.model, mode=compiled, dynamic=False) if compiled else self.model
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._adam()
 
@@ -180,6 +184,8 @@ class Torch(Backend):
         size = self.protocol.batch_size
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
+        if not len(order):
+            return no_steps()
         steps = -(-len(order) // size)
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
@@ -197,6 +203,8 @@ class Torch(Backend):
 
     @torch.inference_mode()
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         self.model.eval()
         # copied, since a CUDA graph writes each batch's into the same place
         logits = [self.forward(batch).clone() for (batch,) in self._batches(self._tokens(x))]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from levelfield.backends.base import Backend, Progress, Weights, silent
+from levelfield.backends.base import Backend, Progress, Weights, no_logits, no_steps, silent
 from levelfield.backends.devices import enough, filled, joined, part
 from levelfield.backends.torch import Torch, find_device, loss_and_right, profiled
 from levelfield.study.protocol import Protocol
@@ -57,19 +58,24 @@ class Member(Torch):
         (loss * self.count).backward()  # DDP means over the devices
         return loss.detach(), (right & (shares > 0)).sum()
 
+    def hold(self, folder: str) -> None:
+        """Takes the sequences and labels that lie there to be trained on. They are mapped: the processes share their memory."""
+        self.x, self.y = (np.load(Path(folder, f"{name}.npy"), mmap_mode="r") for name in ("x", "y"))
+
     def train_part(
         self,
-        x: np.ndarray,
-        y: np.ndarray,
+        rows: np.ndarray,
         shares: np.ndarray,
         sequences: int = 0,
         progress: Progress = silent,
         wait: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Trains on this device's part. x, y, shares: as `part` gives them; sequences: of all devices. Returns every step's mean loss and right answers of the
-        whole batch, added up over the devices once, before the last step is told to `progress`; until then it hears of this
-        device's part."""
-        tensors = [self._tokens(x), self._labels(y), torch.from_numpy(shares)]
+        """Trains on this device's part of what it holds. rows, shares: as `part` gives them; sequences: of all devices.
+
+        Returns every step's mean loss and right answers of the whole batch, added up over the devices once, before the last step
+        is told to `progress`; until then it hears of this device's part.
+        """
+        tensors = [self._tokens(self.x[rows]), self._labels(self.y[rows]), torch.from_numpy(shares)]
         if self.device == "cuda":  # so that no copy of a batch is waited for
             tensors = [whole.pin_memory() for whole in tensors]
         batches = [whole.split(self.size) for whole in tensors]
@@ -128,7 +134,10 @@ def serve(pipe: Connection, arguments: tuple[Any, ...]) -> None:
 
 
 class TorchDevices(Backend):
-    """What the run holds: the first member, and a pipe to each of the others. One at a time in a process."""
+    """What the run holds: the first member, and a pipe to each of the others. One at a time in a process.
+
+    Arrays that are trained on are handed over the first time that they come, which is in the warm-up, and must not change then.
+    """
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         self.device, self.protocol = find_device(device, "PyTorch"), protocol
@@ -147,6 +156,7 @@ class TorchDevices(Backend):
             theirs.close()  # so that the end of the process is the end of the pipe
             self.pipes.append(mine)
             self.processes.append(process)
+        self.held: tuple[np.ndarray, np.ndarray] | None = None
         self.first = self._with_others(lambda: Member(*known, 0, meeting))
 
     def _with_others(self, work: Callable[[], Found]) -> Found:
@@ -185,6 +195,17 @@ class TorchDevices(Backend):
         size, devices = self.protocol.batch_size, self.protocol.devices
         return [[part(value, size, devices, device) for device in range(devices)] for value in values]
 
+    def _hand_over(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Lets every process have the data once, so that an epoch sends it no more than its part of the order."""
+        if self.held is not None and self.held[0] is x and self.held[1] is y:
+            return
+        for name, values in (("x", x), ("y", y)):
+            file = Path(self.folder.name, f"{name}.npy")
+            file.unlink(missing_ok=True)  # who has mapped what lay there keeps it
+            np.save(file, values)
+        self._all("hold", [self.folder.name] * self.protocol.devices)
+        self.held = x, y
+
     @property
     def batch_size(self) -> int:
         return self.protocol.batch_size
@@ -206,13 +227,18 @@ class TorchDevices(Backend):
     def train_epoch(
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
+        if not len(order):
+            return no_steps()
+        self._hand_over(x, y)
         rows, shares = filled(order, self.protocol.batch_size, self.protocol.devices)
         trained: list[tuple[np.ndarray, np.ndarray]] = self._all(
-            "train_part", *self._parts(x[rows], y[rows], shares), sequences=len(order), progress=progress, wait=wait
+            "train_part", *self._parts(rows, shares), sequences=len(order), progress=progress, wait=wait
         )
         return trained[0]
 
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         rows, _ = filled(np.arange(len(x)), self.protocol.batch_size, self.protocol.devices)
         return joined(self._all("predict_part", *self._parts(x[rows])), self.protocol.batch_size)[: len(x)]
 

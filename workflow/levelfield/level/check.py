@@ -154,7 +154,11 @@ def trains_every_batch(trial: Trial) -> str:
     steps = len(trial.batches)
     why = ": the smaller last batch is left out" if len(losses) == SEQUENCES // trial.protocol.batch_size else ""
     expect(len(losses) == len(correct) == steps, f"found {len(losses)} losses and {len(correct)} counts, expected {steps}{why}")
-    return f"{steps} steps for {SEQUENCES} sequences"
+    nothing = tuple(len(values) for values in trial.train(trial.backend, trial.order[:0]))
+    expect(nothing == (0, 0), f"of an empty order found {nothing[0]} losses and {nothing[1]} counts, expected none")
+    shape = trial.backend.predict(trial.x[:0]).shape
+    expect(shape == (0, trial.protocol.model.outputs), f"predict of no sequence gave shape {shape}, expected (0, outputs)")
+    return f"{steps} steps for {SEQUENCES} sequences, none for none"
 
 
 def keeps_the_order(trial: Trial) -> str:
@@ -302,6 +306,8 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
     elif name.startswith("drop-last"):
         losses, _ = trial.train(backend)
         expect(len(losses) == full, f"{name}: found {len(losses)} steps, expected {full}")
+        short, _ = trial.train(backend, trial.order[: protocol.batch_size - 1])
+        expect(len(short) == 0, f"{name}: of less than a batch found {len(short)} steps, expected none")
     else:
         losses, _ = trial.train(backend, rows)
         same = or_infinite(distance(losses, trial.losses[:full])) <= BOUND

@@ -1,19 +1,25 @@
-"""Exchange: weights that one case trained, evaluated by every other, as a matrix whose rows must agree."""
+"""Exchange: weights that one case trained, evaluated by every other, as a matrix whose rows must agree.
+
+They agree where their accuracies differ by no more sequences than have an answer that rounding decides, and every loss is finite.
+"""
 
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from levelfield.backends.base import Backend, evaluate
+from levelfield.level.trajectory import finite
 from levelfield.records import load_arrays, write_json, write_whole
 
-BOUND = 1e-4
-"""Largest spread of a row's accuracies: 2.5 of 25,000 validated reviews, whose probabilities stand at 0.5 to within rounding."""
+NEAR = {"float32": 1e-5, "tf32": 4e-3, "bfloat16": 3e-2}
+"""By precision, how near to its alternative a probability may be, half the difference between the two, for rounding to decide which of them
+is the larger: about ten times what frameworks were seen to differ by in float32 (1e-6), as much of a unit (2⁻²⁴, 2⁻¹¹, 2⁻⁸) in the others
+as a product leaves that is added up in float32."""
 
 
 @dataclass
@@ -28,7 +34,10 @@ class Exchanged:
     validation_sequences: int
     accuracy: dict[str, float]
     """By the case that trained the weights."""
-    loss: dict[str, float]
+    loss: dict[str, float | None]
+    """None: not finite."""
+    undecided: dict[str, int] = field(default_factory=dict)
+    """Sequences whose answer rounding decides; empty in records of earlier versions, which then must agree in every one."""
 
 
 def trained_by(weights: Path) -> tuple[str, int]:
@@ -36,20 +45,38 @@ def trained_by(weights: Path) -> tuple[str, int]:
     return weights.parent.parent.name, int(weights.parent.name.removeprefix("seed-"))
 
 
+def undecided(probabilities: np.ndarray, near: float) -> int:
+    """Of how many sequences the likeliest answer is as near as that to the next. probabilities: (sequences, outputs)."""
+    if probabilities.shape[1] == 1:
+        apart = np.abs(probabilities[:, 0] - 0.5)
+    else:
+        ordered = np.sort(probabilities, axis=1)
+        apart = (ordered[:, -1] - ordered[:, -2]) / 2
+    return int(np.count_nonzero(apart <= near))
+
+
 def evaluate_all(
-    backend: Backend, files: list[Path], x: np.ndarray, y: np.ndarray
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Accuracy and loss of the weights of each file, by the case that trained them."""
-    accuracy, loss = {}, {}
+    backend: Backend, files: list[Path], x: np.ndarray, y: np.ndarray, precision: str
+) -> tuple[dict[str, float], dict[str, float | None], dict[str, int]]:
+    """Accuracy, loss and undecided sequences of the weights of each file, by the case that trained them.
+
+    precision: what the backend computes in.
+    """
+    accuracy, loss, near = {}, {}, {}
     for file in files:
         backend.load(load_arrays(file))
-        found = evaluate(backend, x, y)
-        accuracy[trained_by(file)[0]], loss[trained_by(file)[0]] = found.accuracy, found.loss
-    return accuracy, loss
+        found, name = evaluate(backend, x, y), trained_by(file)[0]
+        accuracy[name], loss[name] = found.accuracy, finite(found.loss)
+        near[name] = undecided(found.probabilities, NEAR[precision])
+    return accuracy, loss, near
 
 
 def matrix(records: list[Exchanged]) -> dict[str, Any]:
-    """Accuracies and losses {trained by: {evaluated by: value}}, each row's spread, and whether all rows agree."""
+    """Accuracies and losses {trained by: {evaluated by: value}}, each row's spread and bound, and which rows agree.
+
+    A row's bound: the most undecided sequences that one of its cases tells of, as a share of all; `bound`: the largest of them, or one
+    sequence where there is none.
+    """
     trainers = list(dict.fromkeys(name for record in records for name in record.accuracy))
     table = {
         figure: {
@@ -58,16 +85,23 @@ def matrix(records: list[Exchanged]) -> dict[str, Any]:
         }
         for figure in ("accuracy", "loss")
     }
-    spread = {name: max(row.values()) - min(row.values()) for name, row in table["accuracy"].items()}
     first = records[0]
+    sequences = first.validation_sequences
+    spread = {name: max(row.values()) - min(row.values()) for name, row in table["accuracy"].items()}
+    most = {name: max(record.undecided.get(name, 0) for record in records) for name in trainers}
+    agrees = {
+        name: round(spread[name] * sequences) <= most[name] and None not in table["loss"][name].values() for name in trainers
+    }
     return {
         "seed": first.seed,
         "corpus": first.corpus,
-        "validation_sequences": first.validation_sequences,
+        "validation_sequences": sequences,
         **table,
         "accuracy_spread": spread,
-        "bound": BOUND,
-        "agree": max(spread.values()) <= BOUND,
+        "bounds": {name: count / sequences for name, count in most.items()},
+        "bound": max(1, *most.values()) / sequences,
+        "agrees": agrees,
+        "agree": all(agrees.values()),
     }
 
 
@@ -79,7 +113,8 @@ def write_matrix(folder: Path, records: list[Exchanged]) -> dict[str, Any]:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["trained_by", "evaluated_by", "accuracy", "loss"])
     for trainer, row in found["accuracy"].items():
-        rows.writerows([trainer, case, repr(value), repr(found["loss"][trainer][case])] for case, value in row.items())
+        losses = {case: "" if loss is None else repr(loss) for case, loss in found["loss"][trainer].items()}
+        rows.writerows([trainer, case, repr(value), losses[case]] for case, value in row.items())
     write_whole(folder / "exchange.csv", text.getvalue().encode())
     return found
 

@@ -98,9 +98,12 @@ def step_measurements(pauses: list[Pauses], latency: Latency | None) -> dict[str
 
 
 def energy_measurements(epochs: list[Epoch], sequences: int, source: str | None) -> dict[str, float | str | None]:
-    """Joules per 1,000 sequences trained on, over all epochs; None where an epoch's energy is not known."""
+    """Joules per 1,000 sequences trained on, over all epochs; None where an epoch's energy is not known.
+
+    sequences: of all epochs together.
+    """
     joules = sum_told(epoch.energy_joules for epoch in epochs)
-    known = None if joules is None else joules / (len(epochs) * sequences) * 1000
+    known = None if joules is None else joules / sequences * 1000
     return {"energy_source": source, "energy_joules_per_1000_sequences": known}
 
 

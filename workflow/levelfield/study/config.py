@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from levelfield import registry
 from levelfield.errors import UserError
 from levelfield.study.data import Data, Strict
+from levelfield.study.departures import too_few
 from levelfield.study.protocol import Case, Protocol, Sizes
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
@@ -196,14 +197,11 @@ class Study(Strict):
         sides = self.protocol.padding, self.protocol.truncation
         if len({case.protocol.length for case in self.expanded}) > 1 and len(set(sides)) > 1:
             raise ValueError("cases of different length need padding and truncation on the same side")
+        known = self.known_sequences
         for case in self.expanded:
             refuse_impossible(case)
-        sequences, _ = self.sequences
-        for case in self.expanded:
-            if case.protocol.batch_size > sequences and (self.data.train or self.data.kind in ("imdb", "synthetic")):
-                raise ValueError(
-                    f"batch_size {case.protocol.batch_size} is larger than the training data ({sequences} sequences)"
-                )
+            if reason := too_few(case.departures, case.protocol.batch_size, *known):
+                raise ValueError(f"case {case.name}: {reason}")
         return self
 
     @property
@@ -270,6 +268,13 @@ class Study(Strict):
         return self.data.train or IMDB_SEQUENCES, self.data.validation or IMDB_SEQUENCES
 
     @property
+    def known_sequences(self) -> tuple[int | None, int | None]:
+        """Of training and of validation, as `sequences`; None where the source tells, once it is read."""
+        told = self.data.kind in ("imdb", "synthetic")
+        training, validation = self.sequences
+        return training if self.data.train or told else None, validation if self.data.validation or told else None
+
+    @property
     def runs(self) -> list[tuple[str, int]]:
         """(case, seed) in the order in which they run: block after block."""
         return [(case, block.seed) for block in self.blocks for case in block.cases]
@@ -288,7 +293,10 @@ def refuse_impossible(case: Case) -> None:
             f"case {case.name}: {case.backend} cannot have an epoch's data on the {case.protocol.data_on}: "
             f"set `data_on: {places[0]}`, for this case alone as `settings: {{data_on: {places[0]}}}`"
         )
-    weights = model.weights(case.protocol, frozenset(case.departures))  # raises what is wrong with the sizes
+    try:
+        weights = model.weights(case.protocol, frozenset(case.departures))
+    except UserError as error:  # what is wrong with the sizes
+        raise ValueError(f"case {case.name}: {error}") from None
     if (count := sum(prod(weight.shape) for weight in weights.values())) > MOST_WEIGHTS:
         raise ValueError(f"case {case.name}: its model has {count:.3g} weights: at most {MOST_WEIGHTS:,}")
     able = registry.possible(case.backend, model.name)
@@ -298,7 +306,7 @@ def refuse_impossible(case: Case) -> None:
                 f"case {case.name}: {case.backend} cannot make the departure {departure!r} with the model {model.name}; "
                 f"it can make {', '.join(able)}"
             )
-    for both in model.excludes:
+    for both in registry.excludes(model.name):
         if both <= set(case.departures):
             raise ValueError(f"case {case.name}: {' and '.join(sorted(both))} exclude each other")
 

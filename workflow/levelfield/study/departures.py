@@ -37,3 +37,16 @@ DEPARTURES = {
 def drops_last_batch(departures: Iterable[str]) -> bool:
     """Whether training leaves out the last, smaller batch."""
     return bool({"drop-last-batch", "drop-last-training-batch"} & set(departures))
+
+
+def too_few(departures: Iterable[str], batch_size: int, training: int | None, validation: int | None) -> str | None:
+    """Why so many sequences do not do: of training they must make one whole batch, of validation too where its last, smaller one
+    is left out. None where they do, and of a number that is not known."""
+    if training is not None and training < batch_size:
+        return f"batch_size {batch_size} is larger than the training data ({training:,} sequences)"
+    if validation is not None and validation < batch_size and "drop-last-batch" in departures:
+        return (
+            f"batch_size {batch_size} is larger than the validation data ({validation:,} sequences), of which drop-last-batch leaves "
+            "nothing"
+        )
+    return None

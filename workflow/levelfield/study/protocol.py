@@ -80,8 +80,14 @@ class Protocol:
     batch_size: int = setting(32, "Sequences per training step, and per batch of validation.", ge=1, le=1_000_000)
     epochs: int = setting(2, "Passes over the training sequences.", ge=1, le=100_000)
     learning_rate: float = setting(1e-3, "Step size α of Adam.", gt=0, le=1e6)
-    beta_1: float = setting(0.9, "Decay of Adam's first moment.", ge=0, lt=1)
-    beta_2: float = setting(0.999, "Decay of Adam's second moment.", ge=0, lt=1)
+    beta_1: float = setting(0.9, "Decay of Adam's first moment; at most 0.9999, as `beta_2`.", ge=0, le=0.9999)
+    beta_2: float = setting(
+        0.999,
+        "Decay of Adam's second moment; at most 0.9999: of one nearer to 1 float32 has too little of 1 - β left (half a unit of 1 is "
+        "0.06 % of 0.0001) for parity to tell a right program from a wrong one.",
+        ge=0,
+        le=0.9999,
+    )
     epsilon: float = setting(1e-7, "ε of Adam in the form α_t · m / (√v + ε), bias correction inside α_t.", gt=0, le=1)
     data_on: Literal["host", "device"] = setting(
         "host",
@@ -90,8 +96,9 @@ class Protocol:
     )
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
-        "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: all layers but the last compute in "
-        "bfloat16; the last dense layer, loss, optimiser and all weights stay float32.",
+        "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: each framework's own mixed precision: products "
+        "of all layers but the last in bfloat16, and what lies between them (embedding, LayerNorm, sums, softmax) in bfloat16 or float32 "
+        "as the framework has it, so not one program as in `float32`; the last dense layer, loss, optimiser and all weights stay float32.",
     )
     deterministic: bool = setting(False, "Ask every framework for its deterministic kernels.")
     devices: int = setting(

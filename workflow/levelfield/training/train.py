@@ -27,12 +27,15 @@ from levelfield.measure.sampler import Sampler, together
 from levelfield.measure.settling import NOT_WAITED, settle
 from levelfield.models.base import model_of, parameters
 from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_run
+from levelfield.study.departures import too_few
 from levelfield.study.protocol import Case, Protocol, digest
 from levelfield.training.progress import progress
 
 Split = tuple[np.ndarray, np.ndarray]
 """x and y, as `load_split` gives them."""
 Found = TypeVar("Found")
+FEWEST = 20
+"""Steps of a training of which it is told whether its loss fell: a tenth of them is two batches."""
 
 
 @dataclass
@@ -45,8 +48,13 @@ class Training:
     waited_seconds: list[float] = field(default_factory=list)
 
     @property
+    def sequences(self) -> int:
+        """That were trained on, all epochs together: fewer than there are where a departure leaves some out."""
+        return sum(int(steps.sequences.sum()) for steps in self.steps)
+
+    @property
     def sequences_per_second(self) -> float:
-        return sum(int(steps.sequences.sum()) for steps in self.steps) / sum(epoch.train_seconds for epoch in self.epochs)
+        return self.sequences / sum(epoch.train_seconds for epoch in self.epochs)
 
 
 def train(
@@ -66,8 +74,8 @@ def train(
 
     data: folder of the study's encoded reviews. threads: what the process may use. image: digest of the container's image.
     gpus: those held for the run. calibrations: folder of the machines' calibrations; without it the share of the limit
-    stays empty. take: how often this run was made. Raises UserError where the start is another seed's, altered, or made for other data, and where the model's
-    size is not the protocol's.
+    stays empty. take: how often this run was made. Raises UserError where the start is another seed's, altered, or made for other
+    data, where the sequences are too few, and where the model's size is not the protocol's.
     """
     started = now()
     protocol, departures = case.protocol, frozenset(case.departures)
@@ -76,6 +84,8 @@ def train(
     x_train, y_train = load_split(data, "train", protocol)
     x_val, y_val = load_split(data, "val", protocol)
     check_start(start, seed, protocol, len(x_train))
+    if reason := too_few(departures, protocol.batch_size, len(x_train), len(x_val)):
+        raise UserError(f"{case.name}: {reason}")
     if "drop-last-batch" in departures:
         kept = len(x_val) // protocol.batch_size * protocol.batch_size
         x_val, y_val = x_val[:kept], y_val[:kept]
@@ -150,12 +160,12 @@ def train(
             process_seconds=host.process_age_seconds(),
         ),
         memory=memory,
-        checks=checks(steps) | summary.time_checks(training.pauses, training.waited_seconds, None),
+        checks=checks(steps, epochs) | summary.time_checks(training.pauses, training.waited_seconds, None),
         measurements={
             "start_up_seconds": age - importing.seconds - warming.seconds - settling.seconds if age else None,
             **settling.measurements(),
             **summary.gpu_measurements(use if used else None),
-            **summary.energy_measurements(epochs, len(x_train), source(uuids, backend.device)),
+            **summary.energy_measurements(epochs, training.sequences, source(uuids, backend.device)),
             **rest.measurements(),
         },
     )
@@ -277,14 +287,19 @@ def batch_sizes(sequences: int, steps: int, batch_size: int) -> np.ndarray:
     return sizes
 
 
-def checks(steps: list[Steps]) -> dict[str, bool]:
-    """What must hold of any training that worked; recorded, and told by the tables where it does not."""
+def checks(steps: list[Steps], epochs: list[Epoch]) -> dict[str, bool]:
+    """What must hold of any training that worked; recorded, and told by the tables where it does not.
+
+    losses_finite: of each step, and of each validation, which alone sees what the last update made of the weights.
+    losses_fell: the last tenth's mean is below the first's; left out of fewer steps than `FEWEST`, whose tenth is a single batch.
+    """
     losses = np.concatenate([epoch.loss for epoch in steps])
-    tenth = max(1, len(losses) // 10)
-    return {
-        "losses_finite": bool(np.isfinite(losses).all()),
-        "losses_fell": bool(losses[-tenth:].mean() < losses[:tenth].mean()),
-    }
+    validated = [epoch.validation_loss for epoch in epochs]
+    found = {"losses_finite": bool(np.isfinite(losses).all() and np.isfinite(validated).all())}
+    if len(losses) >= FEWEST:
+        tenth = len(losses) // 10
+        found["losses_fell"] = bool(losses[-tenth:].mean() < losses[:tenth].mean())
+    return found
 
 
 def check_start(start: Start, seed: int, protocol: Protocol, sequences: int) -> None:

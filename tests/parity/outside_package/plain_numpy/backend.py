@@ -3,7 +3,7 @@
 import numpy as np
 
 from levelfield import registry
-from levelfield.backends.base import Backend, DeviceError, Progress, Weights, silent
+from levelfield.backends.base import Backend, DeviceError, Progress, Weights, no_logits, no_steps, silent
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
@@ -71,6 +71,8 @@ class PlainNumpy(Backend):
         size, losses, correct = self.batch_size, [], []
         if drops_last_batch(self.departures):
             order = order[: len(order) // size * size]
+        if not len(order):
+            return no_steps()
         for rows in np.split(order, range(size, len(order), size)):
             logits, back = self.logits(self.own, x[rows])
             loss, slope, right = loss_slope_right(logits, y[rows])
@@ -85,6 +87,8 @@ class PlainNumpy(Backend):
         return np.array(losses, np.float32), np.array(correct, np.int32)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
+        if not len(x):
+            return no_logits(self.protocol)
         batches = np.split(x, range(self.batch_size, len(x), self.batch_size))
         return np.concatenate([self.logits(self.own, batch)[0] for batch in batches]).astype(np.float32)
 

@@ -7,6 +7,7 @@ from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
 from levelfield.images.images import digest_in_use
 from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
+from levelfield.level.parity import computed_in
 from levelfield.measure.device import hold_devices
 from levelfield.measure.hang import HANG, end_if_it_hangs
 from levelfield.records import write_json
@@ -35,8 +36,10 @@ def run(args: Namespace) -> None:
         backend = load_backend(case.backend, case.protocol.devices)(
             case.protocol, frozenset(case.departures), case.device, threads
         )
-        accuracy, loss = evaluate_all(backend, args.weights, x, y)
+        precision = computed_in(case.protocol.precision, backend.device)
+        accuracy, loss, undecided = evaluate_all(backend, args.weights, x, y, precision)
     seed, corpus = trained_by(args.weights[0])[1], load_description(args.data)["title"]
-    write_json(args.out, Exchanged(case.name, case.backend, backend.device, seed, corpus, len(x), accuracy, loss))
+    write_json(args.out, Exchanged(case.name, case.backend, backend.device, seed, corpus, len(x), accuracy, loss, undecided))
     for name, value in accuracy.items():
-        print(f"{name} trained, {case.name} evaluated: accuracy {value:.4f}, loss {loss[name]:.6f}")
+        found = "not finite" if (known := loss[name]) is None else f"{known:.6f}"
+        print(f"{name} trained, {case.name} evaluated: accuracy {value:.4f}, loss {found}")

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from levelfield.level.exchange import BOUND, read, write_matrix
+from levelfield.level.exchange import read, write_matrix
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -15,5 +15,7 @@ def run(args: Namespace) -> None:
     found = write_matrix(args.out, [read(file) for file in args.exchanged])
     for name, row in found["accuracy"].items():
         cells = ", ".join(f"{case} {value:.4f}" for case, value in row.items())
-        agrees = "agree" if found["accuracy_spread"][name] <= BOUND else f"differ by {found['accuracy_spread'][name]:.1e}"
+        agrees = "agree" if found["agrees"][name] else f"differ by {found['accuracy_spread'][name]:.1e}"
+        if None in found["loss"][name].values():
+            agrees = "a loss is not finite"
         print(f"{name} trained: {cells}: {agrees}")

@@ -38,7 +38,7 @@ def build(protocol: Protocol, departures: frozenset[str], device: str) -> Callab
 
     def logits(weights: Weights, tokens: jax.Array, key: jax.Array | None = None) -> jax.Array:
         first, second = (None, None) if key is None else jax.random.split(key)
-        features = dropped(weights["embedding"][tokens].astype(dtype), first)
+        features = dropped(weights["embedding"].astype(dtype)[tokens], first)
         for layer in CONVOLUTIONS:
             features = convolved(weights, layer, features, Cnn.of(protocol).stride)
         features = dropped(jax.nn.relu(dense(weights, "hidden", features.max(axis=1))), second)

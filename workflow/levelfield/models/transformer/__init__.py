@@ -6,6 +6,7 @@ Published as keras.io's `text_classification_with_transformer`: 657,758 paramete
 from dataclasses import dataclass
 from typing import Literal
 
+from levelfield.errors import UserError
 from levelfield.models.base import MATCHED, Kernels, Model, Weight
 from levelfield.study.departures import TUTORIAL, Departure
 from levelfield.study.protocol import Protocol, Sizes, setting
@@ -29,17 +30,30 @@ class Transformer(Sizes):
 
 
 def width_of_heads(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
-    """Size of each head; with `heads-share-width` all heads together are as wide as the embedding."""
+    """Size of each head; with `heads-share-width` all heads together are as wide as the embedding.
+
+    Raises UserError where they cannot be.
+    """
     sizes = Transformer.of(protocol)
-    return sizes.embedding // sizes.heads if "heads-share-width" in departures else sizes.head_width
+    if "heads-share-width" not in departures:
+        return sizes.head_width
+    if sizes.embedding % sizes.heads:
+        raise UserError(
+            f"heads-share-width: {sizes.heads} heads cannot share an embedding of {sizes.embedding} evenly: "
+            "embedding must be a multiple of heads"
+        )
+    return sizes.embedding // sizes.heads
 
 
 def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[str, Weight]:
     """Keras's defaults: embeddings U(±0.05), kernels Glorot uniform, LayerNorm 1 and 0, biases 0.
 
     Keras draws attention's kernels with the fans of the flat matrix (embedding, heads · width), or its transpose.
+    Raises UserError where the sizes leave a departure nothing to do.
     """
     sizes = Transformer.of(protocol)
+    if "double-softmax" in departures and sizes.outputs == 1:
+        raise UserError("double-softmax: the softmax of one output is always 1: set outputs to 2 or more")
     width, heads, each = sizes.embedding, sizes.heads, width_of_heads(protocol, departures)
     limit = (6 / (width + heads * each)) ** 0.5
 

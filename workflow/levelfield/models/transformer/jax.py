@@ -13,6 +13,8 @@ from levelfield.study.protocol import Protocol
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout")
 EPSILON = 1e-6
 DROPOUT = 0.1
+WIDEST = 128
+"""Head that cuDNN's fused attention takes on any GPU (`check_is_flash_attention`, JAX 0.10.2)."""
 
 Weights = dict[str, jax.Array]
 
@@ -25,6 +27,13 @@ def attention(weights: Weights, features: jax.Array, implementation: Literal["cu
     )
     attended = jax.nn.dot_product_attention(query, key, value, implementation=implementation)
     return jnp.einsum("blhd,hdw->blw", attended, weights["attention/output/kernel"]) + weights["attention/output/bias"]
+
+
+def fused(device: str, precision: str, head_width: int) -> Literal["cudnn"] | None:
+    """cuDNN's fused attention where JAX takes it: half precision, heads of a multiple of 8 up to 128. (From Hopper on up to 256:
+    here the same program runs on every GPU.)"""
+    able = device == "cuda" and precision == "bfloat16" and head_width % 8 == 0 and head_width <= WIDEST
+    return "cudnn" if able else None
 
 
 def layer_norm(weights: Weights, name: str, features: jax.Array) -> jax.Array:
@@ -47,9 +56,7 @@ def dropout(key: jax.Array, features: jax.Array) -> jax.Array:
 def build(protocol: Protocol, departures: frozenset[str], device: str) -> Callable[..., jax.Array]:
     """The function (weights, tokens int32 (batch, length), key or None) -> logits float32 (batch, outputs)."""
     dtype = jnp.bfloat16 if protocol.precision == "bfloat16" else jnp.float32
-    # cuDNN's fused attention computes in half precision, heads whose width is a multiple of 8
-    fused = device == "cuda" and dtype == jnp.bfloat16 and width_of_heads(protocol, departures) % 8 == 0
-    implementation: Literal["cudnn"] | None = "cudnn" if fused else None
+    implementation = fused(device, protocol.precision, width_of_heads(protocol, departures))
 
     def logits(weights: Weights, tokens: jax.Array, key: jax.Array | None = None) -> jax.Array:
         cast = {name: value.astype(dtype) for name, value in weights.items()}

@@ -1,0 +1,162 @@
+"""Edges of a protocol: decays of 0, epochs longer than Keras's buffers, a batch left out; and what the warm-up must have done."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from textwrap import dedent
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo
+
+from levelfield import registry
+from levelfield.backends.torch import Torch
+from levelfield.level.parity import measure
+from levelfield.level.reference import trajectory
+from levelfield.level.start import make_start
+from levelfield.level.trial import small_protocol
+from levelfield.study.protocol import Case
+
+OWN = [name for name, backend in registry.backends().items() if not backend.like]
+KERAS = [name for name in OWN if registry.backend(name).framework == "keras"]
+
+
+def told(code: str, *arguments) -> str:
+    """The last line of what a process says."""
+    command = [sys.executable, "-c", dedent(code), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()[-1]
+
+
+def quick(names: list[str], among: tuple[str, ...]) -> list:
+    return [name if name in among else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+DECAYS = """
+    import sys
+    from dataclasses import replace
+    from levelfield.backends import confine, load_backend
+    from levelfield.level import check, trial
+    small, betas = trial.small_protocol, dict(zip(("beta_1", "beta_2"), map(float, sys.argv[2:])))
+    trial.small_protocol = lambda *given: replace(small(*given), **betas)
+    threads, make = confine("cpu", 1), load_backend(sys.argv[1])
+    found = trial.Trial(sys.argv[1], "cnn", lambda protocol, departures, device: make(protocol, departures, device, threads))
+    print(check.makes_one_step(found))
+    losses, _ = found.train(found.loaded)
+    print(float(abs(losses[:5] - found.losses[:5]).max()))
+"""
+
+
+@pytest.mark.parametrize("backend", quick(OWN, ("torch", "keras-torch")))
+@pytest.mark.parametrize(("beta_1", "beta_2"), [(0, 0), (0, 0.99), (0.8, 0)])
+def test_with_decays_of_0_the_steps_are_those_of_the_reference(backend, beta_1, beta_2):
+    """The first five: without a second moment a step is m / (|g| + ε), which makes much of rounding where g is nearly 0."""
+    assert float(told(DECAYS, backend, beta_1, beta_2)) < 1e-6
+
+
+ROOM = """
+    import sys
+    import numpy as np
+    from levelfield.backends import confine, load_backend
+    threads, make = confine("cpu", 1), load_backend(sys.argv[1], int(sys.argv[2]))
+    from levelfield.backends import keras
+    from levelfield.level.trial import Trial
+    keras.CAPACITY = 4
+    given = lambda protocol, departures, device: make(protocol, departures, device, threads)
+    found = Trial(sys.argv[1], "cnn", given, devices=int(sys.argv[2]))
+    assert len(found.batches) == 8
+    off = lambda losses: float(np.abs(losses - found.losses[:8]).max())
+    # without a warm-up: two steps within the buffers, then six beyond, the optimiser carried on
+    backend = found.loaded
+    parts = [found.train(backend, order)[0] for order in (found.order[:8], found.order[8:])]
+    apart = off(np.concatenate(parts))
+    # with one: nothing is made anew in the epoch
+    backend = found.made(frozenset())
+    backend.warm_up(found.x, found.y, found.weights)
+    function = backend.model.train_function
+    losses, correct = found.train(backend)
+    assert backend.model.train_function is function is not None
+    assert list(correct) == list(found.correct[:8]), correct
+    print(max(apart, off(losses)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "devices"),
+    [
+        ("keras-torch", 1),
+        *(pytest.param(name, 1, marks=pytest.mark.long) for name in KERAS if name != "keras-torch"),
+        *(pytest.param(name, 2, marks=pytest.mark.long) for name in KERAS if registry.backend(name).devices),
+    ],
+)
+def test_an_epoch_of_more_steps_than_the_buffers_hold_makes_room_in_the_warm_up(backend, devices):
+    assert float(told(ROOM, backend, devices)) < 1e-6
+
+
+RUN_ONCE = """
+    import sys
+    import numpy as np
+    from levelfield.backends import confine, load_backend
+    from levelfield.level.start import make_start
+    from levelfield.level.trial import small_protocol
+    threads, make = confine("cpu", 1), load_backend(sys.argv[1])
+    protocol = small_protocol("cnn", "device")
+    x, y = np.ones((75, protocol.length), np.int32), np.ones(75, np.float32)
+    backend, run = make(protocol, frozenset(), "cpu", threads), []
+    compiled = backend._compiled
+
+    def counted(batches):
+        program = compiled(batches)
+        return lambda *given: run.append(len(batches[0])) or program(*given)
+
+    backend._compiled = counted
+    weights = make_start(protocol, 0, 75).weights
+    backend.warm_up(x, y, weights, 50)
+    assert all(np.array_equal(value, weights[name]) for name, value in backend.weights().items())
+    print(run)
+"""
+
+
+@pytest.mark.parametrize("backend", quick(["jax-scan", "flax-scan"], ("jax-scan",)))
+def test_the_program_of_a_whole_epoch_has_run_before_the_clock_begins(backend):
+    """Of 75 sequences 18 batches of 4 are one call; the two of the warm-up's own are another."""
+    assert told(RUN_ONCE, backend) == "[2, 18]"
+
+
+@pytest.mark.parametrize("departure", ["drop-last-batch", "drop-last-training-batch"])
+def test_where_the_last_batch_that_is_compared_is_left_out_parity_is_measured_without_it(departure):
+    """The eleventh stands alone behind the checkpoint of ten steps."""
+    protocol = small_protocol("cnn")
+    rng, sequences = np.random.default_rng(0), 10 * protocol.batch_size + 3
+    x = rng.integers(0, protocol.vocabulary, (sequences, protocol.length)).astype(np.int32)
+    y, start = (rng.random(sequences) < 0.5).astype(np.float32), make_start(protocol, 0, sequences)
+    reference = trajectory(protocol, start.weights, x, y, start.order[0])
+    assert len(reference.losses) == 11
+    case = Case("case", "torch", (departure,), protocol, "cpu")
+    found = measure(case, Torch(protocol, frozenset({departure}), "cpu", 1), start.weights, reference, x, y)
+    assert len(found.losses) == 10 and max(found.losses) < 1e-6 and "weights_step_10" in found.distances
+
+
+def test_torch_compile_has_a_program_of_its_own_for_each_size_and_all_are_made_in_the_warm_up(monkeypatch):
+    """Left to itself it makes one for any size when it meets a second one, and whole batches run that one from then on."""
+    compile_it, made = torch.compile, []
+
+    def recording(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        sizes = [size for value in inputs for size in (value.shape if isinstance(value, torch.Tensor) else (value,))]
+        made.append(any(isinstance(size, torch.SymInt) for size in sizes))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda model, mode, **how: compile_it(model, backend=recording, **how))
+    protocol = small_protocol("transformer")
+    rng, sequences = np.random.default_rng(0), 4 * protocol.batch_size + 3
+    x = rng.integers(0, protocol.vocabulary, (sequences, protocol.length)).astype(np.int32)
+    y, start = (rng.random(sequences) < 0.5).astype(np.int32), make_start(protocol, 0, sequences)
+    torch._dynamo.reset()
+    backend = Torch(protocol, frozenset(), "cpu", 1, compiled="default")
+    backend.warm_up(x, y, start.weights, 2 * protocol.batch_size + 2)
+    warmed = len(made)
+    backend.train_epoch(x, y, start.order[0].astype(np.int64))
+    backend.predict(x[: 2 * protocol.batch_size + 2])
+    assert warmed and len(made) == warmed and not any(made)
