@@ -205,13 +205,15 @@ def test_a_dead_run_releases_its_gpu(machine):
         assert held.uuid == "GPU-111"
 
 
-def test_a_schedulers_choice_of_one_gpu_needs_no_lock(machine, monkeypatch, tmp_path):
+def test_a_schedulers_choice_of_one_gpu_is_held_by_one_run_of_its_job(machine, monkeypatch):
     machine(a_gpu(1), a_gpu(2))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    with device.hold_device("cuda") as first, device.hold_device("cuda") as second:
-        assert first == second and first.index == 1
-    assert not list(tmp_path.glob("*.lock"))
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    with device.hold_device("cuda") as first:
+        assert first.index == 1
+        with pytest.raises(UserError, match="waited"), device.hold_device("cuda"):
+            pass
 
 
 def test_two_runs_in_one_job_with_two_gpus_take_one_each(machine, monkeypatch):
