@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from pretended_gpus import DRIVER, ERRORS, a_cut_gpu, a_gpu, pretended_machine  # noqa: F401
 
-from levelfield.measure import device, gpu, sampler, summary
+from levelfield.errors import UserError
+from levelfield.measure import device, gpu, locks, sampler, summary
 from levelfield.measure.energy import Energy, source
 from levelfield.measure.sampler import GpuUse, Record, Sampler
 
