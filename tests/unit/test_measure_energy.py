@@ -117,9 +117,16 @@ def test_a_package_that_vanishes_leaves_no_energy(packages, tmp_path):
     assert used.joules is None
 
 
+def test_a_package_that_stood_still_over_the_block_tells_nothing(packages):
+    packages(10, 20)
+    with energy.Energy() as used:
+        packages(15, 20)
+    assert used.joules is None
+
+
 def test_the_thread_counts_in_the_background(packages, monkeypatch):
     monkeypatch.setattr(energy, "MOST_WATTS", 65_000 / 2 / 0.05)  # a reading every 0.05 s, of which the next must be within 0.1
-    monkeypatch.setattr(energy, "_used", lambda start, end, seconds: 1.0)
+    monkeypatch.setattr(energy, "_used", lambda start, end, seconds: {"intel-rapl:0": 1.0})
     packages(1, 1)
     with energy.Energy() as used:
         threading.Event().wait(0.3)

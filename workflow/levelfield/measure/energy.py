@@ -36,7 +36,7 @@ class Energy:
     def __enter__(self) -> "Energy":
         self._end = Event()
         self._thread: Thread | None = None
-        self._used: float | None = 0.0
+        self._used: dict[str, float] | None = {}
         self._began = self._clock()
         self._last, self._last_at = self._read(), self._began
         if self._last and (rounds := [limit for _, limit in self._last.values() if limit]):
@@ -50,8 +50,8 @@ class Energy:
         if self._thread is not None:
             self._thread.join()
         self._count()
-        if kind is None and self._used and self._clock() - self._began >= self._least_seconds:
-            self.joules = self._used
+        if kind is None and self._used and all(self._used.values()) and self._clock() - self._began >= self._least_seconds:
+            self.joules = sum(self._used.values())
 
     def _watch(self, pause: float) -> None:
         while not self._end.wait(pause):
@@ -61,7 +61,10 @@ class Energy:
         """Adds what was used since the last reading; from the first reading on that tells nothing, nothing is told."""
         now, at = self._read(), self._clock()
         used = None if self._last is None or now is None else _used(self._last, now, at - self._last_at)
-        self._used = None if self._used is None or used is None else self._used + used
+        if self._used is None or used is None:
+            self._used = None
+        else:
+            self._used = {name: self._used.get(name, 0.0) + joules for name, joules in used.items()}
         self._last, self._last_at = now, at
 
 
@@ -102,17 +105,17 @@ def _microjoules(path: Path) -> float:
     return int(path.read_text(encoding="utf-8")) / 1e6
 
 
-def _used(start: Reading, end: Reading, seconds: float) -> float | None:
-    """Joules between two readings, counters that started anew counted round once; None where one fell otherwise, is gone, stood
-    still, or may have gone round more than once in so many seconds."""
-    total = 0.0
+def _used(start: Reading, end: Reading, seconds: float) -> dict[str, float] | None:
+    """Each counter's joules between two readings, those that started anew counted round once; None where one fell otherwise, is gone, or
+    may have gone round more than once in so many seconds."""
+    found = {}
     for name, (before, limit) in start.items():
         if name not in end or (limit and seconds * MOST_WATTS >= limit):
             return None
         used = end[name][0] - before
         if used < 0:
             used += limit
-        if used <= 0:
+        if used < 0:
             return None
-        total += used
-    return total
+        found[name] = used
+    return found
