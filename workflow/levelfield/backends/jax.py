@@ -309,9 +309,10 @@ class JaxScan(Jax):
             return no_steps()
         losses: list[jax.Array] = []
         corrects: list[jax.Array] = []
+        done = 0
 
-        def so_far(steps: int) -> tuple[float, float]:
-            return _whole(losses).mean(), _whole(corrects).sum() / min(steps * size, len(order))
+        def so_far() -> tuple[float, float]:
+            return _whole(losses).mean(), _whole(corrects).sum() / min(done * size, len(order))
 
         for loss, correct in self._calls(x[order], y[order]):
             losses.append(loss)
@@ -319,7 +320,7 @@ class JaxScan(Jax):
             if wait:
                 self.synchronize()
             done = sum(each.size for each in losses)
-            progress(done, partial(so_far, done))
+            progress(done, so_far)
         return _whole(losses).astype(np.float32), _whole(corrects).astype(np.int32)
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:

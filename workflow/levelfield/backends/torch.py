@@ -3,7 +3,6 @@
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import torch
@@ -189,8 +188,9 @@ class Torch(Backend):
         steps = -(-len(order) // size)
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
+        done = 0
 
-        def so_far(done: int) -> tuple[float, float]:
+        def so_far() -> tuple[float, float]:
             return losses[:done].mean().item(), correct[:done].sum().item() / min(done * size, len(order))
 
         self.model.train()
@@ -198,7 +198,8 @@ class Torch(Backend):
             losses[step], correct[step] = self._step(tokens, labels)
             if wait:
                 self.synchronize()
-            progress(step + 1, partial(so_far, step + 1))
+            done = step + 1
+            progress(done, so_far)
         return losses.cpu().numpy(), correct.cpu().numpy()
 
     @torch.inference_mode()

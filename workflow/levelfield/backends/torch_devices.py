@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,9 +81,10 @@ class Member(Torch):
         steps = len(batches[0])
         losses = torch.empty(steps, device=self.device)
         correct = torch.empty(steps, dtype=torch.int32, device=self.device)
+        done, seen, times = 0, 0, 1
 
-        def so_far(step: int, done: int, times: int) -> tuple[float, float]:
-            return losses[:step].mean().item() * times, correct[:step].sum().item() * times / done
+        def so_far() -> tuple[float, float]:
+            return losses[:done].mean().item() * times, correct[:done].sum().item() * times / seen
 
         self.model.train()
         for step, batch in enumerate(zip(*batches, strict=True)):
@@ -97,8 +97,8 @@ class Member(Torch):
                 distributed.all_reduce(correct)
             if wait:
                 self.synchronize()
-            done, times = min((step + 1) * self.size * self.count, sequences), 1 if last else self.count
-            progress(step + 1, partial(so_far, step + 1, done, times))
+            done, seen, times = step + 1, min((step + 1) * self.size * self.count, sequences), 1 if last else self.count
+            progress(done, so_far)
         return losses.cpu().numpy(), correct.cpu().numpy()
 
     @torch.inference_mode()
