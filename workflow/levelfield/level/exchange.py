@@ -17,9 +17,9 @@ from levelfield.level.trajectory import finite
 from levelfield.records import load_arrays, write_json, write_whole
 
 NEAR = {"float32": 1e-5, "tf32": 4e-3, "bfloat16": 3e-2}
-"""By precision, how near to its alternative a probability may be, half the difference between the two, for rounding to decide which of them
-is the larger: about ten times what frameworks were seen to differ by in float32 (1e-6), as much of a unit (2⁻²⁴, 2⁻¹¹, 2⁻⁸) in the others
-as a product leaves that is added up in float32."""
+"""By precision, how near to its alternative a probability may be, half the difference between the two, for rounding to decide which
+is the larger. Seen of a trained Transformer (400 reviews, PyTorch against JAX, a CPU): at most 2e-7 apart in float32, 1.3e-2 in
+bfloat16, where 2 answers turned; TF32 stands between them, by its unit (2⁻¹¹ beside bfloat16's 2⁻⁸), and was not measured."""
 
 
 @dataclass
