@@ -40,6 +40,8 @@ def probabilities(run, x):
 @pytest.mark.parametrize(("model", "departure"), EXPORTED)
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_onnxruntime_gives_the_same_probabilities(tmp_path, model, departure, outputs):
+    if departure == "double-softmax" and outputs == 1:
+        pytest.skip("refused: it would be the constant 1")
     trial = Trial("none", model, None)
     protocol = replace(trial.protocol, model=replace(trial.protocol.model, outputs=outputs))
     departures = frozenset({departure} if departure else ())

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from levelfield.errors import UserError
 from levelfield.level import reference
 from levelfield.level.reference import Adam, gradients, probabilities
 from levelfield.level.trajectory import Weights
@@ -35,13 +36,17 @@ def outputs(protocol: Protocol, weights: Weights, x: np.ndarray, departures: fro
 def reproducible(protocol: Protocol) -> list[str]:
     """The departures of the model whose outputs the reference gives from the same weights, and that change them."""
     model = model_of(protocol)
-    same_shapes = [
-        name
-        for name, departure in model.departures.items()
-        if departure.kind == "model" and shapes(protocol, frozenset({name})) == shapes(protocol)
-    ]
     made = getattr(importlib.import_module(f"{model.package}.reference"), "DEPARTURES", ())
-    return [name for name in same_shapes if name in made]
+    of_model = [name for name, departure in model.departures.items() if departure.kind == "model" and name in made]
+    return [name for name in of_model if _same_shapes(protocol, name)]
+
+
+def _same_shapes(protocol: Protocol, departure: str) -> bool:
+    """Whether a departure leaves the weights' shapes as they are; one that the model's sizes refuse is none that could be made."""
+    try:
+        return shapes(protocol, frozenset({departure})) == shapes(protocol)
+    except UserError:
+        return False
 
 
 def of_outputs(protocol: Protocol, weights: Weights, x: np.ndarray) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
