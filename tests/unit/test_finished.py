@@ -40,12 +40,15 @@ def test_finished_runs_are_not_made_anew_unasked(tmp_path, why, told):
 
 def test_what_was_asked_for_was_cut_off_or_is_not_there_is_made(tmp_path):
     missing = SimpleNamespace(rule=SimpleNamespace(name="train"), output=[str(tmp_path / "runs/jax/seed-0/run.json")])
+    proof = SimpleNamespace(rule=SimpleNamespace(name="parity"), output=["parity/torch.json"])
     table = SimpleNamespace(rule=SimpleNamespace(name="tables"), output=[str(tmp_path)])
     finished.refuse_to_replace(
         str(tmp_path),
         [
             a_run(tmp_path, 0, forced=True, updated_input={"x"}),
             a_run(tmp_path, 1, incomplete_output={"run.json"}),
+            (proof, SimpleNamespace(**NOTHING | {"forced": True})),
+            a_run(tmp_path, 2, updated_input_run={"parity/torch.json"}),
             (missing, SimpleNamespace(**NOTHING)),
             (table, SimpleNamespace(**NOTHING | {"updated_input": {"x"}})),
         ],

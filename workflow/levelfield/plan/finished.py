@@ -21,12 +21,15 @@ def refuse_to_replace(folder: str, jobs: "Iterable[tuple[Job, Reason]]") -> None
     """Raises UserError where runs that have finished would be made anew though nobody asked for that by name.
 
     folder: of the study. jobs: all that Snakemake is about to run, each with its reason. What was forced on the command line was asked
-    for; what was cut off in the middle (`--rerun-incomplete`) had not finished.
+    for, and what is made from it; what was cut off in the middle (`--rerun-incomplete`) had not finished.
     """
+    jobs = list(jobs)
+    forced = {str(file) for job, reason in jobs if reason.forced for file in job.output}
     anew = {
         str(job.output[0]): reason
         for job, reason in jobs
-        if _finished(job) and not reason.forced and not reason.incomplete_output
+        if _finished(job)
+        and not (reason.forced or reason.incomplete_output or forced & set(map(str, reason.updated_input_run)))
     }
     if not anew:
         return
