@@ -38,7 +38,7 @@ def refuse_to_replace(folder: str, jobs: "Iterable[tuple[Job, Reason]]") -> None
     raise UserError(
         f"{folder}: what has finished would be made anew ({told}), since "
         f"{_why(next(iter(anew.values())))}. Nothing was replaced. Four ways out: put back what changed; give the study another name; make "
-        "them anew with `--config replace=runs`; or keep them as they are with `--rerun-triggers mtime --touch` once"
+        "them anew with `--config replace=runs`; or, where only a rule or a setting of it changed, keep them with `--rerun-triggers mtime`"
     )
 
 
