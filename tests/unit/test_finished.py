@@ -72,3 +72,21 @@ def test_the_second_of_two_snakemakes_is_told_of_the_first(tmp_path):
         finished.hold(str(tmp_path / "s"))
     finished.os.close(held)
     finished.os.close(finished.hold(str(tmp_path / "s")))
+
+
+def test_a_run_that_an_orphan_finished_is_not_incomplete(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finished.INCOMPLETE.mkdir(parents=True)
+    records = [finished.Path(f"results/s/runs/torch/seed-{seed}/run.json") for seed in (0, 1)]
+    marks = {}
+    for record in records:
+        record.parent.mkdir(parents=True)
+        for name in finished.WHOLE:
+            record.with_name(name).touch()
+            key = finished.urlsafe_b64encode(str(record.with_name(name)).encode()).decode()
+            marks[record, name] = finished.INCOMPLETE / key
+            marks[record, name].touch()
+    records[1].with_name("failure.json").touch()
+    finished.keep_whole(records)
+    assert [mark.exists() for (record, _), mark in marks.items() if record == records[0]] == [False] * 4
+    assert all(mark.exists() for (record, _), mark in marks.items() if record == records[1]), "it did not end by itself"

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
 TOLD = 3
 """Of what would be made anew so much is named; of more the number is told."""
 LOCK = ".running"
+WHOLE = ("run.json", "epochs.csv", "steps.npz", "weights.npz")
+"""What a run leaves that has finished, its `failure.json` gone."""
+INCOMPLETE = Path(".snakemake/incomplete")
+"""Where Snakemake marks what a job has begun to write: a file each, named by its path in base64 (persistence/file.py, 9.27)."""
+
+
+def keep_whole(records: Iterable[Path]) -> None:
+    """Takes Snakemake's mark of an incomplete file from runs that are whole: their job ended well after its Snakemake was killed, and
+    would be made anew with `--rerun-incomplete`. records: each run's `run.json`, as a rule names it."""
+    for record in records:
+        files = [record.with_name(name) for name in WHOLE]
+        if all(file.is_file() for file in files) and not record.with_name("failure.json").exists():
+            for file in files:
+                mark = INCOMPLETE / urlsafe_b64encode(str(file).encode()).decode()
+                if len(mark.name) <= 255:
+                    mark.unlink(missing_ok=True)
 
 
 def refuse_to_replace(folder: str, jobs: "Iterable[tuple[Job, Reason]]") -> None:

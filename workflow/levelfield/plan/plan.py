@@ -101,6 +101,8 @@ class Plan:
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now
             plan.forget_untrue()
+            if workflow is None or workflow.is_main_process:
+                finished.keep_whole(Path(f"{plan.folder}/runs/{case}/seed-{seed}/run.json") for case, seed in plan.study.runs)
             for folder in (plan.folder, "results/.images"):
                 pulled_back(Path(folder))  # the clock may have been set back since
             return plan
