@@ -24,6 +24,15 @@ SECRETS = (
     "KERAS_PASSWORD", "JAX_SECRET", "CUDA_CREDENTIALS", "XLA_AUTH", "PYTORCH_PAT", "TORCH_PASS", "MKL_APIKEY", "TF_COOKIE",
 )  # fmt: skip
 """Names that begin as those of frameworks do; some are in use by other programs."""
+TERRAFORM = (
+    "TF_CLI_CONFIG_FILE",
+    "TF_CLI_ARGS_plan",
+    "TF_LOG",
+    "TF_DATA_DIR",
+    "TF_WORKSPACE",
+    "TF_IN_AUTOMATION",
+    "TF_REGISTRY_CLIENT_TIMEOUT",
+)
 FOREIGN = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HTTPS_PROXY", "GITHUB_TOKEN", "HOME", "PATH", "USER", "SSH_AUTH_SOCK")
 
 
@@ -56,3 +65,13 @@ def test_a_secret_within_a_value_is_hidden(value, recorded):
 def test_a_variable_that_contradicts_the_study_is_told_without_its_secrets():
     (told,) = contradictions({"XLA_FLAGS": "--xla_cpu_enable_fast_math --remote_token=hunter2"}, Protocol())
     assert "hunter2" not in told and told.startswith("XLA_FLAGS=--xla_cpu_enable_fast_math --remote_token=*** ")
+
+
+@pytest.mark.parametrize("name", TERRAFORM)
+def test_terraforms_variables_are_none_of_tensorflows(name):
+    assert steering({name: "x", "TF_CPP_MIN_LOG_LEVEL": "2"}) == {"TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def test_a_persons_own_folder_is_not_told():
+    told = steering({"HOME": "/home/ada", "XLA_FLAGS": "--xla_dump_to=/home/ada/x", "KERAS_HOME": "/home/adam/k"})
+    assert told == {"XLA_FLAGS": "--xla_dump_to=~/x", "KERAS_HOME": "/home/adam/k"}

@@ -71,6 +71,11 @@ def test_a_committed_study_is_small(folder):
     assert {file.suffix for file in files} <= {".json", ".jsonl", ".parquet", ".csv", ".md", ".svg", ".html"}
 
 
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: "/".join(folder.parts[-2:]))
+def test_a_committed_record_names_nobodys_folder(folder):
+    assert not re.search(r"/(root|home|Users)/", (folder / "records.jsonl").read_text())
+
+
 def test_every_interval_in_the_readme_is_one_of_a_study_that_it_links_to():
     readme = (ROOT / "README.md").read_text()
     linked = set(re.findall(r"\((results/reference/[\w-]+/[\w-]+)/[^)]*\)", readme))

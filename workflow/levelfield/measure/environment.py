@@ -17,6 +17,11 @@ STEERING = (
     "MKL_", "NCCL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TF_", "TORCH", "TRITON_", "XLA_",
 )  # fmt: skip
 """Beginnings of the names of variables that frameworks, their libraries and the allocator read."""
+TERRAFORM = (
+    "TF_CLI_", "TF_DATA_DIR", "TF_IGNORE", "TF_INPUT", "TF_IN_AUTOMATION", "TF_LOG", "TF_PLUGIN_CACHE", "TF_REATTACH_", "TF_REGISTRY_",
+    "TF_STATE_", "TF_WORKSPACE",
+)  # fmt: skip
+"""Variables of Terraform, which begin as TensorFlow's do and steer nothing here (its documentation, "Environment Variables")."""
 SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|COOKIE|APIKEY|(^|_)(KEYS?|PASS|AUTH|PAT|VAR)(_|$)", re.IGNORECASE
 )
@@ -52,9 +57,12 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
 
 
 def steering(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that steer a framework, sorted; none that may hold a secret, and no secret within the values of others."""
-    return {
+    """The variables that steer a framework, sorted; none that may hold a secret, no secret within the values of others, and `~` for
+    the folder of the person who runs it."""
+    home = environment.get("HOME", "").rstrip("/")
+    told = {
         name: without_secrets(value)
         for name, value in sorted(environment.items())
-        if name.startswith(STEERING) and not SECRET.search(name)
+        if name.startswith(STEERING) and not name.startswith(TERRAFORM) and not SECRET.search(name)
     }
+    return {name: value.replace(f"{home}/", "~/") for name, value in told.items()} if home else told
