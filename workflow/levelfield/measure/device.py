@@ -33,9 +33,8 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        os.environ["CUDA_DEVICE_ORDER"] = (
-            "PCI_BUS_ID"  # another order would have another card work than the one that is watched
-        )
+        # another order would have another card work than the one that is watched
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     candidates = [] if device == CPU else visible()
     if candidates and len(candidates) < count:
         raise UserError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")

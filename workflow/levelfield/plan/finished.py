@@ -22,14 +22,18 @@ INCOMPLETE = Path(".snakemake/incomplete")
 """Where Snakemake marks what a job has begun to write: a file each, named by its path in base64 (persistence/file.py, 9.27)."""
 
 
+def whole(folder: Path) -> bool:
+    """Whether all files of a finished run, or of a take of it, lie in a folder."""
+    return all((folder / name).is_file() for name in WHOLE)
+
+
 def keep_whole(records: Iterable[Path]) -> None:
     """Takes Snakemake's mark of an incomplete file from runs that are whole: their job ended well after its Snakemake was killed, and
     would be made anew with `--rerun-incomplete`. records: each run's `run.json`, as a rule names it."""
     for record in records:
-        files = [record.with_name(name) for name in WHOLE]
-        if all(file.is_file() for file in files) and not record.with_name("failure.json").exists():
-            for file in files:
-                mark = INCOMPLETE / urlsafe_b64encode(str(file).encode()).decode()
+        if whole(record.parent) and not record.with_name("failure.json").exists():
+            for name in WHOLE:
+                mark = INCOMPLETE / urlsafe_b64encode(str(record.with_name(name)).encode()).decode()
                 if len(mark.name) <= 255:
                     mark.unlink(missing_ok=True)
 

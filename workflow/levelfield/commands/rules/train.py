@@ -29,13 +29,12 @@ from levelfield.measure.gpu import Gpu
 from levelfield.measure.hang import HANG
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import contradictions
+from levelfield.plan.finished import WHOLE, whole
 from levelfield.plan.future import pulled_back
 from levelfield.records import add_measurements, write_json
 from levelfield.study.protocol import Case, digest
 from levelfield.training.said import Said
 
-KEPT = ("run.json", "epochs.csv", "steps.npz", "weights.npz")
-"""Files of a take that stay where it was spoilt, in `takes/<number>/`."""
 LINE = "levelfield take: "
 """How the one line begins that a take says of an error."""
 SHARE = 0.9
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
         digest_in_use(args.image)
         threads = confine(case.device, args.threads)
         with hold_devices(case.device, case.protocol.devices) as gpus:
-            if _version(args.out / "run.json") != before and _whole(args.out) and _asked_for(args.out, args, case):
+            if _version(args.out / "run.json") != before and whole(args.out) and _asked_for(args.out, args, case):
                 # one that a killed Snakemake had left behind held the device until now, and has ended well
                 print(f"{case.name}, seed {args.seed}: finished meanwhile by a job of an earlier start: it stands", flush=True)
             else:
@@ -135,10 +134,6 @@ def _told_in(failure: Path) -> dict[str, Any]:
         return told
     except FileNotFoundError:
         return {}
-
-
-def _whole(out: Path) -> bool:
-    return all((out / name).is_file() for name in KEPT)
 
 
 def calibrate_first(folder: Path, case: Case, threads: int, gpu: Gpu) -> None:
@@ -195,7 +190,7 @@ def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool
 def _earlier_takes(args: argparse.Namespace, case: Case) -> list[Path]:
     """The whole takes that an interrupted job of this run left, in order; none where one is not of this run as it is asked for."""
     folders = [args.out / "takes" / str(number) for number in range(1, 2 + args.retakes)]
-    found = [folder for folder in folders if _whole(folder)]
+    found = [folder for folder in folders if whole(folder)]
     return found if found == folders[: len(found)] and all(_asked_for(folder, args, case) for folder in found) else []
 
 
@@ -216,7 +211,7 @@ def _asked_for(folder: Path, args: argparse.Namespace, case: Case) -> bool:
 
 
 def _move(source: Path, target: Path) -> None:
-    for name in KEPT:
+    for name in WHOLE:
         (source / name).replace(target / name)
 
 
