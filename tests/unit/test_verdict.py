@@ -68,6 +68,18 @@ def test_where_a_loss_did_not_fall_nothing_is_claimed_about_learning(tmp_path):
     assert "in 1 of 8 runs the loss did not fall" in told and "equally well" not in told and "times as fast" in told
 
 
+def test_where_too_few_steps_were_trained_nothing_is_claimed_about_learning(tmp_path):
+    folder = make_study(tmp_path / "s", cases=["torch", "jax"], seeds=range(4), steps=5)
+    for file in folder.glob("runs/jax/*/run.json"):
+        run = json.loads(file.read_text())
+        del run["checks"]["losses_fell"]
+        file.write_text(json.dumps(run))
+    collect(folder)
+    results = Results.read(folder)
+    told = " ".join(verdict(results, make_tables(results)))
+    assert "in 4 of 8 runs too few steps were trained" in told and "equally well" not in told and "times as fast" in told
+
+
 def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named_where_an_interval_shows_it(tmp_path):
     sizes, *_ = said(tmp_path / "s", cases=["jax", "torch"], vary={"length": [100, 200]})
     assert sizes == "Fastest by tokens a sequence: torch at 100 and 200."

@@ -1,5 +1,7 @@
 """The verdict in words: who was faster, by how much, how sure that is, and on what it was measured."""
 
+import json
+
 import pandas as pd
 
 from levelfield.tell.report.faster import MOST, different_machines, listed, sizes, speed
@@ -91,10 +93,17 @@ def _matched(tables: dict[str, Table]) -> pd.DataFrame:
 
 
 def _learnt_nothing(results: Results) -> list[str]:
-    """Of a training so short that the loss did not fall in some run, nothing is claimed about learning."""
+    """Of a training so short that the loss did not fall in some run, or too short to say whether it did, nothing is claimed about learning."""
     names = [case.name for case in results.study.expanded if case.matched]
     runs = results.finished[results.finished["case"].isin(names)]
-    flat = missed_checks(runs).count("losses_fell")
+    flat, untold = (
+        missed_checks(runs).count("losses_fell"),
+        sum("losses_fell" not in json.loads(told) for told in runs["checks"]),
+    )
+    if untold:
+        return [
+            f"Nothing is claimed about what they learn: in {untold} of {len(runs)} runs too few steps were trained to say whether the loss fell."
+        ]
     if not flat:
         return []
     return [
