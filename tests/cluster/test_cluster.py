@@ -69,30 +69,13 @@ def _numbers(checkout) -> set[str]:
     return {line.split("|")[0] for line in shown if line.split("|")[1].startswith("train:")}
 
 
-def test_array_jobs_can_be_switched_on(finished, submitted, slurm):
-    """With the two options that belong together: a run that is cancelled leaves its array's finished first one alone.
-
-    What runs need is made first: an array takes those that become ready at the same moment.
-    """
-    assert not any("_" in job["number"] for job in finished.trainings("COMPLETED")), "off, as the profile says"
+def test_array_jobs_are_refused_before_anything_is_submitted(submitted, slurm):
+    """With the plugin's version 2.8.0 a run that ends before its array's first one fails, and is done again."""
+    before = len(slurm.queue("all"))
     submitted.site(**{"slurm-array-jobs": "train", "keep-incomplete": True})
-    made_before = submitted.submit("--until", "case", "start")
-    assert made_before.returncode == 0, made_before.stdout[-5000:]
-    before = {job["number"] for job in slurm.queue("COMPLETED")}
-    running = submitted.begin()
-    slurm.wait_until(lambda: submitted.processes("torch"), "torch trains", 120)
-    for process in submitted.processes("torch"):
-        os.kill(process, signal.SIGSTOP)
-    first = submitted.results / "runs/jax/seed-0/run.json"
-    # its job, and not its record alone: the Snakemake within notes the run as done after that
-    done = lambda: [job for job in submitted.trainings("COMPLETED") if job["number"] not in before]  # noqa: E731
-    slurm.wait_until(lambda: any("jax" in job["comment"] for job in done()), "jax has finished", 120)
-    written = first.read_bytes()
-    slurm.call("scancel", next(job["number"] for job in submitted.trainings("RUNNING") if "torch" in job["comment"]))
-    assert running.wait(300) == 0, submitted.said()[-5000:]
-    assert first.read_bytes() == written and set(statuses(submitted).values()) == {"finished"}
-    jobs = {job["number"] for job in submitted.trainings("COMPLETED")} - before
-    assert any("_" in number for number in jobs), jobs
+    refused = submitted.submit()
+    assert refused.returncode != 0 and "slurm-array-jobs: train" in refused.stdout and "runs=blocks" in refused.stdout
+    assert len(slurm.queue("all")) == before and not (submitted.results / "runs").exists()
 
 
 def test_a_run_on_a_node_that_goes_down_is_submitted_again(submitted, slurm):

@@ -183,5 +183,5 @@ def test_a_config_that_is_no_config_is_told_in_one_line(programs, tmp_path, caps
 def test_a_foreign_executor_is_let_through_with_a_word(monkeypatch):
     said = []
     monkeypatch.setattr(slurm.logger, "warning", said.append)
-    slurm.before_submitting("cluster-generic", "results/small", "auto", {})
+    slurm.before_submitting("cluster-generic", None, "results/small", "auto", {})
     assert "'cluster-generic' is not asked for jobs of an earlier start" in said[0]

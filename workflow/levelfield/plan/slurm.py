@@ -66,13 +66,14 @@ def jobs() -> list[Job]:
     return found
 
 
-def before_submitting(executor: str, study: str, device: str, rule: "Rule", devices: int = 1) -> None:
+def before_submitting(executor: str, settings: Any, study: str, device: str, rule: "Rule", devices: int = 1) -> None:
     """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
 
-    study: folder of the study. device: as in its config. rule: Snakemake's, that times runs: `train` or `block`.
-    devices: the most that one of its runs trains on. Raises WorkflowError.
+    settings: the executor's. study: folder of the study. device: as in its config. rule: Snakemake's, that times runs:
+    `train` or `block`. devices: the most that one of its runs trains on. Raises WorkflowError.
     """
     if executor == "slurm":
+        refuse_arrays(settings.array_jobs)
         resources = {name: resource.raw for name, resource in rule.resources.items()}
         refuse_without_gpu(device, resources, sys.argv, rule.name)
         refuse_too_few_gpus(device, devices, resources, rule.name)
@@ -81,6 +82,20 @@ def before_submitting(executor: str, study: str, device: str, rule: "Rule", devi
         logger.warning(
             f"The executor {executor!r} is not asked for jobs of an earlier start: see to it that none of them is left "
             "before you start this study again."
+        )
+
+
+def refuse_arrays(rules: str | None) -> None:
+    """Raises WorkflowError where jobs would be submitted as an array. rules: those of the plugin's `slurm-array-jobs`.
+
+    In version 2.8.0 each job of an array runs a Snakemake whose goal are the files of the array's first job. One that ends
+    before that, and more than `latency-wait` earlier, fails, and its own finished files count as missing.
+    """
+    if rules:
+        raise WorkflowError(
+            f"slurm-array-jobs: {rules}: with the Slurm plugin's arrays a run that ends before its array's first one fails, and is "
+            "done again. Nothing was submitted. Leave the option out; for few submissions, `--config runs=blocks` makes one job "
+            "of all cases of a seed and size"
         )
 
 
@@ -102,14 +117,8 @@ def refuse_to_run_twice(study: str) -> None:
 
 
 def name_this_job() -> None:
-    """Inside a Slurm job: tells the queue, in the job's comment, which rule, case and seed it runs.
-
-    The plugin does so itself for single jobs; for the jobs of an array it knows the first one's alone.
-    """
-    here, asked = os.environ, "--target-jobs"
-    job = here.get("SLURM_JOB_ID")
-    if "SLURM_ARRAY_JOB_ID" in here:  # the array's last job has the number of the whole
-        job = f"{here['SLURM_ARRAY_JOB_ID']}_{here['SLURM_ARRAY_TASK_ID']}"
+    """Inside a Slurm job: tells the queue, in the job's comment, which rule, case and seed it runs."""
+    job, asked = os.environ.get("SLURM_JOB_ID"), "--target-jobs"
     if job and asked in sys.argv and shutil.which("scontrol"):
         what = sys.argv[sys.argv.index(asked) + 1]
         with suppress(OSError, subprocess.TimeoutExpired):  # a busy controller: the queue tells less, and the job goes on
