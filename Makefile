@@ -4,7 +4,7 @@ CORES ?= 4
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run setup test test-all faults bench gpu cuda-images locks clean
+.PHONY: run setup test test-all long-jobs long-rest faults bench gpu cuda-images locks clean
 
 run: setup
 	snakemake --cores $(CORES) --configfile config/quick.yaml
@@ -20,8 +20,17 @@ setup: .venv/ready
 test: setup
 	pytest -m "not long" tests
 
+# two streams beside each other, each with its own locks: jobs wait for their schedulers half of the time
 test-all: test
-	pytest -m long tests
+	$(MAKE) -j2 long-jobs long-rest
+
+JOBS := tests/cluster tests/workflow
+
+long-jobs: setup
+	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long $(JOBS)
+
+long-rest: setup
+	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long tests $(JOBS:%=--ignore=%)
 
 # everything that is thrown at it, the long tables too
 faults: setup

@@ -98,7 +98,7 @@ def test_every_distance_of_a_reference_has_a_bound(case):
     found = case[-1]
     bounds = found.bounds["float32"]
     assert set(bounds) == {"probabilities", "gradients"} | {
-        f"{kind}_step_{step}" for kind in ("weights", "moved", "loss") for step in (1, 10)
+        f"{kind}_step_{step}" for kind in ("weights", "moved", "loss") for step in (1, 3, 10)
     }
     assert all(set(bounds[name]) == set(found.start) for name in ("gradients", "weights_step_1", "moved_step_10"))
     assert all(
@@ -210,11 +210,11 @@ def test_where_an_entrys_step_turned_round_there_is_room_for_one_more():
     envelope.protocol, envelope.precision, envelope.start = protocol, "tf32", start
     after = {"bias": np.full(32, 1e-3)}
     envelope.bounds = {"weights_step_1": {"bias": 1.98e-3}, "moved_step_1": {"bias": 1.98 / 32**0.5}}
-    envelope._turned(reference.Step(1, np.arange(2), np.zeros(2), {}, 0.0, after))
+    envelope._turned(reference.Step(1, True, np.arange(2), np.zeros(2), {}, 0.0, after))
     assert envelope.bounds["weights_step_1"]["bias"] == pytest.approx(2e-3)
     assert envelope.bounds["moved_step_1"]["bias"] == pytest.approx((1.98**2 + 2**2) ** 0.5 / 32**0.5)
     envelope.bounds = {"weights_step_1": {"bias": 0.9e-3}, "moved_step_1": {"bias": 0.1}}
-    envelope._turned(reference.Step(1, np.arange(2), np.zeros(2), {}, 0.0, after))
+    envelope._turned(reference.Step(1, True, np.arange(2), np.zeros(2), {}, 0.0, after))
     assert envelope.bounds == {"weights_step_1": {"bias": 0.9e-3}, "moved_step_1": {"bias": 0.1}}
 
 

@@ -11,9 +11,9 @@ import torch
 import torch._dynamo
 
 from levelfield import registry
-from levelfield.backends.torch import Torch
-from levelfield.level.parity import measure
-from levelfield.level.reference import trajectory
+from levelfield.backends.torch import Torch, loss_and_right
+from levelfield.level.bounds import proven
+from levelfield.level.parity import judge, measure
 from levelfield.level.start import make_start
 from levelfield.level.trial import small_protocol
 from levelfield.study.protocol import Case
@@ -49,7 +49,7 @@ DECAYS = """
 """
 
 
-@pytest.mark.parametrize("backend", quick(OWN, ("torch", "keras-torch")))
+@pytest.mark.parametrize("backend", quick(OWN, ("torch",)))
 @pytest.mark.parametrize(("beta_1", "beta_2"), [(0, 0), (0, 0.99), (0.8, 0)])
 def test_with_decays_of_0_the_steps_are_those_of_the_reference(backend, beta_1, beta_2):
     """The first five: without a second moment a step is m / (|g| + ε), which makes much of rounding where g is nearly 0."""
@@ -126,17 +126,44 @@ def test_the_program_of_a_whole_epoch_has_run_before_the_clock_begins(backend):
 
 
 @pytest.mark.parametrize("departure", ["drop-last-batch", "drop-last-training-batch"])
-def test_where_the_last_batch_that_is_compared_is_left_out_parity_is_measured_without_it(departure):
-    """The eleventh stands alone behind the checkpoint of ten steps."""
+def trained(departures: frozenset[str], torch_like: type[Torch] = Torch):
+    """What parity measures of a backend on ten batches and a smaller one."""
     protocol = small_protocol("cnn")
     rng, sequences = np.random.default_rng(0), 10 * protocol.batch_size + 3
     x = rng.integers(0, protocol.vocabulary, (sequences, protocol.length)).astype(np.int32)
     y, start = (rng.random(sequences) < 0.5).astype(np.float32), make_start(protocol, 0, sequences)
-    reference = trajectory(protocol, start.weights, x, y, start.order[0])
-    assert len(reference.losses) == 11
-    case = Case("case", "torch", (departure,), protocol, "cpu")
-    found = measure(case, Torch(protocol, frozenset({departure}), "cpu", 1), start.weights, reference, x, y)
-    assert len(found.losses) == 10 and max(found.losses) < 1e-6 and "weights_step_10" in found.distances
+    reference = proven(protocol, start.weights, x, y, start.order[0])
+    assert [len(rows) for rows in reference.batches[:4]] == [4, 4, 3, 4] and len(reference.losses) == 11
+    case = Case("case", "torch", tuple(departures), protocol, "cpu")
+    found = measure(case, torch_like(protocol, departures, "cpu", 1), start.weights, reference, x, y)
+    return found, judge(found, reference.bounds["float32"])
+
+
+@pytest.mark.parametrize("departure", ["drop-last-batch", "drop-last-training-batch"])
+def test_where_an_epochs_smaller_batch_is_left_out_parity_tells_from_it_on(departure):
+    found, judged = trained(frozenset({departure}))
+    assert len(found.losses) == 10 and max(found.losses[:2]) < 1e-6
+    assert not judged["passed"] and all("step_1:" not in missed for missed in judged["missed"])
+    assert any("weights_step_3" in missed for missed in judged["missed"])
+
+
+class MeanOverTheWholeSize(Torch):
+    """The gradient of a smaller batch divided by the size of a whole one: its loss, and whole batches, are right."""
+
+    def _step(self, tokens, labels):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, right = loss_and_right(self.forward(tokens), labels)
+        (loss * len(labels) / self.protocol.batch_size).backward()
+        self._update()
+        return loss.detach(), right.sum()
+
+
+def test_a_backend_that_is_wrong_in_the_smaller_batch_alone_is_barred():
+    _, right = trained(frozenset())
+    assert right["passed"]
+    _, judged = trained(frozenset(), MeanOverTheWholeSize)
+    assert not judged["passed"] and all("step_1:" not in missed for missed in judged["missed"])
+    assert any("step_3" in missed for missed in judged["missed"])
 
 
 def test_torch_compile_has_a_program_of_its_own_for_each_size_and_all_are_made_in_the_warm_up(monkeypatch):

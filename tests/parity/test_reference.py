@@ -10,10 +10,11 @@ from autograd import grad
 from levelfield import registry
 from levelfield.level import reference
 from levelfield.level.start import make_start
-from levelfield.level.trajectory import Trajectory, compared_rows
+from levelfield.level.trajectory import Trajectory, checkpoints, compared_batches
 from levelfield.level.trial import small_protocol, weights_without_zeros
 from levelfield.models.base import shapes
 from levelfield.models.bilstm import BiLstm
+from levelfield.records import load_arrays, save_arrays
 from levelfield.study.protocol import Protocol
 
 torch = pytest.importorskip("torch")
@@ -173,9 +174,9 @@ def test_trajectory_is_that_of_torch_in_float64():
         return logits, functional.binary_cross_entropy_with_logits(logits[:, 0], labels)
 
     found = reference.trajectory(LSTM, start.weights, x, y, start.order[0])
-    assert len(found.losses) == 9 and list(found.weights) == [1]
-    assert sorted(found.rows) == list(range(50))
-    for step, rows in enumerate(np.split(found.rows, range(6, 50, 6)), 1):
+    assert len(found.losses) == 9 and list(found.weights) == [1, 3, 9]
+    assert sorted(found.rows) == list(range(50)) and len(found.batches[2]) == 2
+    for step, rows in enumerate(found.batches, 1):
         logits, loss = logits_and_loss(rows)
         assert found.losses[step - 1] == pytest.approx(loss.item(), abs=1e-13)
         slopes = dict(zip(own, torch.autograd.grad(loss, own.values()), strict=True))
@@ -204,19 +205,43 @@ def test_a_saved_trajectory_is_read_as_it_was(tmp_path):
     found = reference.trajectory(LSTM, start.weights, x, y, start.order[0])
     found.save(tmp_path / "reference.npz")
     read = Trajectory.load(tmp_path / "reference.npz")
-    assert list(read.weights) == [1, 10] and set(read.gradients) == set(start.weights)
+    assert list(read.weights) == [1, 3, 10] and set(read.gradients) == set(start.weights)
     np.testing.assert_array_equal(read.losses, found.losses)
     np.testing.assert_array_equal(read.weights[10]["embedding"], found.weights[10]["embedding"])
+
+
+def test_a_trajectory_of_an_earlier_version_has_its_smaller_batch_at_the_end(tmp_path):
+    _, x, y = material(LSTM, 15)
+    start = make_start(LSTM, 0, 15)
+    found = reference.trajectory(LSTM, start.weights, x, y, start.order[0])
+    found.save(tmp_path / "reference.npz")
+    arrays = load_arrays(tmp_path / "reference.npz")
+    del arrays["sizes"]
+    save_arrays(tmp_path / "reference.npz", arrays)
+    assert [len(rows) for rows in Trajectory.load(tmp_path / "reference.npz").batches] == [6, 6, 3]
 
 
 def test_the_first_batch_is_the_most_uneven_that_is_clear_of_kinks():
     """In a balanced batch the biases' gradients cancel to float32's rounding; at a kink rounding decides the gradient."""
     y, order = np.array([0, 1, 0, 1, 1, 1, 0, 1, 0, 0, 1], np.float32), np.arange(11)
-    assert list(compared_rows(y, order, 2)) == [4, 5, 0, 1, 2, 3, 6, 7, 8, 9, 10]
-    assert list(compared_rows(y, order, 2, lambda rows: rows[0] != 4)) == [8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 10]
-    assert list(compared_rows(y, order, 2, lambda rows: rows[0] == 10))[:2] == [4, 5], (
-        "none is clear: the smaller last never counts"
-    )
+
+    def compared(clear):
+        return [list(rows) for rows in compared_batches(y, order, 2, clear)]
+
+    assert compared(lambda rows: True) == [[4, 5], [0, 1], [10], [2, 3], [6, 7], [8, 9]]
+    assert compared(lambda rows: rows[0] != 4) == [[8, 9], [0, 1], [10], [2, 3], [4, 5], [6, 7]]
+    assert compared(lambda rows: rows[0] == 10)[0] == [4, 5], "none is clear: the smaller last never counts"
+
+
+@pytest.mark.parametrize(
+    ("sequences", "sizes", "steps"),
+    [(3, [3], [1]), (4, [4], [1]), (6, [4, 2], [1, 2]), (8, [4, 4], [1, 2]), (10, [4, 4, 2], [1, 3]), (14, [4, 4, 2, 4], [1, 3, 4]),
+     (200, [4] * 50, [1, 3, 10, 50]), (401, [4, 4, 1, *[4] * 47], [1, 3, 10, 50])],
+)  # fmt: skip
+def test_an_epochs_smaller_last_batch_is_compared_third_and_the_last_step_always(sequences, sizes, steps):
+    batches = compared_batches(np.zeros(sequences), np.arange(sequences), 4)
+    assert [len(rows) for rows in batches] == sizes and checkpoints(len(batches)) == steps
+    assert sequences % 4 == 0 or any(sequences - 1 in rows for rows in batches)
 
 
 @pytest.mark.parametrize(("model", "layer"), [("transformer", "dense"), ("cnn", "hidden")])

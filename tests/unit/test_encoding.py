@@ -61,9 +61,8 @@ def levelfield_of(locale: str, *arguments: str, folder: Path) -> subprocess.Comp
     return subprocess.run([sys.executable, "-m", "levelfield", *arguments], cwd=folder, env=environment, capture_output=True)
 
 
-@pytest.mark.parametrize(
-    "locale", [name if name == "ascii" else pytest.param(name, marks=pytest.mark.long) for name in LOCALES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("locale", LOCALES)
 def test_what_people_read_is_written_in_any_encoding(study, locale, tmp_path):
     (tmp_path / "small.yaml").write_text("# Größe\nstudy: small\ncases: [torch]\n", encoding="utf-8")
     for arguments in (

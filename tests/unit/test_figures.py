@@ -106,6 +106,7 @@ def test_a_window_is_the_mean_of_its_batches_and_spans_one_epoch(article):
         assert mine.mean() == pytest.approx(steps.loc[steps["epoch"] == epoch, "loss"].mean(), abs=2e-3)
 
 
+@pytest.mark.long
 def test_curves_stay_few_for_a_thousand_runs(tmp_path):
     cases = [{"backend": "torch", "name": f"case-{number}"} for number in range(200)]
     curves = step_curves(Results.read(collected(tmp_path / "study", cases=cases, seeds=[0, 1, 2, 3, 4], steps=100)))

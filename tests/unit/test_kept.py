@@ -62,6 +62,7 @@ def test_a_kept_study_has_few_files_and_no_run_of_its_own(both):
     assert Records(kept).read("runs/jax/seed-0/steps.npz") == (source / "runs/jax/seed-0/steps.npz").read_bytes()
 
 
+@pytest.mark.long
 def test_what_is_kept_can_be_kept_again(both, tmp_path):
     _, kept = both
     keep.run(Namespace(source=kept, folder=tmp_path / "again" / "s"))

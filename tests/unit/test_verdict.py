@@ -16,7 +16,7 @@ from levelfield.tell.report import faster
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
-from levelfield.tell.tables.families import compared
+from levelfield.tell.tables.families import compared, enough
 
 ARTICLE = [
     {"backend": "torch", "name": "torch-article", "departures": ["clip-norm"]},
@@ -87,6 +87,11 @@ def test_of_a_study_that_varies_a_size_the_fastest_at_each_is_named_where_an_int
     assert said(tmp_path / "tie", cases=equal, vary={"length": [100, 200]})[0].count("(no difference shown)") == 2
     few, *_ = said(tmp_path / "few", cases=["jax", "torch"], vary={"length": [100, 200]}, seeds=[0, 1])
     assert few == "Fastest by tokens a sequence: nothing is claimed at 100 and 200, from too few clean pairs."
+
+
+def test_what_a_study_could_show_is_told_of_each_size_by_name(tmp_path):
+    first, second = enough(made(tmp_path / "s", cases=["jax", "torch"], vary={"length": [100, 200]}))
+    assert "With length 100: a ratio" in first and second.startswith("With the study's own protocol: a ratio")
 
 
 def test_neither_who_diverged_nor_who_has_settings_of_its_own_is_fastest_at_a_size(tmp_path):

@@ -137,6 +137,7 @@ def test_a_killed_study_goes_on(copy):
     assert finished_run.stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_a_failed_run_stands_in_the_tables_and_the_others_go_on(copy):
     """A start that was altered is refused: its runs fail, are told as failed, and run again once it is mended."""
     copy.study(seeds=[0, 1])

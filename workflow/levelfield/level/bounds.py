@@ -20,7 +20,7 @@ from levelfield.level.reference import (
 )
 from levelfield.level.rounding import MARGIN, SINGLE, UNITS, Rounding, exact, rounded
 from levelfield.level.trajectory import (
-    CHECKPOINTS,
+    SMALLER,
     Bounds,
     Distances,
     Trajectory,
@@ -32,7 +32,7 @@ from levelfield.level.trajectory import (
 from levelfield.study.protocol import Protocol
 
 FIRST = 8
-"""Trainings that make the first step, on whose batch outputs and gradients are compared."""
+"""Trainings that make the first steps, up to that of the smaller batch; on the first one's outputs and gradients are compared."""
 LONG = 1
 """Of these, those that go on: what it is off by at a step counts for each later one, so that 50 steps are 50 draws."""
 LATER = 3
@@ -153,8 +153,9 @@ class Envelope:
             _widen(self.so_far, after | {"loss_step_0": {"loss": abs(float(loss) - step.loss)}})
         if step.number == 1 and not self.clear:
             self.bounds["gradients"] = {name: LATER * value for name, value in self.bounds["gradients"].items()}
-        del self.trainings[LONG:]
-        if step.number in CHECKPOINTS:
+        if step.number == SMALLER:
+            del self.trainings[LONG:]
+        if step.compared:
             for name, values in self.so_far.items():
                 jumps = step.number > 1 or (not self.clear and not name.startswith("loss"))
                 times = LATER if jumps else 1

@@ -13,7 +13,6 @@ import numpy as np
 
 from levelfield.backends.base import Backend, Weights, evaluate
 from levelfield.level.trajectory import (
-    CHECKPOINTS,
     Bounds,
     Distances,
     Trajectory,
@@ -100,21 +99,12 @@ def measure(case: Case, backend: Backend, weights: Weights, reference: Trajector
     weights: those that the case loads. x, y: the training data, of which the reference says the rows. The weights are loaded by the
     warm-up alone, so that whatever it leaves behind, in weights or optimiser, shows.
     """
-    steps, size = len(reference.losses), case.protocol.batch_size
+    batches = reference.batches
     backend.warm_up(x, y, weights)
     restored = backend.weights()
-    order = reference.rows
-    first = order[:size]
+    first = batches[0]
     outputs = evaluate(backend, x[first], y[first]).probabilities
     _, gradients = backend.gradients(x[first], y[first])
-    losses, after, done = [], {}, 0
-    for step in [step for step in CHECKPOINTS if step < steps] + [steps]:
-        found, _ = backend.train_epoch(x, y, order[done * size : step * size])
-        losses.append(found)
-        done = step
-        if step in reference.weights:
-            after[step] = backend.weights()
-    differences = np.abs(np.concatenate(losses) - reference.losses[: sum(map(len, losses))])
 
     # a departure may give a weight another shape: then there is nothing to hold it against
     same = [name for name, value in reference.gradients.items() if value.shape == weights[name].shape]
@@ -122,13 +112,21 @@ def measure(case: Case, backend: Backend, weights: Weights, reference: Trajector
     distances |= first_distances(
         outputs, {name: gradients[name] for name in same}, reference.probabilities, reference.gradients
     )
-    for step, held in after.items():
-        moved = {name: held[name] for name in same}
-        distances |= weight_distances(step, moved, reference.weights[step], reference.start)
-    for step in CHECKPOINTS:
-        if step <= len(differences):
-            distances[f"loss_step_{step}"] = {"loss": finite(differences[step - 1])}
-    return Measured(steps, distances, [finite(value) for value in differences])
+    losses: list[float | None] = []
+    done = 0
+    for step in sorted({*reference.weights, len(batches)}):  # a smaller batch ends its part, as it ends an epoch
+        found, _ = backend.train_epoch(x, y, np.concatenate(batches[done:step]))
+        # a departure may leave the smaller batch out
+        off = [finite(value) for value in np.abs(found - reference.losses[done : done + len(found)])]
+        losses += off
+        if step in reference.weights:
+            held = backend.weights()
+            moved = {name: held[name] for name in same}
+            distances |= weight_distances(step, moved, reference.weights[step], reference.start)
+            if len(off) == step - done:
+                distances[f"loss_step_{step}"] = {"loss": off[-1]}
+        done = step
+    return Measured(len(batches), distances, losses)
 
 
 def computed_in(precision: str, device: str) -> str:

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import numpy as np
 
-from levelfield.level.trajectory import CHECKPOINTS, Trajectory, Weights, batches_of, compared_rows
+from levelfield.level.trajectory import Trajectory, Weights, checkpoints, compared_batches
 from levelfield.models.base import MATCHED, model_of
 from levelfield.study.protocol import Protocol
 
@@ -127,6 +127,8 @@ class Step:
     """What the reference found in one step; its weights after it."""
 
     number: int
+    compared: bool
+    """Whether loss and weights are compared after it."""
     rows: np.ndarray
     probabilities: np.ndarray
     gradients: Weights
@@ -142,24 +144,26 @@ def trajectory(
     order: np.ndarray,
     beside: Callable[[Step], None] = lambda step: None,
 ) -> Trajectory:
-    """Trains on at most 50 batches of `order` (rows of x) from the weights `start`; which one comes first: `compared_rows`.
+    """Trains on at most 50 batches of `order` (rows of x) from the weights `start`; which, and in what order: `compared_batches`.
 
     beside: is told each step.
     """
     start = {name: value.astype(np.float64) for name, value in start.items()}
     weights = {name: value.copy() for name, value in start.items()}
-    compared = compared_rows(y, order, protocol.batch_size, lambda rows: clear_of_kinks(protocol, weights, x[rows]))
-    adam, losses, checkpoints = Adam(protocol, weights), [], {}
-    for number, rows in enumerate(batches_of(compared, protocol.batch_size), 1):
+    batches = compared_batches(y, order, protocol.batch_size, lambda rows: clear_of_kinks(protocol, weights, x[rows]))
+    adam, losses, held = Adam(protocol, weights), [], {}
+    for number, rows in enumerate(batches, 1):
         found, back = logits_and_back(protocol, weights, x[rows])
         loss, slope = loss_and_slope(found, y[rows].astype(np.float64))
         slopes = back(slope)
         adam.update(weights, slopes)
-        step = Step(number, rows, probabilities(found), slopes, loss, weights)
+        compared = number in checkpoints(len(batches))
+        step = Step(number, compared, rows, probabilities(found), slopes, loss, weights)
         losses.append(loss)
         if number == 1:
             first = step
-        if number in CHECKPOINTS:
-            checkpoints[number] = {name: value.copy() for name, value in weights.items()}
+        if compared:
+            held[number] = {name: value.copy() for name, value in weights.items()}
         beside(step)
-    return Trajectory(compared, first.probabilities, first.gradients, np.array(losses), checkpoints, start)
+    sizes = np.array([len(rows) for rows in batches])
+    return Trajectory(np.concatenate(batches), sizes, first.probabilities, first.gradients, np.array(losses), held, start)

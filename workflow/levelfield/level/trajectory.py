@@ -17,8 +17,10 @@ finite number. What is no tensor of its own has one key, its own name."""
 Bounds = dict[str, dict[str, float]]
 """The same, of what is allowed."""
 Weights = dict[str, np.ndarray]
-CHECKPOINTS = (1, 10, 50)
-"""Steps after which the weights are compared."""
+MOST = 50
+"""Steps that are compared, at most."""
+SMALLER = 3
+"""The step whose batch is an epoch's smaller last one, where there is one: early, while bounds are narrow."""
 
 
 @dataclass
@@ -26,7 +28,9 @@ class Trajectory:
     """What the reference computes from one start: all float64."""
 
     rows: np.ndarray
-    """Rows of the training data in the order in which they are trained on, int64: the first batch first, see `compared_rows`."""
+    """Rows of the training data in the order in which they are trained on, int64: see `compared_batches`."""
+    sizes: np.ndarray
+    """Of each step's batch, int64 (steps,)."""
     probabilities: np.ndarray
     """Of the first batch at the start, (batch, outputs)."""
     gradients: Weights
@@ -34,14 +38,19 @@ class Trajectory:
     losses: np.ndarray
     """Each step's loss before its update, (steps,)."""
     weights: dict[int, Weights]
-    """After 1, 10 and 50 steps, as far as there are so many."""
+    """After the steps of `checkpoints`."""
     start: Weights
     """Before them, float64."""
     bounds: dict[str, Bounds] = field(default_factory=dict)
     """Of each precision that may be asked, the largest distances that rounding explains: see `bounds.py`."""
 
+    @property
+    def batches(self) -> list[np.ndarray]:
+        """The rows of each step."""
+        return np.split(self.rows, np.cumsum(self.sizes)[:-1])
+
     def save(self, path: Path) -> None:
-        arrays = {"rows": self.rows, "probabilities": self.probabilities, "losses": self.losses}
+        arrays = {"rows": self.rows, "sizes": self.sizes, "probabilities": self.probabilities, "losses": self.losses}
         arrays |= {f"gradients/{name}": value for name, value in self.gradients.items()}
         weights = {0: self.start, **self.weights}
         arrays |= {f"weights/{step}/{name}": value for step, found in weights.items() for name, value in found.items()}
@@ -60,7 +69,10 @@ class Trajectory:
             weights.setdefault(int(step), {})[name] = arrays[key]
         gradients = {key.removeprefix("gradients/"): value for key, value in arrays.items() if key.startswith("gradients/")}
         start, bounds = weights.pop(0), json.loads(str(arrays["bounds"]))
-        return cls(arrays["rows"], arrays["probabilities"], gradients, arrays["losses"], weights, start, bounds)
+        rows, outputs = arrays["rows"], arrays["probabilities"]
+        if "sizes" not in arrays:  # written when the smaller batch came last, if at all
+            arrays["sizes"] = np.diff([*range(0, len(rows), len(outputs)), len(rows)])
+        return cls(rows, arrays["sizes"], outputs, gradients, arrays["losses"], weights, start, bounds)
 
 
 def gradient_distances(found: Weights, expected: Weights) -> dict[str, float | None]:
@@ -93,23 +105,29 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def batches_of(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """The rows of each batch that is compared: at most 50."""
-    return np.split(order, range(size, len(order), size))[: CHECKPOINTS[-1]]
+def checkpoints(steps: int) -> list[int]:
+    """The steps of so many after which loss and weights are compared: the first, that of the smaller batch, the tenth, the last."""
+    return [step for step in (1, SMALLER, 10) if step < steps] + [steps]
 
 
-def compared_rows(
+def compared_batches(
     y: np.ndarray, order: np.ndarray, size: int, clear: Callable[[np.ndarray], bool] = lambda rows: True
-) -> np.ndarray:
-    """The rows of the batches that are compared, in the order of `order` but for one that is moved to the front.
+) -> list[np.ndarray]:
+    """The rows of each batch that is compared, at most 50, in the order of `order` but for two that are moved.
 
     Outputs, gradient and first step are compared on the first batch, and so it is the one with the most uneven labels: in a
     batch with as many positive as negative labels the gradients of the biases cancel at the start down to float32's rounding
     (3e-5 of their largest entry was seen), and a distance relative to them says nothing about a backend. clear: whether a batch,
     given its rows, is away from the kinks of the model, where the gradient is another on each side and rounding decides; the
-    first of the most uneven such batches is taken, and where there is none the most uneven of all.
+    first of the most uneven such batches is taken, and where there is none the most uneven of all. The third is the epoch's
+    smaller last one: a program may be right in whole batches alone.
     """
-    batches = batches_of(order, size)
-    uneven = sorted((rows for rows in batches if len(rows) == size), key=lambda rows: -np.bincount(y[rows].astype(int)).max())
-    first = next((rows for rows in uneven if clear(rows)), (uneven or batches)[0])
-    return np.concatenate([first, *(rows for rows in batches if rows is not first)]).astype(np.int64)
+    batches = np.split(order.astype(np.int64), range(size, len(order), size))
+    smaller = [rows for rows in batches if len(rows) < size]
+    whole = [rows for rows in batches if len(rows) == size][: MOST - len(smaller)]
+    if not whole:
+        return smaller
+    uneven = sorted(whole, key=lambda rows: -np.bincount(y[rows].astype(int)).max())
+    first = next((rows for rows in uneven if clear(rows)), uneven[0])
+    later = [rows for rows in whole if rows is not first]
+    return [first, *later[: SMALLER - 2], *smaller, *later[SMALLER - 2 :]]

@@ -1,5 +1,6 @@
 """Figures of fairness: how far each case is from the float64 reference, and each case's weights evaluated by all others."""
 
+import re
 from typing import Any
 
 import altair as alt
@@ -13,12 +14,9 @@ from levelfield.tell.kept import BrokenRecord, one_line, parsed
 from levelfield.tell.outcomes import read_parity
 from levelfield.tell.results import Results
 
-QUANTITIES = {
-    "weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients",
-    "weights_step_1": "weights, step 1", "moved_step_1": "moved, step 1", "loss_step_10": "loss, step 10", "loss_step_50": "loss, step 50",
-    "loss_step_1": "loss, step 1", "weights_step_10": "weights, step 10", "weights_step_50": "weights, step 50",
-    "moved_step_10": "moved, step 10", "moved_step_50": "moved, step 50",
-}  # fmt: skip
+FIRST = {"weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients"}
+AFTER = re.compile("(loss|weights|moved)_step_([0-9]+)")
+"""What is told after a step."""
 WORDED, MOST = 24, 60
 """Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""
 INK = "#1b1f24"
@@ -35,13 +33,24 @@ def parity_rows(results: Results) -> pd.DataFrame:
             continue  # its runs are barred and say so
         if parity is None:
             continue
-        for name, words in QUANTITIES.items():
-            if name in parity.measured:
-                value, bound = parity.measured[name], parity.bounds.get(name)
-                rows.append({
-                    "case": case, "quantity": words, "distance": _power(value), "bound": "none" if bound is None else _power(bound, 0), "orders": _orders(value, bound),
-                })  # fmt: skip
-    return pd.DataFrame(rows, columns=["case", "quantity", "distance", "bound", "orders"])
+        for name, value in parity.measured.items():
+            if name not in FIRST and not AFTER.fullmatch(name):
+                continue
+            bound = parity.bounds.get(name)
+            rows.append({
+                "case": case, "quantity": name, "distance": _power(value), "bound": "none" if bound is None else _power(bound, 0), "orders": _orders(value, bound),
+            })  # fmt: skip
+    found = pd.DataFrame(rows, columns=["case", "quantity", "distance", "bound", "orders"])
+    found = found.sort_values("quantity", key=lambda names: names.map(_place), kind="stable")
+    return found.assign(quantity=found["quantity"].map(lambda name: FIRST.get(name) or name.replace("_step_", ", step ")))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Where a quantity stands: before the steps, then by step and kind."""
+    if name in FIRST:
+        return 0, str(list(FIRST).index(name))
+    kind, step = AFTER.fullmatch(name).groups()
+    return int(step), kind
 
 
 def _power(value: float | None, digits: int = 1) -> str:
@@ -62,7 +71,7 @@ def parity(results: Results, look: Look) -> ChartType | None:
     rows = parity_rows(results)
     if rows.empty:
         return None
-    quantities = [words for words in QUANTITIES.values() if words in set(rows["quantity"])]
+    quantities = list(rows["quantity"].unique())
     cases = [case for case in results.rows if case in set(rows["case"])]
     base = alt.Chart(rows).transform_filter(SHOWN).encode(
         alt.X("quantity:N", sort=quantities, title=None, axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
@@ -95,13 +104,14 @@ def parity(results: Results, look: Look) -> ChartType | None:
 
 
 def _exchanged(found: dict[str, Any]) -> pd.DataFrame:
-    """Columns trained, evaluated, accuracy and off: its distance from the first of its row, over the bound."""
+    """Columns trained, evaluated, accuracy and off: its distance from the first of its row, over the row's bound."""
+    bounds = found.get("bounds", {})  # older records have one for all
     return pd.DataFrame(
         {
             "trained": trainer,
             "evaluated": case,
             "accuracy": value,
-            "off": abs(value - next(iter(row.values()))) / found["bound"],
+            "off": abs(value - next(iter(row.values()))) / bounds.get(trainer, found["bound"]),
         }
         for trainer, row in found["accuracy"].items()
         for case, value in row.items()

@@ -270,8 +270,10 @@ def largest_family(study: Study) -> int:
 def _by_family(results: Results, pairs: int | None, opening: str, planned: int | None = None) -> list[str]:
     """planned: the number of comparisons that hold together, where it is not these results' own."""
     said = []
-    for (setting_told, machine), mine in matched_families(results).items():
-        where = [setting_told] * bool(setting_told) + [machine] * (len(results.machines) > 1)
+    families = matched_families(results)
+    usual = "the study's own protocol" if len({setting_told for setting_told, _ in families}) > 1 else ""
+    for (setting_told, machine), mine in families.items():
+        where = [setting_told or usual] * bool(setting_told or usual) + [machine] * (len(results.machines) > 1)
         family, margin = planned or max(one.speed_of_all.family for one in mine), results.study.equivalence_margin
         parts = [_speed_power(mine, family, pairs), _accuracy_power(mine, family, margin, pairs)]
         if any(parts):
