@@ -37,7 +37,7 @@ from levelfield.level.start import make_start
 from levelfield.level.trajectory import Trajectory, Weights, distance, first_distances, weight_distances
 from levelfield.records import load_arrays, save_arrays, write_json
 from levelfield.study.config import Data
-from levelfield.study.protocol import Case, Protocol
+from levelfield.study.protocol import Protocol
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BACKENDS = ["torch", "jax", "flax", "keras-tensorflow", "keras-jax", "keras-torch"]
@@ -204,7 +204,7 @@ def measured(folder: Path, backend: str, points: list[Point]) -> None:
         weights = {name: value.astype(np.float32) for name, value in found.start.items()}
         try:
             made = make(protocol, frozenset(), "cpu", threads)
-            told = measure(Case(backend, backend, (), protocol, "cpu"), made, weights, found, data["x"], data["y"])
+            told = measure(made, weights, found, data["x"], data["y"])
         except Exception as error:  # what a framework cannot do is told, not counted
             write_json(own / f"{backend}.json", {"backend": backend, "error": f"{type(error).__name__}: {error}"[:300]})
             continue

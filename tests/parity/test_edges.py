@@ -16,7 +16,6 @@ from levelfield.level.bounds import proven
 from levelfield.level.parity import judge, measure
 from levelfield.level.start import make_start
 from levelfield.level.trial import small_protocol
-from levelfield.study.protocol import Case
 
 OWN = [name for name, backend in registry.backends().items() if not backend.like]
 KERAS = [name for name in OWN if registry.backend(name).framework == "keras"]
@@ -134,8 +133,7 @@ def trained(departures: frozenset[str], torch_like: type[Torch] = Torch):
     y, start = (rng.random(sequences) < 0.5).astype(np.float32), make_start(protocol, 0, sequences)
     reference = proven(protocol, start.weights, x, y, start.order[0])
     assert [len(rows) for rows in reference.batches[:4]] == [4, 4, 3, 4] and len(reference.losses) == 11
-    case = Case("case", "torch", tuple(departures), protocol, "cpu")
-    found = measure(case, torch_like(protocol, departures, "cpu", 1), start.weights, reference, x, y)
+    found = measure(torch_like(protocol, departures, "cpu", 1), start.weights, reference, x, y)
     return found, judge(found, reference.bounds["float32"])
 
 

@@ -1,5 +1,6 @@
 """Figures of a study: made whatever became of its runs, the same bytes from the same data, the same statistic for all."""
 
+import json
 import re
 
 import numpy as np
@@ -14,6 +15,7 @@ from levelfield.tell.figures.comparisons import ranking
 from levelfield.tell.figures.curves import POINTS
 from levelfield.tell.figures.learning import step_curves
 from levelfield.tell.figures.models import by_model, models, profile, shares
+from levelfield.tell.figures.proof import BEYOND, exchange, parity_rows
 from levelfield.tell.figures.scaling import growth
 from levelfield.tell.figures.speed import throughput
 from levelfield.tell.figures.theme import CASE_COLOURS, Look, case_scale, render, scale
@@ -226,6 +228,28 @@ def test_pointing_at_a_chart_tells_words_and_no_names_of_columns(tmp_path, optio
     for headings in (headings for found in told.values() for headings in found):
         assert headings and headings[0] in ("case", "trained by")
         assert not [heading for heading in headings if "_" in heading or heading in ("value", "low", "high", "part", "kind")]
+
+
+def test_an_exchange_in_whose_row_rounding_decides_nothing_is_drawn(tmp_path):
+    """Its bound is 0: what is equal is within it, one sequence is far beyond."""
+    results = Results.read(collected(tmp_path / "study", steps=5))
+    accuracy = {"torch": {"torch": 0.86, "jax": 0.86, "flax": 0.87}, "jax": {"torch": 0.8, "jax": 0.81}}
+    told = {"accuracy": accuracy, "bounds": {"torch": 0.0, "jax": 0.02}, "bound": 0.02, "seed": 0}
+    (tmp_path / "study/exchange.json").write_text(json.dumps(told))
+    (rows,) = (rows for rows in exchange(results, Look()).to_dict()["datasets"].values() if "off" in rows[0])
+    assert [row["off"] for row in rows] == [0, 0, BEYOND, 0, 0.5]
+
+
+def test_what_parity_found_stands_in_the_order_of_its_steps(tmp_path):
+    folder = collected(tmp_path / "study", cases=["torch"], seeds=[0], steps=5)
+    file = folder / "parity/torch.json"
+    found = json.loads(file.read_text())
+    found["measured"] |= {"loss_step_3": 1e-8, "loss_step_x": 1e-8, "another": 1.0}
+    file.write_text(json.dumps(found))
+    quantities = list(parity_rows(Results.read(folder))["quantity"])
+    assert quantities[:3] == ["weights after warm-up", "outputs", "gradients"] and len(quantities) == 13
+    steps = [int(one.split("step ")[1]) for one in quantities[3:]]
+    assert steps == sorted(steps) and "loss, step 3" in quantities
 
 
 def test_an_interval_that_is_not_known_is_not_told_as_zero(tmp_path):

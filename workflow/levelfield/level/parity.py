@@ -22,7 +22,6 @@ from levelfield.level.trajectory import (
     weight_distances,
 )
 from levelfield.records import write_json
-from levelfield.study.protocol import Case
 
 WARM_UP = "weights_after_warm_up"
 
@@ -93,7 +92,7 @@ class Measured:
     losses: list[float | None]
 
 
-def measure(case: Case, backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> Measured:
+def measure(backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> Measured:
     """Distances of a backend from the reference.
 
     weights: those that the case loads. x, y: the training data, of which the reference says the rows. The weights are loaded by the

@@ -19,6 +19,8 @@ AFTER = re.compile("(loss|weights|moved)_step_([0-9]+)")
 """What is told after a step."""
 WORDED, MOST = 24, 60
 """Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""
+BEYOND = 3.0
+"""Times its bound: where the scale of the exchange's colours ends."""
 INK = "#1b1f24"
 """Text on the cells, which are light in both themes of the page."""
 
@@ -49,7 +51,7 @@ def _place(name: str) -> tuple[int, str]:
     """Where a quantity stands: before the steps, then by step and kind."""
     if name in FIRST:
         return 0, str(list(FIRST).index(name))
-    kind, step = AFTER.fullmatch(name).groups()
+    kind, _, step = name.partition("_step_")
     return int(step), kind
 
 
@@ -105,17 +107,22 @@ def parity(results: Results, look: Look) -> ChartType | None:
 
 def _exchanged(found: dict[str, Any]) -> pd.DataFrame:
     """Columns trained, evaluated, accuracy and off: its distance from the first of its row, over the row's bound."""
-    bounds = found.get("bounds", {})  # older records have one for all
+    bounds = found.get("bounds") or dict.fromkeys(found["accuracy"], found["bound"])  # older records have one for all
     return pd.DataFrame(
         {
             "trained": trainer,
             "evaluated": case,
             "accuracy": value,
-            "off": abs(value - next(iter(row.values()))) / bounds.get(trainer, found["bound"]),
+            "off": _over(abs(value - next(iter(row.values()))), bounds[trainer]),
         }
         for trainer, row in found["accuracy"].items()
         for case, value in row.items()
     )
+
+
+def _over(difference: float, bound: float) -> float:
+    """Of a bound, which is 0 where rounding decides no sequence: then any difference is far beyond it."""
+    return difference / bound if bound else BEYOND * bool(difference)
 
 
 def exchange(results: Results, look: Look) -> ChartType | None:
@@ -138,7 +145,7 @@ def exchange(results: Results, look: Look) -> ChartType | None:
         alt.X("evaluated:N", sort=results.cases, title="evaluated by", axis=alt.Axis(orient="top", labelAngle=-28, domain=False, ticks=False)),
         alt.Y("case:N", sort=results.cases, title="trained by", axis=alt.Axis(domain=False, ticks=False, labelPadding=8)),
     )  # fmt: skip
-    scale = alt.Scale(domain=[0, 1, 1.001, 3], range=["#cfe5f3", "#7db8de", "#fbe3d2", "#e58a4a"], clamp=True)
+    scale = alt.Scale(domain=[0, 1, 1.001, BEYOND], range=["#cfe5f3", "#7db8de", "#fbe3d2", "#e58a4a"], clamp=True)
     legend = alt.Legend(
         title="difference in its row, over the bound",
         titleLimit=400,
@@ -156,5 +163,5 @@ def exchange(results: Results, look: Look) -> ChartType | None:
         base.mark_rect().encode(color=alt.Color("off:Q", scale=scale, legend=legend), tooltip=told),
         *([] if WORDED < cases <= MOST else [text]),
     ).properties(width=look.width, height=(ROW + 4) * cases)
-    explained = f"validation accuracy of the weights of seed {found['seed']}; each row must agree within {found['bound']:g}"
+    explained = f"validation accuracy of the weights of seed {found['seed']}; each row must agree within its bound, {found['bound']:g} at most"
     return look.finish(chart, "Exchange of weights", f"{results.context}\n{explained}")
