@@ -20,7 +20,7 @@ setup: .venv/ready
 test: setup
 	pytest -m "not long" tests
 
-# two streams beside each other, each with its own locks: jobs wait for their schedulers half of the time
+# two streams beside each other, each with its own locks: jobs mostly wait for their schedulers
 test-all: test
 	$(MAKE) -j2 long-jobs long-rest
 
