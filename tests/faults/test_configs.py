@@ -42,12 +42,12 @@ def planned(config: dict, source: str) -> str:
     else:
         told = ""
         assert Path(plan.folder).parent == Path("results") and Path(plan.folder).name not in (".", "..")
-        assert plan.study_json and plan.data_json and plan.start_names and plan.study.runs
+        assert plan.study_json and plan.data_json and plan.starts.names and plan.study.runs
         assert Study.model_validate_json(plan.study_json) == plan.study, "what is written is what was read"
         for name in plan.cases:
             case = SimpleNamespace(case=name, seed=plan.seeds[0])
             assert json.loads(plan.case_json(case), parse_constant=lambda number: 1 / 0)
-            assert plan.start_of(case) and plan.parity_of(case) is not None and plan.minutes(case, 1) > 0
+            assert plan.starts.of_run(case) and plan.proof.of_case(case) is not None and plan.minutes(case, 1) > 0
         for case in plan.cases:
             assert "/" not in case and case not in (".", "..") and len(case.encode()) < 250
     assert time.process_time() - began < SECONDS

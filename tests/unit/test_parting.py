@@ -1,4 +1,4 @@
-"""The table of parting tells the first step at which two equal programs' losses are further apart than each distance, by model."""
+"""The table of parting tells the first step at which two equal programs' losses are further apart than each distance."""
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,10 @@ def test_a_loss_that_is_not_finite_is_further_apart_than_any_distance(results):
     assert rows.loc[1e-1, "seeds_apart"] == 2 and rows.loc[1e-1, "first_step_low"] == 9
 
 
-def test_a_study_of_one_model_has_no_such_table(tmp_path):
+def test_a_study_of_one_model_has_no_column_for_it_and_one_of_one_case_no_table(tmp_path):
     folder = make_study(tmp_path / "s", steps=5)
     collect(folder)
-    assert parting(Results.read(folder)) is None
+    assert [*parting(Results.read(folder)).shown.columns[:2]] == ["case", "against"]
+    alone = make_study(tmp_path / "alone", cases=["torch"], steps=5)
+    collect(alone)
+    assert parting(Results.read(alone)) is None

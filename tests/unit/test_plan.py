@@ -105,21 +105,21 @@ def test_a_proof_that_was_tried_and_is_not_there_holds_up_no_block(checkout):
     plan = Plan(read_study(yaml.safe_load(CONFIG), "small.yaml"), runs="blocks")
     block = SimpleNamespace(block="seed-0")
     both = {"results/small/parity/torch.json", "results/small/parity/jax.json"}
-    assert set(plan.block_parity(block)) == both
+    assert set(plan.blocks.parity_files(block)) == both
     log = checkout / "results/small/logs/parity/jax.log"
     log.parent.mkdir(parents=True)
     log.write_text("ModuleNotFoundError")
-    assert plan.block_parity(block) == ["results/small/parity/torch.json"]
+    assert plan.blocks.parity_files(block) == ["results/small/parity/torch.json"]
     record = checkout / "results/small/parity/jax.json"
     record.parent.mkdir()
     record.write_text("{}")
-    assert set(plan.block_parity(block)) == both
+    assert set(plan.blocks.parity_files(block)) == both
 
 
 def test_a_block_is_granted_the_time_of_its_runs_and_its_share_of_the_cores(checkout, monkeypatch):
     plan = Plan(read_study(yaml.safe_load(CONFIG), "small.yaml"), runs="blocks")
     one = plan.minutes(SimpleNamespace(case="torch"), 1)
-    assert plan.block_minutes(SimpleNamespace(block="seed-1"), 2) == 2 * 2 * one
+    assert plan.blocks.minutes(SimpleNamespace(block="seed-1"), 2) == 2 * 2 * one
     for cards, threads in ((0, 16), (1, 16), (2, 8), (3, 5), (32, 1)):
         monkeypatch.setattr("levelfield.plan.plan.visible", lambda cards=cards: [None] * cards)
         assert plan.threads(16) == threads and plan.threads(None) == 1

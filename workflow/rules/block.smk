@@ -5,9 +5,9 @@ rule block:
     input:
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        cases=plan.block_cases,
-        starts=plan.block_starts,
-        parity=plan.block_parity,
+        cases=plan.blocks.case_files,
+        starts=plan.blocks.start_files,
+        parity=plan.blocks.parity_files,
         images=containers.inputs_of_block,
         # what it says of other seeds or of the tables makes no block anew
         study=ancient(f"{plan.folder}/study.json"),
@@ -21,11 +21,11 @@ rule block:
         containers.none
     threads: plan.threads(workflow.resource_settings.cores)
     resources:
-        runtime=plan.block_minutes,
+        runtime=plan.blocks.minutes,
     params:
-        runs=plan.block_runs,
-        train=plan.sha256_of_shell(rules.train.rule),
-        snakemake=plan.inner_arguments,
+        runs=plan.blocks.runs,
+        train=sha256_of_shell(rules.train.rule),
+        snakemake=lambda wildcards: inner_arguments(workflow, plan.replace),
     shell:
         "python -m levelfield block {params.runs:q}"
         " --study {input.study:q}"

@@ -6,7 +6,7 @@ rule evaluate_others:
         case=f"{plan.folder}/cases/{{case}}.json",
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        weights=plan.exchanged_inputs,
+        weights=plan.exchange.inputs,
         image=containers.inputs_of_case,
     output:
         f"{plan.folder}/exchange/{{case}}.json",
@@ -20,7 +20,7 @@ rule evaluate_others:
         runtime=plan.minutes,
     params:
         data=subpath(input.description, parent=True),
-        weights=plan.exchanged_weights,
+        weights=plan.exchange.weights,
     shell:
         "python -m levelfield exchange"
         " --case {input.case:q}"
@@ -36,7 +36,7 @@ rule evaluate_others:
 rule exchange:
     input:
         containers.analysis_inputs,
-        exchanged=plan.each_exchange,
+        exchanged=plan.exchange.each,
     output:
         multiext(f"{plan.folder}/", "exchange.json", "exchange.csv"),
     log:

@@ -29,6 +29,6 @@ rule images:
 rule prepare:
     input:
         rules.data.output,
-        expand(rules.start.output, model=plan.start_names, seed=plan.seeds),
+        expand(rules.start.output, model=plan.starts.names, seed=plan.seeds),
         containers.files() if containers.used else [],
     localrule: True

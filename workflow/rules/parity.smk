@@ -5,7 +5,7 @@ rule reference:
     input:
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        start=plan.reference_start,
+        start=plan.proof.reference_start,
         image=containers.analysis_inputs,
     output:
         f"{plan.folder}/parity/reference-{{digest}}.npz",
@@ -15,7 +15,7 @@ rule reference:
     container:
         containers.analysis
     params:
-        protocol=plan.reference_json,
+        protocol=plan.proof.reference_json,
         data=subpath(input.description, parent=True),
     # one BLAS thread: its products are small, two take three times as long
     shell:
@@ -32,8 +32,8 @@ rule parity:
         case=f"{plan.folder}/cases/{{case}}.json",
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        start=plan.parity_start,
-        reference=plan.reference_of,
+        start=plan.proof.start,
+        reference=plan.proof.reference,
         image=containers.inputs_of_case,
     output:
         f"{plan.folder}/parity/{{case}}.json",

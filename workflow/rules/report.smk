@@ -5,7 +5,7 @@ rule collect:
     input:
         rules.data.output.description,
         plan.each_finished,
-        plan.each_parity(),
+        plan.proof.each(),
         containers.analysis_inputs,
         study=rules.study.output[0],
     output:
@@ -73,7 +73,7 @@ rule figures:
 rule report:
     input:
         rules.collect.output,
-        plan.exchange_if_asked,
+        plan.exchange.if_asked,
         containers.analysis_inputs,
         study=rules.study.output[0],
     output:

@@ -49,7 +49,7 @@ rule start:
     container:
         containers.analysis
     params:
-        protocol=plan.start_json,
+        protocol=plan.starts.json,
         data=subpath(input.description, parent=True),
     shell:
         "python -m levelfield start"

@@ -6,8 +6,8 @@ rule train:
         case=f"{plan.folder}/cases/{{case}}.json",
         description=rules.data.output.description,
         arrays=rules.data.output.arrays,
-        start=plan.start_of,
-        parity=plan.parity_of,
+        start=plan.starts.of_run,
+        parity=plan.proof.of_case,
         image=containers.inputs_of_case,
     output:
         multiext(

@@ -138,13 +138,13 @@ def equivalent(found: Estimate, margin: float) -> bool:
     return found.low is not None and found.high is not None and -margin < found.low and found.high < margin
 
 
-def accuracy_verdict(found: Estimate, margin: float) -> str:
-    """A difference of accuracies in words, in points of 0.01."""
+def accuracy_verdict(found: Estimate, margin: float, why: str = NOT_ENOUGH) -> str:
+    """A difference of accuracies in words, in points of 0.01; why: the reason, where nothing is claimed."""
     if found.value is None:
         return ""
     points = f"{100 * found.value:+.2f} points"
     if found.low is None or found.high is None:
-        return f"{points}: {NOT_ENOUGH}"
+        return f"{points}: {why}"
     points += f" [{100 * found.low:+.2f}, {100 * found.high:+.2f}]"
     same = f"equivalent within {100 * margin:g} points" if equivalent(found, margin) else ""
     if found.leaves_out(0):

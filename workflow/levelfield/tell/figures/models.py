@@ -29,9 +29,9 @@ def by_model(results: Results) -> pd.DataFrame:
 
     Columns case, machine, line (the case without its model), group (model, and machine where there are several), value, low, high
     (time over that of the group's fastest matched case; a bracket where something is claimed), first (whether it is that one),
-    seeds, note (why there is no value, or no bracket).
+    rank (as there), seeds, note (why there is no value, or no bracket).
     """
-    columns = ["case", "machine", "line", "group", "value", "low", "high", "first", "seeds", "note"]
+    columns = ["case", "machine", "line", "group", "value", "low", "high", "first", "rank", "seeds", "note"]
     if not results.several_models:
         return pd.DataFrame(columns=columns)
     usual = results.study.protocol
@@ -45,7 +45,7 @@ def by_model(results: Results) -> pd.DataFrame:
             "case": rows["case"], "machine": rows["machine"], "line": rows["case"].map(results.lines),
             "group": rows["model"] + machine, "value": rows["times_fastest"].astype(float),
             "low": rows["times_fastest_low"].astype(float), "high": rows["times_fastest_high"].astype(float), "first": rows["case"] == rows["fastest"],
-            "seeds": rows["finished"],
+            "rank": rows["rank"], "seeds": rows["finished"],
         }
     )  # fmt: skip
     words = {"failed": "failed", "failed_parity": "failed parity", "missing": "missing"}

@@ -1,46 +1,79 @@
 """Who is fastest with each model of a study of several, in one sentence; models are never compared with each other."""
 
+import pandas as pd
+
+from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.models import by_model
+from levelfield.tell.report.faster import MOST
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import Compared, compared, unclaimed
 from levelfield.tell.tables.table import Row
 
 NEXT = " as fast as the next"
+Known = dict[tuple[frozenset[str], str], Compared]
 
 
 def fastest_by_model(results: Results) -> list[str]:
-    """The fastest matched case of each model against the next one; nothing where the study has one model or no two cases of one."""
+    """Each model's matched case that no other was shown to be faster than, or all such; nothing where the study has one model, or no
+    two cases of one."""
     ranked = {case.name for case in results.study.expanded if case.matched} - results.twins.keys()
-    known = {(frozenset({one.case, one.against}), one.machine): one for one in compared(results) if not one.found.warning}
+    known: Known = {
+        (frozenset({one.case, one.against}), one.machine): one for one in compared(results) if not one.found.warning
+    }
     rows = by_model(results)
-    rows = rows[rows["case"].isin(ranked) & rows["value"].notna()]
+    rows = rows[rows["case"].isin(ranked) & rows["value"].notna() & (rows["rank"] != "")]
     told: list[str] = []
-    pairs: set[int] = set()
+    used: list[Compared] = []
     for group, mine in rows.groupby("group", sort=False):
-        if len(mine) > 1:
-            first, second = mine.head(2).itertuples()
-            pair = known.get((frozenset({first.case, second.case}), first.machine))
-            if pair is None:  # no seed in common
-                continue
-            pairs |= {pair.clean} if pair.speed.enough else set()
-            words = "" if any(NEXT in sentence for sentence in told) else NEXT
-            told.append(f"{group} {_against(first, second, pair, words)}")
-    if not told:
-        return []
-    number = " to ".join(map(str, sorted({min(pairs), max(pairs)}))) if pairs else ""
-    brackets = f"In brackets simultaneous 95 % intervals from {number} clean pairs of seeds; models" if pairs else "Models"
-    return [f"Fastest by model: {'; '.join(told)}.", f"{brackets} are not compared with each other."]
+        words = "" if any(NEXT in sentence for sentence in told) else NEXT
+        if sentence := _of_model(mine, known, words, used):
+            told.append(f"{group} {sentence}")
+    return [f"Fastest by model: {'; '.join(told)}.", _brackets(used)] if told else []
 
 
-def _against(first: Row, other: Row, pair: Compared, words: str) -> str:
-    """`torch, 1.60 times as fast as the next [1.55, 1.64]`, or what speaks against saying so. first, other: the two's rows."""
-    fastest = first.line
-    if not pair.speed.enough:
-        return f"{fastest}, {other.value:.2f} times{words} ({unclaimed(pair)})"
-    interval = f"[{other.low:.2f}, {other.high:.2f}]"
-    if pair.faster and pair.case != first.case:  # over the clean pairs it is the other way round
-        interval = f"[{1 / other.high:.2f}, {1 / other.low:.2f}]"
-        return f"{other.line}, {1 / other.value:.2f} times as fast as {fastest} {interval}"
-    if not pair.faster:
-        return f"{fastest} or {other.line}, no difference shown: {other.value:.2f} times {interval}"
-    return f"{fastest}, {other.value:.2f} times{words} {interval}"
+def _of_model(mine: pd.DataFrame, known: Known, words: str, used: list[Compared]) -> str:
+    """`torch, 1.60 times as fast as the next [1.55, 1.64]`; or all that may be the fastest, with what speaks against saying so.
+
+    mine: the rows of one model on one machine, the fastest first. used: takes the comparisons that are told.
+    """
+    first, *rest = [row for row in mine.itertuples() if row.rank.split("–")[0] == "1"]
+    alone = not rest
+    seen = [(other, pair) for other in (mine.itertuples() if alone else rest) if (pair := _pair(known, first, other))]
+    if not seen:  # alone, or no seed in common
+        return ""
+    if alone:
+        seen = [min(seen, key=lambda found: _ratio(found[1], first).value or 0)]
+    used += [pair for _, pair in seen[:MOST] if pair.speed.enough]
+    figures = [_figure(_ratio(pair, first), pair, words if alone else "") for _, pair in seen[:MOST]]
+    if alone:
+        return f"{first.line}, {figures[0]}"
+    others = [f"{other.line} ({figure})" for (other, _), figure in zip(seen, figures, strict=False)]
+    more = f" or {len(seen) - MOST} more" if len(seen) > MOST else ""
+    nothing = "no difference shown" if all(pair.speed.enough for _, pair in seen) else "nothing is claimed"
+    return f"{first.line} or {' or '.join(others)}{more}, {nothing}"
+
+
+def _pair(known: Known, one: Row, other: Row) -> Compared | None:
+    return known.get((frozenset({one.case, other.case}), one.machine))
+
+
+def _ratio(pair: Compared, first: Row) -> Estimate:
+    """The other's time over that of `first`."""
+    return pair.speed if pair.case == first.case else pair.speed.inverse
+
+
+def _figure(ratio: Estimate, pair: Compared, words: str) -> str:
+    told = f"{ratio.value:.2f} times{words}"
+    return f"{told} [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.enough else f"{told}, {unclaimed(pair)}"
+
+
+def _brackets(used: list[Compared]) -> str:
+    """What the brackets are, and that models stand apart."""
+    if not used:
+        return "Models are not compared with each other."
+    counts = sorted({min(one.clean for one in used), max(one.clean for one in used)})
+    together = "simultaneous for each model" if max(one.speed.family for one in used) > 1 else "each by itself"
+    return (
+        f"In brackets 95 % intervals, {together}, from {' to '.join(map(str, counts))} clean pairs of seeds; "
+        "models are not compared with each other."
+    )

@@ -12,6 +12,9 @@ from levelfield.tell.tables.families import compared, enough
 from levelfield.tell.tables.groups import finished, missed_checks
 from levelfield.tell.tables.table import Table
 
+NAMED = 3
+"""Pairs or cases of one kind that are told by name."""
+
 
 def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     """Sentences in the reader's order; the first says the most. What is claimed of speed rests on clean runs alone."""
@@ -29,8 +32,7 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):
-        all_learn = "With each model all learn" if results.several_models else "All learn"
-        said += _learnt_nothing(results) or _accuracy(results, matched, all_learn)
+        said += _learnt_nothing(results) or _accuracy(results, matched)
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if "published" in tables:
@@ -43,11 +45,8 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
 
 
 def _enough(results: Results) -> list[str]:
-    """What the study could have shown, where it showed no difference in speed, or neither difference nor equivalence in accuracy."""
-    matched, margin = [one for one in compared(results) if one.matched], results.study.equivalence_margin
-    if any(one.faster for one in matched) and any(one.equivalent(margin) or one.accuracy.leaves_out(0) for one in matched):
-        return []
-    return enough(results)[:MOST]
+    """What the study could have shown, where some pair showed no difference in speed, or neither difference nor equivalence in accuracy."""
+    return enough(results, unshown=True)[:MOST]
 
 
 def measured_on(results: Results) -> str:
@@ -111,10 +110,10 @@ def _learnt_nothing(results: Results) -> list[str]:
     ]
 
 
-def _accuracy(results: Results, data: pd.DataFrame, all_learn: str) -> list[str]:
+def _accuracy(results: Results, data: pd.DataFrame) -> list[str]:
     known = data[data["accuracy_low"].notna()]
     if known.empty:
-        return ["Whether they learn equally well cannot be said from so few seeds."]
+        return ["Whether their validation accuracies differ cannot be said from so few seeds."]
     same, differ = (
         known[known["equivalent"]],
         known[((known["accuracy_low"] > 0) | (known["accuracy_high"] < 0)) & ~known["equivalent"]],
@@ -122,17 +121,18 @@ def _accuracy(results: Results, data: pd.DataFrame, all_learn: str) -> list[str]
     said = []
     if len(same) == len(known) == len(data):
         largest = 100 * data["accuracy_difference"].abs().max()
-        subject = "Both learn" if len(data) == 1 else all_learn
-        said.append(
-            f"{subject} equally well: validation accuracies are equivalent (largest mean difference {largest:.2f} points)."
-        )
+        pairs = "The two validation accuracies are" if len(data) == 1 else f"In all {len(data)} pairs validation accuracies are"
+        margin = 100 * results.study.equivalence_margin
+        said.append(f"{pairs} equivalent within {margin:g} points (largest mean difference {largest:.2f}).")
     elif len(same):
         said.append(f"Of {len(data)} pairs, {len(same)} {'is' if len(same) == 1 else 'are'} equivalent in validation accuracy.")
-    for row in differ.head(3).itertuples():
+    for row in differ.head(NAMED).itertuples():
         said.append(
             f"{row.case} and {row.against} differ in validation accuracy by {100 * row.accuracy_difference:+.2f} points "
             f"[{100 * row.accuracy_low:+.2f}, {100 * row.accuracy_high:+.2f}]."
         )
+    if len(differ) > NAMED:
+        said.append(f"So do {len(differ) - NAMED} more pairs, which the comparisons' table has.")
     if not len(same) and not len(differ):
         said.append("In validation accuracy neither a difference nor equivalence was shown.")
     return said
@@ -141,7 +141,9 @@ def _accuracy(results: Results, data: pd.DataFrame, all_learn: str) -> list[str]
 def _departures(data: pd.DataFrame) -> list[str]:
     known = data[data["validation_accuracy_low"].notna()]
     if known.empty:
-        return ["What the departures are worth cannot be said from so few seeds."]
+        flat = data["unlearnt"].any()
+        why = "where the matched case's loss was not seen to fall" if flat else "from so few seeds"
+        return [f"What the departures are worth cannot be said {why}."]
     clear = known[(known["validation_accuracy_low"] > 0) | (known["validation_accuracy_high"] < 0)]
     cases = "cases with departures" + (" or settings of their own" if (known["settings"] != "").any() else "")
     if clear.empty:
@@ -192,8 +194,10 @@ def _unclean(results: Results) -> list[str]:
     if diverged:
         said.append(f"In {diverged} of {len(runs)} runs a loss was not finite: they are in no claim about speed.")
     barred = runs.dropna(subset="barred").groupby("case", sort=False)["barred"].first()
-    for case, why in barred.head(3).items():
+    for case, why in barred.head(NAMED).items():
         said.append(f"Nothing is claimed of {case}: from the same start its {why}.")
+    if len(barred) > NAMED:
+        said.append(f"Nor is anything of {len(barred) - NAMED} more cases, which the leaderboard names.")
     return said
 
 

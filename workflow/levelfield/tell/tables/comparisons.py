@@ -80,7 +80,8 @@ def _row(one: Compared, margin: float) -> dict[str, Any]:
         "speed_of_all": everything.value, "speed_of_all_low": everything.low, "speed_of_all_high": everything.high,
         "accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high, "accuracy_p": accuracy.p,
         "accuracy_p_corrected": accuracy.p_corrected, "equivalent": one.equivalent(margin),
-        "speed_verdict": one.verdict, "accuracy_verdict": accuracy_verdict(accuracy, margin), "warning": one.found.warning,
+        "speed_verdict": one.verdict, "accuracy_verdict": accuracy_verdict(accuracy, margin, one.unlearnt or NOT_ENOUGH),
+        "warning": one.found.warning,
     }  # fmt: skip
 
 
@@ -133,6 +134,8 @@ def departures(results: Results) -> Table | None:
         notes.append("With other epochs each case is told after its own last one; the time is an epoch's.")
     if (data["pairs"] < ENOUGH).any():
         notes.append(f"Without an interval: {NOT_ENOUGH}.")
+    if data["unlearnt"].any():
+        notes.append("Nothing is claimed of learning against a matched case whose loss was not seen to fall in some run.")
     return Table("departures", f"{departures_title(data)}: {results.context}", data, shown, notes)
 
 
@@ -181,11 +184,13 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
     estimates = {name: one if one.pairs == len(first) else one.unclaimed for name, one in estimates.items()}
     elsewhere = (first["machine"] != second["machine"]).any()
     estimates["time"] = NOTHING if elsewhere else _time(first["epoch_seconds"], second["epoch_seconds"], clean, family)
+    if second["unlearnt"].any():  # a departure may well be that nothing is learnt; what it is measured against has to
+        estimates = {name: one if name == "time" else one.unclaimed for name, one in estimates.items()}
     if first["barred"].notna().any() or second["barred"].notna().any():
         estimates = {name: estimate.unclaimed for name, estimate in estimates.items()}
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
-    return row | {"warning": found.warning}
+    return row | {"unlearnt": bool(second["unlearnt"].any()), "warning": found.warning}
 
 
 def _time(first: pd.Series, second: pd.Series, clean: np.ndarray, family: int) -> Estimate:

@@ -21,7 +21,19 @@ from levelfield.tell.power import pairs_for_equivalence, pairs_for_ratio, smalle
 from levelfield.tell.results import Results
 from levelfield.tell.tables.groups import NEAR, Pairs, finished, pairs
 
-COLUMNS = ["case", "machine", "seed", "clean", "barred", "unproven", "diverged", *NEAR, "epoch_seconds", "validation_accuracy"]
+COLUMNS = [
+    "case",
+    "machine",
+    "seed",
+    "clean",
+    "barred",
+    "unproven",
+    "diverged",
+    "unlearnt",
+    *NEAR,
+    "epoch_seconds",
+    "validation_accuracy",
+]
 SMALL = 1.05
 """A ratio that is worth knowing: how many pairs it would take is told where fewer were clean."""
 
@@ -46,6 +58,8 @@ class Compared:
     """Validation accuracy after the last epoch, `case` − `against`, over all pairs."""
     barred: str | None = None
     """Why nothing is claimed, if so."""
+    unlearnt: str | None = None
+    """Why nothing is claimed of what they learn, if so."""
     floor: float = 1.0
     """The ratio that one case run twice showed: a smaller one is no claim."""
     by_session: tuple[float, ...] = ()
@@ -158,11 +172,13 @@ def _compare(results: Results, first: Case, second: Case, machine: str, found: P
     accuracy = difference(one["validation_accuracy"], other["validation_accuracy"], family, resolution(results))
     if barred:
         speed = speed.unclaimed
-    if barred or accuracy.pairs < len(one) or _of_another_program(one) or _of_another_program(other):
+    flat, both = int(one["unlearnt"].sum() + other["unlearnt"].sum()), len(one) + len(other)
+    unlearnt = f"no claim: the loss was not seen to fall in {flat} of {both} runs" if flat else None
+    if barred or unlearnt or accuracy.pairs < len(one) or _of_another_program(one) or _of_another_program(other):
         accuracy = accuracy.unclaimed
     made = Compared(
         first.name, second.name, first.matched, machine, setting(results, first), found, speed, everything, int(clean.sum()),
-        accuracy, barred, by_session=_by_session(one[clean], other[clean]),
+        accuracy, barred, unlearnt, by_session=_by_session(one[clean], other[clean]),
     )  # fmt: skip
     return _turned(made) if speed.value is not None and speed.value < 1 else made
 
@@ -245,9 +261,10 @@ def matched_families(results: Results) -> dict[tuple[str, str], list[Compared]]:
 SHOWN = "in 4 of 5 such studies (80 % power), at the median spread of its pairs"
 
 
-def enough(results: Results) -> list[str]:
-    """For each family of matched cases, what its pairs could have shown, and what more of them would."""
-    return _by_family(results, None, f"What this study could show, {SHOWN}: ")
+def enough(results: Results, unshown: bool = False) -> list[str]:
+    """For each family of matched cases, what its pairs could have shown, and what more of them would; unshown: only where some pair
+    showed nothing, of speed no difference, of accuracy neither difference nor equivalence."""
+    return _by_family(results, None, f"What this study could show, {SHOWN}: ", unshown=unshown)
 
 
 def foreseen(results: Results, planned: Study) -> list[str]:
@@ -267,7 +284,9 @@ def largest_family(study: Study) -> int:
     return max((comb(len(mine), 2) for mine in programs.values()), default=1)
 
 
-def _by_family(results: Results, pairs: int | None, opening: str, planned: int | None = None) -> list[str]:
+def _by_family(
+    results: Results, pairs: int | None, opening: str, planned: int | None = None, unshown: bool = False
+) -> list[str]:
     """planned: the number of comparisons that hold together, where it is not these results' own."""
     said = []
     families = matched_families(results)
@@ -275,7 +294,12 @@ def _by_family(results: Results, pairs: int | None, opening: str, planned: int |
     for (setting_told, machine), mine in families.items():
         where = [setting_told or usual] * bool(setting_told or usual) + [machine] * (len(results.machines) > 1)
         family, margin = planned or max(one.speed_of_all.family for one in mine), results.study.equivalence_margin
-        parts = [_speed_power(mine, family, pairs), _accuracy_power(mine, family, margin, pairs)]
+        slow = not unshown or not all(one.faster for one in mine)
+        apart = not unshown or not all(one.equivalent(margin) or one.accuracy.leaves_out(0) for one in mine)
+        parts = [
+            _speed_power(mine, family, pairs) if slow else "",
+            _accuracy_power(mine, family, margin, pairs) if apart else "",
+        ]
         if any(parts):
             said.append(f"{'With ' + ', '.join(where) + ': ' if where else ''}{'; '.join(filter(None, parts))}.")
     if said:

@@ -116,8 +116,10 @@ class _Ratios:
     def __init__(self, results: Results, runs: pd.DataFrame, board: pd.DataFrame):
         self.runs = runs
         self.family = {(frozenset({one.case, one.against}), one.machine): one for one in compared(results) if one.matched}
-        others = board[(~board["matched"] | board["twin"]) & ~board["unfinished"]]
-        self.others = others.groupby(["protocol", "machine"]).size()
+        apart = (~board["matched"] | board["twin"]) & ~board["unfinished"]
+        group = ["protocol", "machine"]
+        self.others = board[apart].groupby(group).size()
+        self.ranked = board[board["matched"] & ~board["twin"] & ~board["unfinished"]].groupby(group).size()
 
     def against(self, row: Row, fastest: str | None) -> Against:
         """What the row's time is against that of `fastest`."""
@@ -134,14 +136,13 @@ class _Ratios:
         return Against(fastest, found.value, found.low, found.high, clean, why)
 
     def _apart(self, row: Row, fastest: str) -> tuple[Estimate, int, str | None]:
-        """Of a case with departures, or of a twin: they are a family of their own."""
+        """Of a case with departures, or of a twin: they are a family of their own, each against each matched case, since these runs
+        chose which of those is the fastest."""
         found = pairs(self.runs[self.runs["machine"] == row.machine], row.case, fastest)
         clean = found.clean
-        first, second, size = (
-            found.first["epoch_seconds"],
-            found.second["epoch_seconds"],
-            self.others.get((row.protocol, row.machine), 1),
-        )
+        group = (row.protocol, row.machine)
+        size = int(self.others.get(group, 1) * self.ranked.get(group, 1))
+        first, second = found.first["epoch_seconds"], found.second["epoch_seconds"]
         if found.first.empty:
             return NOTHING, 0, found.warning
         one = ratio(first[clean], second[clean], size)
@@ -193,7 +194,7 @@ def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool
         notes.append("A twin is the same program once more, and has no rank: what it differs by is noise.")
     if runs["session"].nunique() > 1:
         notes.append(
-            f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them."
+            f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them, and tell nothing of a further one."
         )
     return [*notes, *mixtures(runs), *filter(None, [unhashed(runs)])]
 

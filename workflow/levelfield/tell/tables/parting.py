@@ -1,12 +1,12 @@
-"""The table of parting: at which step the losses of two programs that are the same come apart, by model."""
+"""The table of parting: at which step the losses of two programs that are the same come apart."""
 
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
+from levelfield.tell.kept import Records, arrays_of
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Row, Table
 
@@ -15,20 +15,18 @@ DISTANCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def parting(results: Results) -> Table | None:
-    """A row each two matched cases of one protocol and each distance: the first step at which their losses are further apart.
-
-    None in a study of one model: of that the first losses stand in `runs.parquet`, and whether they agree is a check.
-    """
-    if not results.several_models:
-        return None
-    losses = _losses(results)
-    rows = [row for first, second in _equals(results) for row in _rows(results, losses, first, second)]
+    """A row each two matched cases of one protocol and each distance: the first step at which their losses are further apart; None
+    without two such cases."""
+    equals = _equals(results)
+    losses = _losses(results) if equals else {}
+    rows = [row for first, second in equals for row in _rows(results, losses, first, second)]
     if not rows:
         return None
     data = pd.DataFrame(rows).astype({name: "float64" for name in ("first_step", "first_step_low", "first_step_high")})
     shown = []
     for (model, case, against), mine in data.groupby(["model", "case", "against"], sort=False):
-        row = {"model": model, "case": results.lines[case], "against": results.lines[against]}
+        row = {"model": model} if results.several_models else {}
+        row |= {"case": results.lines[case], "against": results.lines[against]}
         row |= {f"{one.distance:.0e}".replace("e-0", "e-"): _shown(one) for one in mine.itertuples()}
         shown.append(row | {"steps": f"{mine['steps'].iloc[0]:,}", "seeds": str(mine["seeds"].iloc[0])})
     notes = [
@@ -41,10 +39,12 @@ def parting(results: Results) -> Table | None:
 
 
 def _losses(results: Results) -> dict[tuple[str, int], np.ndarray]:
-    """(case, seed) to the losses of all steps."""
-    steps = pq.read_table(results.folder / "steps.parquet", columns=["case", "seed", "loss"]).to_pandas()
-    groups = steps.groupby(["case", "seed"], observed=True)["loss"]
-    return {key: values.to_numpy(float) for key, values in groups}
+    """(case, seed) to the losses of all steps, of the finished runs."""
+    records, found = Records(results.folder), {}
+    for run in results.finished.itertuples():
+        content = records.read(f"runs/{run.case}/seed-{run.seed}/steps.npz")
+        found[run.case, run.seed] = arrays_of(content)["loss"].astype(float)
+    return found
 
 
 def _equals(results: Results) -> list[tuple[str, str]]:
