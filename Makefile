@@ -20,11 +20,11 @@ setup: .venv/ready
 test: setup
 	pytest -m "not long" tests
 
-# two streams beside each other, each with its own locks: jobs mostly wait for their schedulers
+# two streams of about the same length beside each other, each with its own locks: jobs mostly wait for their schedulers
 test-all: test
 	$(MAKE) -j2 long-jobs long-rest
 
-JOBS := tests/cluster tests/workflow
+JOBS := tests/cluster tests/workflow tests/containers
 
 long-jobs: setup
 	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long $(JOBS)

@@ -26,7 +26,7 @@ ERRORS = {
 def a_gpu(number: int, **values) -> dict:
     return {
         "uuid": f"GPU-{number}{number}{number}", "name": "Pretended GPU", "total": 8 << 30, "used": 1 << 30, "utilisation": 90,
-        "clock": 1410, "energy": 5_000, "temperature": 60, "reasons": 0x1, "processes": {},
+        "clock": 1410, "energy": 5_000, "reasons": 0x1, "processes": {},
     } | values  # fmt: skip
 
 
@@ -53,11 +53,13 @@ def pretended_machine(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.setenv(locks.ELSEWHERE, str(tmp_path))
     monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", *device.SCHEDULER_JOBS):
+    for name in ("CUDA_DEVICE_ORDER", locks.HELD, *device.GIVEN, *device.SCHEDULER_JOBS):
         monkeypatch.delenv(name, raising=False)
     gpu.nvml.cache_clear()
-    gpu._hung.clear()
+    for told in (gpu._answered, gpu._hung, gpu._handles):
+        told.clear()
     yield pretend
     gpu.nvml.cache_clear()
-    gpu._hung.clear()
+    for told in (gpu._answered, gpu._hung, gpu._handles):
+        told.clear()
     sys.modules.pop("pynvml", None)

@@ -182,3 +182,15 @@ def test_a_command_line_that_takes_the_gpu_away_submits_nothing(submitted, slurm
     assert len(slurm.ended()) == before and not slurm.queue()
     done = submitted.submit("-n", "--set-resources", "train:mem_mb=1400", "train:gres=gpu:1")
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_run_that_would_fail_again_is_submitted_once(submitted, slurm, monkeypatch):
+    """Its environment contradicts the study, which no other attempt mends; the profile asks for two more."""
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    before = len(slurm.ended())
+    done = submitted.submit()
+    assert done.returncode and "would fail again, and is not tried again: NVIDIA_TF32_OVERRIDE=1" in done.stdout, done.stdout[
+        -3000:
+    ]
+    assert len(slurm.ended()) - before == 2, "each of the two runs once"
+    assert set(statuses(submitted).values()) == {"failed"}

@@ -1,8 +1,9 @@
 """A pretended NVML: answers as NVIDIA's reference says, from the JSON file that FAKE_NVML names, read at every call.
 
 The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisation", "clock", "energy" (mJ),
-"temperature", "reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
-"errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer]}. A key that is left out is not
+"reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
+"errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer], "slow": {function: seconds
+before its answer}, "calls": a file that gets a line for each call}. A key that is left out is not
 supported by that GPU; a number may be {"from", "per_second"}, one that rises with time, or {"steps": [[since, value], …]},
 both on `time.monotonic`. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and a driver
 that is older than a function raises NVMLLibraryMismatchError where the function has versions.
@@ -16,7 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 NVML_CLOCK_SM = 1
-NVML_TEMPERATURE_GPU = 0
 NVML_ERROR_UNINITIALIZED, NVML_ERROR_INVALID_ARGUMENT, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION = 1, 2, 3, 4
 NVML_ERROR_NOT_FOUND, NVML_ERROR_INSUFFICIENT_SIZE, NVML_ERROR_INSUFFICIENT_POWER, NVML_ERROR_DRIVER_NOT_LOADED = 6, 7, 8, 9
 NVML_ERROR_TIMEOUT, NVML_ERROR_IRQ_ISSUE, NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_FUNCTION_NOT_FOUND = 10, 11, 12, 13
@@ -47,6 +47,10 @@ def _faulty(function):
     @wraps(function)
     def call(*arguments):
         machine = _pretended()
+        if "calls" in machine:
+            with Path(machine["calls"]).open("a") as calls:
+                calls.write(f"{function.__name__}\n")
+        time.sleep(machine.get("slow", {}).get(function.__name__, 0))
         if function.__name__ in machine.get("hangs", ()):
             time.sleep(3600)
         code = machine.get("errors", {}).get(function.__name__)
@@ -150,12 +154,6 @@ def nvmlDeviceGetUtilizationRates(handle):
 def nvmlDeviceGetClockInfo(handle, kind):
     assert kind == NVML_CLOCK_SM
     return _gpu(handle, "clock")
-
-
-@_faulty
-def nvmlDeviceGetTemperature(handle, sensor):
-    assert sensor == NVML_TEMPERATURE_GPU
-    return _gpu(handle, "temperature")
 
 
 @_faulty

@@ -98,7 +98,7 @@ def test_every_distance_of_a_reference_has_a_bound(case):
     found = case[-1]
     bounds = found.bounds["float32"]
     assert set(bounds) == {"probabilities", "gradients"} | {
-        f"{kind}_step_{step}" for kind in ("weights", "moved", "loss") for step in (1, 3, 10)
+        f"{kind}_step_{step}" for kind in ("weights", "moved", "loss", "right") for step in (1, 3, 10)
     }
     assert all(set(bounds[name]) == set(found.start) for name in ("gradients", "weights_step_1", "moved_step_10"))
     assert all(

@@ -124,7 +124,6 @@ def test_the_program_of_a_whole_epoch_has_run_before_the_clock_begins(backend):
     assert told(RUN_ONCE, backend) == "[2, 18]"
 
 
-@pytest.mark.parametrize("departure", ["drop-last-batch", "drop-last-training-batch"])
 def trained(departures: frozenset[str], torch_like: type[Torch] = Torch):
     """What parity measures of a backend on ten batches and a smaller one."""
     protocol = small_protocol("cnn")
@@ -162,6 +161,66 @@ def test_a_backend_that_is_wrong_in_the_smaller_batch_alone_is_barred():
     _, judged = trained(frozenset(), MeanOverTheWholeSize)
     assert not judged["passed"] and all("step_1:" not in missed for missed in judged["missed"])
     assert any("step_3" in missed for missed in judged["missed"])
+
+
+class OneBufferForAll(Torch):
+    """What an evaluation of several batches gives is all of the last one's, as of a CUDA graph whose output nobody copied."""
+
+    def predict(self, x):
+        size = self.protocol.batch_size
+        last = super().predict(x[len(x) - len(x) % size or len(x) - size :])
+        return np.concatenate([np.resize(last, (len(x) - len(last), *last.shape[1:])), last])
+
+
+class ForgetsTheRest(Torch):
+    """The smaller batch of an evaluation is told as its first sequence, over and over."""
+
+    def predict(self, x):
+        found, rest = super().predict(x), len(x) % self.protocol.batch_size
+        found[len(x) - rest :] = found[len(x) - rest : len(x) - rest + 1]
+        return found
+
+
+class CountsTheFilling(Torch):
+    """Of a smaller batch one more right answer than there is: a sequence that fills it up was counted."""
+
+    def train_epoch(self, x, y, order, *others, **named):
+        losses, right = super().train_epoch(x, y, order, *others, **named)
+        right[-1] += len(order) % self.protocol.batch_size > 0
+        return losses, right
+
+
+@pytest.mark.parametrize(
+    ("wrong", "quantity"),
+    [(OneBufferForAll, "probabilities"), (ForgetsTheRest, "probabilities"), (CountsTheFilling, "right_step_3")],
+)
+def test_a_backend_that_is_wrong_in_the_evaluation_or_in_its_counts_is_barred(wrong, quantity):
+    _, judged = trained(frozenset(), wrong)
+    assert not judged["passed"] and judged["missed"] and all(missed.startswith(quantity) for missed in judged["missed"])
+
+
+KEYS = """
+    import sys
+    from dataclasses import replace
+    import numpy as np
+    from levelfield.backends import confine, load_backend
+    from levelfield.level.start import make_start
+    from levelfield.level.trial import small_protocol
+    threads, make = confine("cpu", 1), load_backend(sys.argv[1])
+    protocol = small_protocol("transformer")
+    backend = make(protocol, frozenset({"own-dropout"}), "cpu", threads)
+    backend.load(make_start(protocol, 0, 8).weights)
+    layers = [layer for layer in backend.model.layers if hasattr(layer, "seed_generator")]
+    print(*(int(np.asarray(layer.seed_generator.state)[1]) for layer in layers))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["keras-tensorflow", "keras-jax"])
+def test_no_two_dropout_layers_of_keras_ever_draw_with_one_key(backend):
+    """A draw adds 1 to the key: between two layers' keys there is room for more steps than any training has."""
+    keys = sorted(map(int, told(KEYS, backend).split()))
+    assert len(keys) >= 3 and min(np.diff(keys)) >= 1 << 24
 
 
 def test_torch_compile_has_a_program_of_its_own_for_each_size_and_all_are_made_in_the_warm_up(monkeypatch):

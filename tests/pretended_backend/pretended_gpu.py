@@ -27,7 +27,10 @@ STEP_SECONDS = float(os.environ.get("PACE", 0.001))
 class OnAGpu:
     def __init__(self, protocol, departures, device, threads):
         super().__init__(protocol, departures, "cpu", threads)
-        self.device = "cuda"
+        self.device, self.preallocates = "cuda", False
+
+    def flags(self):
+        return super().flags() | {"pretended": "computes on the CPU"}
 
     def train_epoch(self, x, y, order, progress=silent, wait=False):
         def paced(step, fetch):

@@ -50,6 +50,7 @@ def test_what_is_kept_is_answered_in_words_and_its_runs_bear_them(one):
         file.read_text() for file in (ROOT / one.folder / "tables").glob("*.md")
     )
     assert all(found in told for found in re.findall(INTERVAL, one.words))
+    assert [number for number in re.findall(r"\d+\.\d+", one.words) if number not in told] == []
 
 
 def test_a_question_is_open_until_results_are_kept_and_put_into_words(tmp_path):
@@ -57,7 +58,8 @@ def test_a_question_is_open_until_results_are_kept_and_put_into_words(tmp_path):
     assert asked_readme(tmp_path).count("On a CPU: not yet run.") == len(ASKED)
     kept = make_study(tmp_path / "results/reference/cpu/lstm-on-a-cpu", steps=5)
     collect(kept)
-    assert "2 threads: run, and not yet put into words." in asked_readme(tmp_path)
+    told = r"2 threads, [\d,]+ training sequences, \d seeds, 1 session: run, and not yet put into words\."
+    assert re.search(told, asked_readme(tmp_path))
     (kept / "answer.md").write_text("Not three times:\n1.25 times.\n")
     gpu = make_study(
         tmp_path / "results/reference/h100/flax-memory",

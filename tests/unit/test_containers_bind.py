@@ -107,7 +107,7 @@ def test_forbidden_user_namespaces_are_told_with_what_to_ask_for(an_ordinary_use
 
 def test_a_failed_build_says_why(an_ordinary_user):
     an_ordinary_user(refused=True)
-    with pytest.raises(UserError, match=r"exit code 255, see above; user namespaces are forbidden here"):
+    with pytest.raises(UserError, match=r"exit code 255, see above; user namespaces may be forbidden here"):
         call(["apptainer", "build"], "it could not be built")
 
 
@@ -116,4 +116,24 @@ def test_root_and_a_kernel_that_allows_them_need_no_word(an_ordinary_user, monke
     assert images.namespaces_forbidden() is None
     monkeypatch.setattr(images.os, "geteuid", lambda: 0)
     monkeypatch.setattr(images, "SYSCTL", None)
+    assert images.namespaces_forbidden() is None
+
+
+def test_a_setuid_starter_needs_no_word(an_ordinary_user, tmp_path):
+    """Where the administrator has installed it, containers start without user namespaces."""
+    an_ordinary_user(refused=True)
+    runtime, starter = tmp_path / "bin/apptainer", tmp_path / "libexec/apptainer/bin/starter-suid"
+    runtime.write_text(f"#!/bin/sh\necho 'BINDIR=/usr/bin'\necho 'LIBEXECDIR={tmp_path}/libexec'\n", encoding="utf-8")
+    assert "may be forbidden" in images.namespaces_forbidden(), "there is none"
+    starter.parent.mkdir(parents=True)
+    starter.touch(mode=0o755)
+    assert "may be forbidden" in images.namespaces_forbidden(), "it is not setuid"
+    starter.chmod(0o4755)
+    assert images.namespaces_forbidden() is None
+
+
+def test_a_kernels_setting_is_told_as_certain_and_a_refused_program_is_not(an_ordinary_user):
+    an_ordinary_user(user__max_user_namespaces="0")
+    assert "are forbidden here (user.max_user_namespaces is 0)" in images.namespaces_forbidden()
+    (images.SYSCTL / "user/max_user_namespaces").write_text("9000")
     assert images.namespaces_forbidden() is None

@@ -10,6 +10,8 @@ import yaml
 from levelfield.commands import data as command
 from levelfield.commands.cli import main
 from levelfield.data import kept
+from levelfield.plan.plan import Plan
+from levelfield.study.config import read_study
 
 DOWNLOADS = "downloads"
 
@@ -33,7 +35,7 @@ def encodings(monkeypatch):
 
 
 def made(file, out, length=6, **settings):
-    told = json.dumps({"source": "text", "file": str(file), "outputs": {"bilstm": 1}} | settings)
+    told = json.dumps({"source": "text", "file": str(file), "outputs": [["bilstm", 1]]} | settings)
     assert main(["data", "--settings", told, "--length", str(length), "--downloads", DOWNLOADS, "--out", str(out)]) == 0
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
@@ -130,7 +132,7 @@ def test_what_a_killed_process_left_goes_a_day_later(reviews, tmp_path):
 
 def test_a_model_that_does_not_fit_is_refused_as_before(reviews, tmp_path, capsys):
     made(reviews, tmp_path / "one")
-    told = json.dumps({"source": "text", "file": str(reviews), "outputs": {"cnn": 3}})
+    told = json.dumps({"source": "text", "file": str(reviews), "outputs": [["cnn", 3]]})
     arguments = ["data", "--settings", told, "--length", "6", "--downloads", DOWNLOADS, "--out", "two"]
     assert main(arguments) == 2 and "has 2 labels (no, yes)" in capsys.readouterr().err
     assert not list((tmp_path / "two").glob("*.npy"))
@@ -149,3 +151,60 @@ def test_made_up_sequences_have_no_file_and_are_not_kept(tmp_path, monkeypatch):
     told = json.dumps({"synthetic": True, "train": 8, "validation": 4})
     assert main(["data", "--settings", told, "--downloads", DOWNLOADS, "--out", "one"]) == 0
     assert not (tmp_path / DOWNLOADS / kept.FOLDER).exists()
+
+
+def test_two_models_of_one_name_are_both_held_against_the_labels(reviews, tmp_path, capsys):
+    """The first of them as well as the last, by `levelfield data` and by the rule."""
+    wide, narrow = (
+        {"backend": "torch", "name": name, "settings": {"model": {"name": "cnn", "outputs": count}}}
+        for name, count in (("a", 3), ("b", 1))
+    )
+    for cases in ([wide, narrow], [narrow, wide]):
+        config = {"study": "mine", "data": {"source": "text", "file": str(reviews)}, "cases": cases}
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+        assert main(["data", "mine.yaml", "--downloads", DOWNLOADS]) == 2
+        assert "found 3 of cnn, but own file reviews.csv has 2 labels" in capsys.readouterr().err
+        plan = Plan(read_study(config, "mine.yaml"))
+        told = ["data", "--settings", str(plan.data_json), "--downloads", DOWNLOADS, "--out", "out"]
+        assert main(told) == 2 and "found 3 of cnn" in capsys.readouterr().err
+
+
+def test_models_that_vary_have_the_outputs_of_the_protocols(reviews):
+    def outputs(model, *varied):
+        config = {"study": "mine", "protocol": {"model": model}, "cases": ["torch"], "vary": {"model": list(varied)}}
+        return read_study(config, "mine.yaml").outputs
+
+    varied = ("bilstm", "cnn", "transformer")
+    assert outputs({"name": "bilstm", "outputs": 3}, *varied) == [("bilstm", 3), ("cnn", 3), ("transformer", 3)]
+    assert outputs("bilstm", *varied) == [("bilstm", 1), ("cnn", 1), ("transformer", 2)], "as published"
+    assert outputs({"name": "transformer", "outputs": 1}, *varied) == [("bilstm", 1), ("cnn", 1), ("transformer", 1)]
+
+
+def test_what_decides_the_reading_beside_the_file_is_encoded_anew(reviews, tmp_path, encodings, monkeypatch):
+    """Names that the data tells, and versions of what reads it."""
+    for name in ("a.csv", "b.csv"):
+        shutil.copy(reviews, tmp_path / name)
+    made(reviews, tmp_path / "one", validation_file="a.csv")
+    made(reviews, tmp_path / "two", validation_file="b.csv")
+    assert len(encodings) == 2
+    assert "validation by b.csv" in json.loads((tmp_path / "two/data.json").read_text())["why"]
+    made(reviews, tmp_path / "three", validation_file="b.csv")
+    assert len(encodings) == 2
+    monkeypatch.setattr(kept, "_versions", lambda: {"pyarrow": "0.1", "tokenizers": None})
+    made(reviews, tmp_path / "four", validation_file="b.csv")
+    assert len(encodings) == 3
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"arrays": {"x_train.npy": 1}}', '{"arrays": {}, "title": 1}', "{"])
+def test_a_copy_whose_description_is_damaged_is_none(reviews, tmp_path, encodings, content):
+    first = made(reviews, tmp_path / "one")
+    (entries(tmp_path)[0] / "data.json").write_text(content)
+    assert made(reviews, tmp_path / "two") == first and len(encodings) == 2
+
+
+def test_a_copy_that_the_disk_cannot_give_is_encoded_anew(reviews, tmp_path, encodings):
+    first = made(reviews, tmp_path / "one")
+    array = entries(tmp_path)[0] / "y_val.npy"
+    array.unlink()
+    array.mkdir()  # reading it is an error of the system, and not that it is missing
+    assert made(reviews, tmp_path / "two") == first and len(encodings) == 2

@@ -2,6 +2,7 @@
 file."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from own_data import LABELS, csv, folder, saved, texts_of
 from levelfield.data import formats
 from levelfield.data.corpus import find_corpus
 from levelfield.data.formats import columns, read
+from levelfield.data.origin import checksum
 from levelfield.errors import UserError
 from levelfield.study.data import Data
 
@@ -312,3 +314,165 @@ def test_a_text_larger_than_a_block_is_refused(tmp_path, monkeypatch):
 def test_columns_are_told_without_reading_what_they_hold(tmp_path):
     assert columns(csv(tmp_path / "a.csv")) == ["id", "review", "stars"]
     assert columns(saved(tmp_path / "saved")) == ["review", "stars"] and columns(folder(tmp_path / "folder")) == []
+
+
+def arrow(path, labels):
+    table = pa.table({"text": [f"film {n}" for n in range(8)], "label": list(labels) * 4})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+        out.write_table(table)
+
+
+def test_parts_in_the_cache_of_datasets_are_not_joined(tmp_path):
+    """Training and validation part lie there side by side, and what was computed of them."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "dataset_info.json").write_text("{}")
+    arrow(cache / "imdb-train.arrow", "xy")
+    arrow(cache / "cache-0123456789abcdef.arrow", "ab")
+    corpus = found(cache)
+    assert corpus.labels == ("x", "y") and len(corpus.train) + len(corpus.validation) == 8, "one is all there is"
+    arrow(cache / "imdb-test.arrow", "xy")
+    told = (
+        r"cache: holds imdb-test.arrow, imdb-train.arrow, and no state.json .*: save the data set with `save_to_disk`, and name"
+    )
+    refused(cache, told)
+    (cache / "state.json").write_text("{}")
+    refused(cache, told)
+
+
+def test_the_checksum_of_a_saved_data_set_is_of_the_files_that_it_names(tmp_path):
+    path = saved(tmp_path / "saved")
+    before = checksum(path)
+    arrow(path / "cache-0123456789abcdef.arrow", "ab")
+    (path / "tmp4f2k").write_bytes(b"half")
+    assert checksum(path) == before
+    whole = tmp_path / "nli"
+    (whole.mkdir(), path.rename(whole / "train"))
+    before = checksum(whole)
+    arrow(whole / "train/cache-1.arrow", "ab")
+    assert checksum(whole) == before
+    (whole / "train/dataset_info.json").write_text("{}")
+    assert checksum(whole) != before, "names of labels are read"
+    before = checksum(whole)
+    (whole / "train/data-00000-of-00002.arrow").write_bytes(b"")
+    assert checksum(whole) != before
+
+
+def test_rows_of_columns_with_a_dot_are_measured(tmp_path, monkeypatch):
+    table = pa.table({"a.text": ["a" * 1000] * 50, "a.label": ["x", "y"] * 25, "a": ["b" * 500] * 50})
+    pa.parquet.write_table(table, tmp_path / "a.parquet", use_dictionary=False, compression="none")
+    metadata = pa.parquet.ParquetFile(tmp_path / "a.parquet").metadata
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 10_000)
+    text, label = (formats._rows_at_once(metadata, [column]) for column in ("a.text", "a.label"))
+    assert text == 9 and label > 500, "of texts of 1,000 bytes and a little about them"
+    assert len(found(tmp_path / "a.parquet", text="a.text", label="a.label").train) == 40
+
+
+def test_a_label_whose_folder_has_a_name_that_is_no_text(tmp_path):
+    path = folder(tmp_path / "movies")
+    odd = os.fsencode(path) + b"/caf\xe9"
+    os.mkdir(odd)
+    with open(odd + b"/1.txt", "w") as file:
+        file.write("a film")
+    refused(path, r"movies: the name of the folder 'caf\\udce9' is no UTF-8: rename it")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "a.csv",
+            "text;label\na, b;x\nc;y\n",
+            r"a.csv: the heading is separated by ';' and not by ',': save it with commas as .csv",
+        ),
+        ("a.csv", "\ufefftext\tlabel\na, b\tx\n", r"separated by '\\t' and not by ','.*, or with tabs as .tsv"),
+        ("a.tsv", "text,label\na,x\n", r"a.tsv: the heading is separated by ',' and not by '\\t'"),
+    ],
+)
+def test_another_separator_is_told(tmp_path, name, content, told):
+    (tmp_path / name).write_text(content)
+    refused(tmp_path / name, told)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_what_rows_hold_that_are_left_out_is_of_no_account(tmp_path, kind):
+    path, texts = tmp_path / "saved", pa.array(["a b", None, "c"] * 4).cast(kind)
+    path.mkdir()
+    (path / "state.json").write_text("{}")
+
+    def write(labels):
+        table = pa.table({"text": texts, "label": labels})
+        with pa.OSFile(str(path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as out:
+            out.write_table(table)
+
+    write(["x", "spam", "y"] * 4)
+    corpus = found(path, labels=["x", "y"])
+    assert rows_of(corpus) == [("a b", "x")] * 4 + [("c", "y")] * 4 and corpus.told["rows_left_out"] == 4
+    refused(path, r"saved: row 2, column text: no text")
+    write(["spam", "x", "y"] + ["x", "spam", "y"] * 3)
+    refused(path, r"saved: row 2, column text: no text", labels=["x", "y"])
+
+
+def test_token_ids_of_rows_that_are_left_out(tmp_path):
+    ids = pa.array([[3], [-1], None, [4]] * 3, pa.list_(pa.int64()))
+    path = tmp_path / "ids.parquet"
+    pa.parquet.write_table(pa.table({"ids": ids, "label": ["x", "spam", "", "y"] * 3}), path)
+    corpus = find_corpus(tmp_path, Data(source="encoded", file=path, labels=["x", "y"]), vocabulary=50)
+    assert sorted([*corpus.train.ranks, *corpus.validation.ranks]) == [3] * 3 + [4] * 3
+    with pytest.raises(UserError, match=r"ids.parquet: row 2, column ids: found the token id -1"):
+        find_corpus(tmp_path, Data(source="encoded", file=path, labels=["spam", "x"]), vocabulary=50)
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"
+
+
+def test_labels_that_look_alike_are_no_two_classes(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + f"a,{COMPOSED}\nb,{APART}\nc,bar\n" * 4, encoding="utf-8")
+    told = (
+        r"a.csv: the label 'caf.*' is written in two of Unicode's normal forms, which look alike: 'caf\\xe9' \(.*a.csv, row 1, column "
+        r"label\) and 'cafe\\u0301' \(.*a.csv, row 2, column label\): make them one, as `unicodedata"
+    )
+    refused(path, told)
+    refused(path, told, labels=[APART, "bar"])
+    other = tmp_path / "b.csv"
+    for file, label in ((path, COMPOSED), (other, APART)):
+        file.write_text(f"text,label\na,{label}\nb,bar\n" * 1 + f"a,{label}\nb,bar\n" * 4, encoding="utf-8")
+    refused(path, r"'caf\\xe9' \(.*a.csv, row 1, column label\) and 'cafe\\u0301' \(.*b.csv, row 1", validation_file=other)
+    assert found(path).labels == ("bar", COMPOSED)
+    for label in (COMPOSED, APART):
+        (tmp_path / "shops" / label).mkdir(parents=True)
+        (tmp_path / "shops" / label / "1.txt").write_text("coffee")
+    refused(tmp_path / "shops", r"'cafe\\u0301' \(a folder in .*shops\) and 'caf\\xe9' \(a folder in")
+
+
+def test_a_label_named_in_another_form_than_the_file_has(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f"text,label\na,{APART}\nb,bar\n" * 1 + f"a,{APART}\nb,bar\n" * 4, encoding="utf-8")
+    told = r"no row has the label .*; it has 'cafe\\u0301', which differs from 'caf\\xe9' in Unicode's normal form alone: write that one, as "
+    refused(path, told + r'"cafe\\u0301"', labels=[COMPOSED, "bar"])
+    assert found(path, labels=[json.loads(r'"cafe\u0301"'), "bar"]).labels == ("bar", APART)
+
+
+def test_a_share_is_told_as_it_is(tmp_path):
+    path = csv(tmp_path / "a.csv")
+    for share, told in ((0.005, "0.5%"), (0.2, "20%"), (0.07, "7%"), (0.999, "99.9%")):
+        why = found(path, text="review", label="stars", validation_share=share).why
+        assert f"; {told} of each label's rows" in why
+
+
+@pytest.mark.parametrize(("key", "value"), [("split_seed", 0), ("validation_share", 0.1)])
+def test_what_has_no_effect_beside_a_validation_file_is_refused(key, value):
+    with pytest.raises(ValueError, match=rf"validation_file and {key} exclude each other"):
+        Data(source="text", file="a.csv", validation_file="b.csv", **{key: value})
+
+
+@pytest.mark.parametrize("others", [("bus", "car"), ("test",), ()])
+def test_a_label_that_is_called_as_a_part_is(tmp_path, others):
+    for label in ("train", *others):
+        (tmp_path / "things" / label).mkdir(parents=True)
+        (tmp_path / "things" / label / "1.txt").write_text("it goes")
+    told = (
+        r"things/train: holds texts, and no folder for each label: .* where 'train' is a label .* another name, as train-label"
+    )
+    refused(tmp_path / "things", told)

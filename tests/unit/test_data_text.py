@@ -12,12 +12,14 @@ from own_data import KINDS, LABELS, TEXTS, csv, folder, saved, texts_of
 
 from levelfield.commands.cli import main
 from levelfield.data import formats
+from levelfield.data.arrays import refuse_unfit
 from levelfield.data.corpus import find_corpus
-from levelfield.data.prepare import Shape, prepare, refuse_unfit, review
+from levelfield.data.origin import checksum
+from levelfield.data.prepare import Shape, prepare, review
 from levelfield.data.rows import Rows
 from levelfield.data.words import words
 from levelfield.errors import UserError
-from levelfield.study.config import read_study
+from levelfield.study.config import Study, read_study
 from levelfield.study.data import Data
 
 SHAPE = Shape(vocabulary=50, length=6, padding="pre", truncation="pre")
@@ -134,9 +136,11 @@ def test_thousand_labels_and_no_more(tmp_path):
 
 def test_the_models_outputs_fit_the_labels(tmp_path):
     corpus = found(csv(tmp_path / "reviews.csv"), text="review", label="stars")
-    refuse_unfit(corpus.title, corpus.labels, [3])
-    with pytest.raises(UserError, match=r"found 1, but .* has 3 labels \(bad, good, so so\): write `.*name: cnn, outputs: 3"):
-        refuse_unfit(corpus.title, corpus.labels, [1], "cnn")
+    refuse_unfit(corpus.title, corpus.labels, [("cnn", 3)])
+    told = r"found 1 of cnn, but .* has 3 labels \(bad, good, so so\): write `.*name: cnn, outputs: 3.* `settings: .*outputs: 3"
+    for outputs in ([("cnn", 1)], [("cnn", 3), ("cnn", 1)], [("cnn", 1), ("cnn", 3)]):
+        with pytest.raises(UserError, match=told):
+            refuse_unfit(corpus.title, corpus.labels, outputs)
 
 
 def test_text_of_many_blocks(tmp_path, monkeypatch):
@@ -382,7 +386,20 @@ def test_a_config_that_is_none_is_told_in_one_line(tmp_path, monkeypatch, capsys
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_full_disk_of_temporary_files_is_told_as_that(tmp_path, monkeypatch, capsys):
+def test_what_was_told_when_a_process_was_killed_goes_a_day_later(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".told-old", ".told-new"):
+        (tmp_path / "results/.downloads" / name).mkdir(parents=True)
+    os.utime(tmp_path / "results/.downloads/.told-old", (1, 1))
+    (tmp_path / "mine.yaml").write_text(
+        '{"study": "mine", "cases": ["torch"], "data": {"synthetic": true, "train": 64, "validation": 64}}'
+    )
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert main(["data", "mine.yaml"]) == 0
+    assert [path.name for path in (tmp_path / "results/.downloads").glob(".told-*")] == [".told-new"]
+
+
+def test_a_full_disk_is_told_as_that_of_the_folder_that_holds_the_data_while_it_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     csv(tmp_path / "reviews.csv")
     config = {
@@ -396,9 +413,10 @@ def test_a_full_disk_of_temporary_files_is_told_as_that(tmp_path, monkeypatch, c
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("levelfield.data.words.Growing.add", full)
-    assert main(["data", "mine.yaml"]) == 2
+    assert main(["data", "mine.yaml", "--downloads", "kept"]) == 2
     told = capsys.readouterr().err
-    assert "No space left on device" in told and "name another folder in TMPDIR" in told and "results/" not in told
+    assert "No space left on device" in told and "name another folder by --downloads" in told and "results/" not in told
+    assert "kept/.told-" in told and not list((tmp_path / "kept").glob(".told-*"))
 
 
 def test_labels_that_the_rows_taken_for_training_do_not_have(tmp_path):
@@ -449,3 +467,80 @@ def test_a_token_that_has_the_id_of_padding_is_told(tmp_path):
     ):
         why = found(path, tokenizer=tokenizer(tmp_path / f"{number}.json", vocabulary, padding)).why
         assert ("which is padding" in why) == (vocabulary == {"[UNK]": 0}), "a token that is no padding, and occurs"
+
+
+def test_a_text_that_a_tokenizer_cannot_encode(tmp_path):
+    """Without a token for what it does not know."""
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\n" + "film it,x\nit film,y\n" * 4 + "odd,spam\nfilm odd,x\n")
+    made = tokenizer(tmp_path / "tokenizer.json", {"film": 0, "it": 1})
+    told = (
+        r"tokenizer.json: cannot encode .*reviews.csv, row (\d+), column text: .*\[UNK\].*: take a tokenizer that can, or leave"
+    )
+    for row, settings in (("9", {}), ("10", {"labels": ["x", "y"]})):
+        with pytest.raises(UserError, match=told) as caught:
+            found(path, tokenizer=made, **settings)
+        assert f"row {row}," in str(caught.value) and "\n" not in str(caught.value)
+    path.write_text("text,label\n" + "film it,x\nit film,y\n" * 4 + "odd,spam\n")
+    assert len(found(path, tokenizer=made, labels=["x", "y"]).train) == 6
+
+
+def written(out) -> Study:
+    return read_study(yaml.safe_load(out.read_text()), str(out))
+
+
+def test_new_for_token_ids_reads_all_of_them(tmp_path, monkeypatch, capsys):
+    """The largest id may stand in the last block, or in the validation part; padding is no length."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 64)
+    (tmp_path / "ids/train").mkdir(parents=True)
+    rows = [[5, 6, 7] + [0] * 20] * 60 + [[5, 40, 7] + [0] * 20] * 4
+    table = pa.table({"ids": rows, "label": [n % 2 for n in range(64)]})
+    pa.parquet.write_table(table, tmp_path / "ids.parquet")
+    assert main(["new", "ids.parquet"]) == 0
+    study = written(tmp_path / "config/ids.yaml")
+    assert (study.data.kind, study.protocol.vocabulary, study.protocol.length) == ("encoded", 41, 3)
+    assert main(["data", "config/ids.yaml"]) == 0
+    for part, largest in (("train", 2), ("test", 90)):
+        (tmp_path / "parts" / part).mkdir(parents=True)
+        table = pa.table({"ids": [[1, largest]] * 8, "label": ["x", "y"] * 4})
+        with pa.OSFile(str(tmp_path / "parts" / part / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+            out.write_table(table)
+        (tmp_path / "parts" / part / "state.json").write_text("{}")
+    assert main(["new", "parts"]) == 0 and written(tmp_path / "config/parts.yaml").protocol.vocabulary == 91
+    pa.parquet.write_table(pa.table({"ids": [[1], [2]] * 4, "label": ["x", "y"] * 4}), tmp_path / "few.parquet")
+    assert main(["new", "few.parquet"]) == 0 and written(tmp_path / "config/few.yaml").protocol.vocabulary == 4
+
+
+def test_new_takes_no_row_numbers_for_token_ids(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    texts, lists = ["a film", "a book"] * 4, [[4, 5]] * 8
+    for name, table in {
+        "numbers": {"ids": list(range(8)), "Review": texts, "label": ["x", "y"] * 4},
+        "both": {"ids": lists, "text": texts, "label": ["x", "y"] * 4},
+        "ids": {"row": list(range(8)), "ids": lists, "label": ["x", "y"] * 4},
+    }.items():
+        pa.parquet.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+        assert main(["new", f"{name}.parquet"]) == 0
+    told = {name: written(tmp_path / f"config/{name}.yaml").data for name in ("numbers", "both", "ids")}
+    assert {name: (data.source, data.text) for name, data in told.items()} == {
+        "numbers": ("text", "Review"), "both": ("text", "text"), "ids": ("encoded", "ids"),
+    }  # fmt: skip
+    (tmp_path / "a.csv").write_text("ids,body,label\n1,a,x\n2,b,y\n")
+    assert main(["new", "a.csv"]) == 2 and "'ids', 'body', 'label': name two of them" in capsys.readouterr().err
+
+
+def test_new_for_an_archive_of_token_ids(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arrays = {}
+    for part, largest in (("train", 7), ("test", 30)):
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = np.empty(9, object), np.arange(9) % 3
+        arrays[f"x_{part}"][:] = [[1, 5, largest, 0, 0]] * 9
+    np.savez(tmp_path / "mine.npz", **arrays)
+    assert main(["new", "mine.npz"]) == 0
+    study = written(tmp_path / "config/mine.yaml")
+    assert (study.data.kind, study.protocol.vocabulary, study.protocol.length) == ("encoded", 31, 3)
+    assert study.protocol.model.outputs == 3 and main(["data", "config/mine.yaml"]) == 0
+    assert main(["new", "mine.npz", "--text", "x", "--out", "o.yaml"]) == 2 and "has no columns" in capsys.readouterr().err
+    monkeypatch.setattr("levelfield.commands.new.IMDB_SHA256", checksum(tmp_path / "mine.npz"))
+    assert main(["new", "mine.npz", "--out", "o.yaml"]) == 2 and "source: imdb" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from levelfield.errors import UserError
 from levelfield.measure import device, gpu, locks
 from levelfield.measure.energy import Energy, source
 from levelfield.measure.sampler import GpuUse, together
+from levelfield.models.bilstm import BiLstm
 from levelfield.plan import slurm
 from levelfield.study.config import read_study
 from levelfield.study.protocol import Protocol, reference_of
@@ -109,6 +111,34 @@ def test_the_framework_is_shown_the_gpus_that_are_held(machine):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-111,GPU-222" and gpu.visible() == held
 
 
+@pytest.mark.parametrize(("threads", "told"), [(1, "2 processes share 1 granted CPU"), (2, None)])
+def test_more_processes_than_granted_cpus_are_told(monkeypatch, threads, told):
+    pytest.importorskip("torch")
+    from levelfield.backends import torch_devices
+
+    monkeypatch.setattr(torch_devices.distributed, "get_backend", lambda: "gloo")
+    backend = object.__new__(torch_devices.TorchDevices)
+    backend.device, backend.threads, backend.protocol = "cpu", threads, Protocol(devices=2)
+    backend.first = SimpleNamespace(flags=dict)
+    assert backend.flags().get("crowded") == told
+
+
+@pytest.mark.parametrize(("system", "interface"), [("linux", "lo"), ("darwin", "lo0")])
+def test_processes_meet_on_this_machine_within_two_minutes(monkeypatch, system, interface):
+    pytest.importorskip("torch")
+    from levelfield.backends import torch_devices
+
+    given = {}
+    monkeypatch.setattr(torch_devices.sys, "platform", system)
+    monkeypatch.setattr(torch_devices.distributed, "init_process_group", lambda means, **more: given.update(more))
+    monkeypatch.setattr(torch_devices, "DistributedDataParallel", lambda model, device_ids: model)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    protocol = Protocol(model=BiLstm(embedding=3, units=2), vocabulary=10, length=3, devices=2)
+    torch_devices.Member(protocol, "cpu", 2, 1, "/nowhere")
+    assert given["timeout"].total_seconds() == 120 and os.environ["GLOO_SOCKET_IFNAME"] == interface
+
+
 def test_more_devices_than_gpus_wait_for_nothing(machine):
     machine(a_gpu(1))
     with pytest.raises(UserError, match="devices is 2, but this run may use 1 GPU"), device.hold_devices("auto", 2):
@@ -183,6 +213,9 @@ def test_several_gpus_are_told_as_one():
         ({"slurm_extra": "--gpus=2"}, 2),
         ({"slurm_extra": "--gpus-per-node=a100:2"}, 2),
         ({"tres_per_task": "gres/gpu:3"}, 3),
+        ({"gpu_model": "a100", "gpu": 2}, 2),
+        ({"slurm_extra": "-G a100:2"}, 2),
+        ({"slurm_extra": "--reservation=gpu:9 --gpus 2"}, 2),
         ({"gpu": "2 if 'devices=2' in wildcards.case else 1"}, None),
         ({"mem_mb": 8000}, None),
     ],

@@ -10,6 +10,7 @@ import pytest
 from made_study import EVERY_KIND, make_study
 
 from levelfield.commands import keep
+from levelfield.commands.cli import main
 from levelfield.commands.rules import collect, tables
 from levelfield.errors import UserError
 from levelfield.export.runs import record_of
@@ -74,6 +75,25 @@ def test_a_run_of_a_kept_study_can_be_named(both):
     _, kept = both
     _, record = record_of(kept / "runs/jax/seed-1")
     assert (record.run.case, record.run.seed, record.steps.loss.size) == ("jax", 1, 40)
+
+
+@pytest.mark.parametrize(
+    ("pretended", "what"),
+    [
+        ({"driver": "pretended 590.10"}, "driver 'pretended 590.10'"),
+        ({"flags": {"pretended": "on the CPU"}}, "a pretended backend"),
+    ],
+    ids=["by its driver", "where NVML is absent"],
+)
+def test_what_was_pretended_is_neither_kept_nor_exported_nor_compared(tmp_path, capsys, pretended, what):
+    folder = make_study(tmp_path / "s", ["torch"], seeds=[0], steps=5)
+    file = folder / "runs/torch/seed-0/run.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"machine": record["machine"] | pretended}))
+    for command in (["keep", folder, tmp_path / "kept"], ["export", "--mllog", folder], ["compare", folder, folder]):
+        assert main([str(word) for word in command]) == 2, command
+        assert f"{what}: a pretended GPU measured nothing" in " ".join(capsys.readouterr().err.split()), command
+    assert not (tmp_path / "kept").exists() and not list(folder.rglob("mllog.txt"))
 
 
 @pytest.mark.parametrize(

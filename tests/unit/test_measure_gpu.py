@@ -9,16 +9,18 @@ import threading
 import time
 from dataclasses import astuple, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pretended_gpus import DRIVER, ERRORS, a_cut_gpu, a_gpu, pretended_machine  # noqa: F401
 
 from levelfield.errors import UserError
-from levelfield.measure import device, gpu, locks, sampler, summary
+from levelfield.measure import calibrate, device, environment, gpu, locks, sampler, summary
 from levelfield.measure.energy import Energy, source
 from levelfield.measure.sampler import GpuUse, Record, Sampler
+from levelfield.study.protocol import Protocol
 
-STATE = gpu.State(1 << 30, 90, 1410, 60, (), 5.0)
+STATE = gpu.State(1 << 30, 90, 1410, (), 5.0)
 
 
 def test_without_a_driver_nothing_is_invented(machine, monkeypatch):
@@ -58,13 +60,22 @@ def test_a_gpu_without_memory_of_its_own_can_be_held(machine):
     assert gpu.state("GPU-111").used_bytes is None and gpu.state("GPU-111").clock_mhz == 1410
 
 
-def test_a_cut_card_does_not_tell_what_is_of_all_its_slices(machine, monkeypatch):
+def test_a_cut_card_does_not_tell_what_is_of_all_its_slices(machine, monkeypatch, tmp_path):
     machine(a_cut_gpu(1, processes={"77": 5}), a_gpu(2))
-    assert [found.memory_bytes for found in gpu.gpus()] == [None, 8 << 30]
+    assert [(found.memory_bytes, found.cut) for found in gpu.gpus()] == [(None, True), (8 << 30, False)]
+    for chosen in ("0", "GPU-111", "0,1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert gpu.visible()[0].name == "Pretended GPU (a slice, which one is not told)"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [found.name for found in gpu.visible()] == ["Pretended GPU (a slice, which one is not told)", "Pretended GPU"]
+    assert calibrate.of_this_machine(tmp_path, Protocol(), 1, gpu.visible()[0]) is None, "the card's is no slice's"
+    backend = SimpleNamespace(device="cuda", versions=dict, flags=dict)
+    told = environment.machine(backend, 1, gpu.visible()[0])
+    assert (told.gpu, told.gpu_uuid) == ("Pretended GPU (a slice, which one is not told)", None)
     assert gpu.energy_joules("GPU-111") is None and gpu.processes("GPU-111") is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
     assert gpu.visible() == [gpu.Gpu("MIG-1", None, "Pretended GPU MIG 1g.5gb", 5 << 30, DRIVER)]
-    assert gpu.state("MIG-1") == gpu.State(1 << 20, None, None, None, None, None)
+    assert gpu.state("MIG-1") == gpu.State(1 << 20, None, None, None, None)
     assert gpu.processes("MIG-1") == {} and gpu.energy_joules("MIG-1") is None
     with device.hold_device("cuda") as held:
         assert held.uuid == os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-1"
@@ -73,7 +84,7 @@ def test_a_cut_card_does_not_tell_what_is_of_all_its_slices(machine, monkeypatch
 ASKED = (
     "nvmlInit", "nvmlSystemGetDriverVersion", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID",
     "nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetMigMode",
-    "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetClockInfo", "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetClockInfo",
     "nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetComputeRunningProcesses",
 )  # fmt: skip
 """Every function of NVML that is used."""
@@ -152,6 +163,7 @@ def test_what_an_error_leaves_untold_is_empty_and_the_rest_is_right(machine, fun
 @pytest.mark.parametrize("function", ASKED)
 def test_a_call_that_hangs_costs_its_time_once(machine, monkeypatch, function):
     monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(gpu, "FIRST_SECONDS", 0.05)
     machine(a_gpu(1), hangs=[function])
     before = time.monotonic()
     gpu.gpus()
@@ -162,6 +174,38 @@ def test_a_call_that_hangs_costs_its_time_once(machine, monkeypatch, function):
     assert time.monotonic() - before < 0.5
     machine(a_gpu(1))
     assert (gpu.gpus() == []) == hung, "a driver that hung once is not asked again"
+
+
+def test_cards_that_sleep_have_a_minute_for_their_first_answer(machine, monkeypatch, capfd):
+    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
+    machine(a_gpu(1), slow={"nvmlInit": 0.3})
+    assert gpu.FIRST_SECONDS == 60 and [found.uuid for found in gpu.gpus()] == ["GPU-111"] and gpu.silence() is None
+    machine(a_gpu(1), slow={"nvmlDeviceGetTotalEnergyConsumption": 0.3})
+    assert gpu.energy_joules("GPU-111") is None and "did not answer" in gpu.silence()
+    assert "NVML did not answer in time, and is not asked again" in capfd.readouterr().err
+
+
+def test_a_run_that_asks_for_a_gpu_stops_where_nvml_hangs(machine, monkeypatch):
+    monkeypatch.setattr(gpu, "FIRST_SECONDS", 0.05)
+    machine(a_gpu(1), hangs=["nvmlInit"])
+    said = r"NVML did not answer in time.*nvidia-persistenced.*`device: cpu`"
+    with pytest.raises(UserError, match=said), device.hold_device("cuda"):
+        pass
+    with device.hold_device("auto") as held:
+        assert held is None
+
+
+def test_a_gpu_is_looked_for_once_and_again_after_an_error(machine, tmp_path):
+    calls = tmp_path / "calls"
+    looked = ("nvmlDeviceGetHandleByUUID", "nvmlDeviceGetMigMode")
+    machine(a_gpu(1), calls=str(calls))
+    assert [gpu.state("GPU-111") for _ in range(3)] == [STATE] * 3
+    assert [calls.read_text().split().count(name) for name in looked] == [1, 1]
+    machine(a_gpu(1), calls=str(calls), errors={"nvmlDeviceGetMemoryInfo": ERRORS["GPU is lost"]})
+    assert gpu.state("GPU-111").used_bytes is None
+    machine(a_gpu(1), calls=str(calls))
+    assert gpu.state("GPU-111") == STATE
+    assert [calls.read_text().split().count(name) for name in looked] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +269,31 @@ def test_two_runs_in_one_job_with_two_gpus_take_one_each(machine, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
         with device.hold_device("cuda") as second:
             assert (first.index, second.index) == (0, 1)
+
+
+def test_two_jobs_that_nobody_gave_a_card_do_not_take_the_same_one(machine, monkeypatch):
+    machine(a_gpu(1), a_gpu(2))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with device.hold_device("cuda") as first:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with device.hold_device("cuda") as second:
+            assert (first.index, second.index) == (0, 1)
+    for name in device.GIVEN:
+        monkeypatch.setenv(name, "0")
+        assert device.lock_of(first) == "GPU-111-job-8"
+        monkeypatch.delenv(name)
+
+
+def test_the_runs_of_a_block_in_a_job_hold_what_the_block_holds(machine, monkeypatch):
+    machine(a_gpu(1), a_gpu(2))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    with device.hold_device("cuda") as held:
+        monkeypatch.setenv(locks.HELD, device.lock_of(held))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-111"
+        with device.hold_device("cuda") as again:
+            assert again == held
 
 
 def test_a_case_for_the_cpu_sees_no_gpu(machine):

@@ -87,6 +87,36 @@ def test_a_whole_cpu_of_other_work_spoils_a_run_on_many(pretended, monkeypatch):
     assert pretended.watched(lambda: None)["noise_warning"] is None
 
 
+@pytest.mark.parametrize(
+    ("cpus", "threads", "own", "others", "said"),
+    [
+        (16, 4, 1.1, 3.3, None),
+        (16, 4, 4.0, 12.0, None),
+        (16, 4, 3.0, 13.0, "other work took 25% of the CPUs"),
+        (64, 2, 2.0, 8.0, None),
+        (64, 2, 1.0, 63.0, "other work took 50% of the CPUs"),
+        (64, 64, 60.0, 2.0, "other work took 3% of the CPUs"),
+        (2, 2, 1.1, 0.9, "other work took 45% of the CPUs"),
+        (2, 2, 1.0, 0.12, "other work took 6% of the CPUs"),
+        (2, 2, 1.9, 0.08, None),
+        (2, 1, 1.0, 1.0, None),
+    ],
+    ids=[
+        "four cards, each block's host loop on one CPU", "four cards, all CPUs at work", "four cards and a stranger",
+        "a quota of 2 of 64, neighbours on others", "a quota of 2 of 64, neighbours on nearly all", "64 of 64, two CPUs taken",
+        "2 of 2, one CPU taken", "2 of 2, a little", "2 of 2, next to nothing", "1 of 2, a neighbour on the other",
+    ],
+)  # fmt: skip
+def test_other_work_disturbs_where_it_takes_cpus_from_the_run(pretended, monkeypatch, cpus, threads, own, others, said):
+    monkeypatch.setattr(noise, "cpus_allowed", lambda: set(range(cpus)))
+    rows = [f"cpu{cpu} {{}} 0 0 0 0 0 0 0 0 0\n" for cpu in range(cpus)]
+    pretended.stat("".join(rows).format(*[0] * cpus))
+    busy = "".join(rows).format(*[round((own + others) / cpus * 1000)] * cpus)
+    found = pretended.watched(lambda: pretended.stat(busy), own=10 * own, threads=threads)
+    assert found["noise_warning"] == said
+    assert found["others_cpu_share"] == pytest.approx(others / cpus, abs=2e-3), "it is told all the same"
+
+
 def test_a_quiet_machine_is_not_warned_of_and_an_unknown_one_not_invented(pretended):
     found = pretended.watched(lambda: None)
     empty = ("others_cpu_share", "steal_share", "throttled_share", "frequency_change", "cpu_clock_mhz", "efficiency_core_share",

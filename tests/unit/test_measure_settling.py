@@ -9,15 +9,15 @@ from levelfield.measure import gpu
 from levelfield.measure.settling import LIMIT_SECONDS, NOT_WAITED, STEADY_SECONDS, Settling, settle
 
 
-def waited(trace, work_seconds: float = 0.05) -> tuple[Settling, int]:
-    """What `settle` finds of a clock that follows `trace` (seconds to MHz), and how often it worked."""
+def waited(*traces, work_seconds: float = 0.05) -> tuple[Settling, int]:
+    """What `settle` finds of clocks that follow `traces` (seconds to MHz), and how often it worked."""
     passed, worked = [0.0], [0]
 
     def work() -> None:
         passed[0] += work_seconds
         worked[0] += 1
 
-    return settle(work, lambda: trace(passed[0]), lambda: passed[0]), worked[0]
+    return settle(work, lambda: [trace(passed[0]) for trace in traces], lambda: passed[0]), worked[0]
 
 
 def steps(*changes: tuple[float, int]):
@@ -43,7 +43,7 @@ def hunting(at: float) -> int:
     ids=["steady", "awakes", "falls-later", "heats-up", "two-steps", "long-work"],
 )
 def test_work_goes_on_until_the_clock_is_steady(trace, work_seconds, seconds):
-    found, worked = waited(trace, work_seconds)
+    found, worked = waited(trace, work_seconds=work_seconds)
     assert found.settled is True
     assert found.seconds == pytest.approx(seconds, abs=2.5 * work_seconds)
     assert worked == pytest.approx(found.seconds / work_seconds, abs=1)
@@ -67,10 +67,26 @@ def test_a_clock_that_is_not_told_is_not_waited_for(trace):
     assert set(found.measurements().values()) == {None} == set(NOT_WAITED.measurements().values())
 
 
+@pytest.mark.parametrize("work_seconds", [15.5, 40.0])
+def test_work_that_takes_too_long_for_a_judgement_is_told_as_not_told(work_seconds):
+    found, worked = waited(steps((0, 1980)), work_seconds=work_seconds)
+    assert worked == -(-LIMIT_SECONDS // work_seconds) and found.settled is None
+    assert set(found.measurements().values()) == {None}
+
+
+def test_of_several_gpus_each_ones_clock_must_settle():
+    steady, late = steps((0, 1410)), steps((0, 345), (1, 900), (2, 1410), (3, 1700), (4, 1980))
+    found, _ = waited(steady, late)
+    assert found.settled is True and found.seconds == pytest.approx(4 + STEADY_SECONDS, abs=0.2)
+    found, _ = waited(steady, hunting)
+    assert found.settled is False and found.range_mhz == (1830, 1980)
+    assert waited(steady, lambda at: None)[0].settled is None
+
+
 def test_the_clock_is_read_through_nvml(machine):
     began = time.monotonic()
     machine(a_gpu(1, clock={"steps": [[0, 345], [began + 0.3, 1980]]}))
-    found = settle(lambda: time.sleep(0.01), lambda: gpu.clock_mhz("GPU-111"))
+    found = settle(lambda: time.sleep(0.01), lambda: [gpu.clock_mhz("GPU-111")])
     assert found.settled is True and found.range_mhz == (1980, 1980)
     assert STEADY_SECONDS + 0.3 <= found.seconds < STEADY_SECONDS + 3
     machine({"uuid": "GPU-111"})

@@ -1,9 +1,14 @@
 """Variables that have another program run than the one that the study asks for are named."""
 
-import pytest
+from argparse import Namespace
 
-from levelfield.measure.steering import RULES, contradictions
-from levelfield.study.protocol import Protocol
+import pytest
+from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
+
+from levelfield.commands.rules import exchange
+from levelfield.errors import UserError
+from levelfield.measure.steering import RULES, contradictions, refuse_contradictions
+from levelfield.study.protocol import Case, Protocol
 
 FLOAT32, TF32, BFLOAT16 = (Protocol(precision=precision) for precision in ("float32", "tf32", "bfloat16"))
 DETERMINISTIC = Protocol(deterministic=True)
@@ -31,6 +36,20 @@ DETERMINISTIC = Protocol(deterministic=True)
         ("JAX_NUMPY_DTYPE_PROMOTION", "strict", FLOAT32, True),
         ("XLA_PYTHON_CLIENT_ALLOCATOR", "platform", FLOAT32, True),
         ("XLA_PYTHON_CLIENT_ALLOCATOR", "default", FLOAT32, False),
+        ("XLA_PYTHON_CLIENT_ALLOCATOR", "bfc", FLOAT32, False),
+        ("XLA_PYTHON_CLIENT_ALLOCATOR", "cuda_async", FLOAT32, True),
+        ("XLA_PYTHON_CLIENT_PREALLOCATE", "false", FLOAT32, True),
+        ("XLA_PYTHON_CLIENT_PREALLOCATE", "true", FLOAT32, False),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", ".90", FLOAT32, True),
+        ("XLA_CLIENT_MEM_FRACTION", ".90", FLOAT32, True),
+        ("TF_FORCE_GPU_ALLOW_GROWTH", "true", FLOAT32, True),
+        ("TF_FORCE_GPU_ALLOW_GROWTH", "false", FLOAT32, False),
+        ("TF_GPU_ALLOCATOR", "cuda_malloc_async", FLOAT32, True),
+        ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True", FLOAT32, True),
+        ("PYTORCH_ALLOC_CONF", "backend:cudaMallocAsync", FLOAT32, True),
+        ("XLA_FLAGS", "--xla_gpu_autotune_level=0", FLOAT32, True),
+        ("XLA_FLAGS", "--xla_gpu_autotune_level=4", FLOAT32, False),
+        ("XLA_FLAGS", "--xla_disable_hlo_passes=fusion,gpu-autotuner", FLOAT32, True),
         ("XLA_FLAGS", "--xla_gpu_deterministic_ops=false", DETERMINISTIC, True),
         ("XLA_FLAGS", "--xla_gpu_deterministic_ops=false", FLOAT32, False),
         ("XLA_FLAGS", "--xla_gpu_deterministic_ops", FLOAT32, True),
@@ -55,6 +74,45 @@ def test_what_contradicts_the_study_is_named_with_the_way_out(variable, value, p
     found = contradictions({variable: value, "PATH": "/bin"}, protocol)
     assert len(found) == int(contradicts)
     assert all(sentence.startswith(f"{variable}={value} ") and f"`unset {variable}`" in sentence for sentence in found)
+
+
+ALLOCATORS = {
+    "XLA_PYTHON_CLIENT_ALLOCATOR": "cuda_async", "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": ".9",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true", "TF_GPU_ALLOCATOR": "cuda_malloc_async", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    "XLA_FLAGS": "--xla_gpu_autotune_level=0",
+}  # fmt: skip
+
+
+def test_what_steers_a_gpu_alone_contradicts_nothing_on_a_cpu():
+    assert contradictions(ALLOCATORS, FLOAT32, on_gpu=False) == []
+    assert len(contradictions(ALLOCATORS, FLOAT32)) == len(ALLOCATORS)
+
+
+def test_what_a_backends_row_declares_contradicts_nothing():
+    for name, value in ALLOCATORS.items():
+        assert contradictions({name: value}, FLOAT32, {name: value}) == []
+        assert len(contradictions({name: value}, FLOAT32, {name: "another"})) == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "cards", "refused"),
+    [("cuda", 0, True), ("cuda", 1, True), ("auto", 0, False), ("auto", 1, True), ("cpu", 1, False)],
+)
+def test_a_case_is_refused_where_it_may_compute_on_a_gpu(machine, device, cards, refused):
+    machine(*(a_gpu(number) for number in range(cards)))
+    case = Case("jax", "jax", (), FLOAT32, device)
+    if not refused:
+        refuse_contradictions(ALLOCATORS, case)
+        return
+    with pytest.raises(UserError, match="`unset XLA_PYTHON_CLIENT_PREALLOCATE`"):
+        refuse_contradictions(ALLOCATORS, case)
+
+
+def test_who_evaluates_others_weights_is_refused_as_who_trains(tmp_path, monkeypatch):
+    Case("jax", "jax", (), FLOAT32, "cpu").write(tmp_path / "case.json")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    with pytest.raises(UserError, match="JAX_ENABLE_X64=1 computes in 64 bits"):
+        exchange.run(Namespace(image=None, case=tmp_path / "case.json"))
 
 
 def test_every_rule_is_tried_above():

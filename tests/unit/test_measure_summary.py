@@ -20,8 +20,8 @@ EPOCH = Pauses(steps=782, seconds=782 * 0.004, before_seconds=0.01, longest_seco
 class Allocator:
     process_ids = ()
 
-    def __init__(self, allocated, reserved):
-        self.peaks = allocated, reserved
+    def __init__(self, allocated, reserved, preallocates=False):
+        self.peaks, self.preallocates = (allocated, reserved), preallocates
 
     def peak_memory(self):
         return self.peaks
@@ -40,11 +40,23 @@ def test_memory_is_told_by_framework_and_driver():
 
 @pytest.mark.parametrize("reserved", [60 * GIB, None])
 def test_with_preallocation_the_drivers_figure_is_left_empty(reserved):
-    found = summary.memory(Allocator(GIB, reserved), GPU, replace(USE, peak_bytes=61 * GIB), 5)
-    assert found.nvml_peak_bytes is None
+    found = summary.memory(Allocator(GIB, reserved, preallocates=True), GPU, replace(USE, peak_bytes=61 * GIB), 5)
+    assert found.nvml_peak_bytes is None and found.allocated_peak_bytes == GIB
+
+
+def test_what_a_framework_does_not_tell_is_empty_and_loses_no_training(capsys):
+    class Broken(Allocator):
+        def peak_memory(self):
+            raise RuntimeError("no such device")
+
+    found = summary.memory(Broken(0, 0), GPU, replace(USE, peak_bytes=61 * GIB), 5)
+    assert (found.allocated_peak_bytes, found.reserved_peak_bytes, found.nvml_peak_bytes) == (None, None, 61 * GIB)
+    assert "the framework's peak of memory not told: RuntimeError: no such device" in capsys.readouterr().err
 
 
 def test_a_run_that_fills_the_gpu_is_no_preallocation():
+    much = summary.memory(Allocator(GIB, 60 * GIB), GPU, replace(USE, peak_bytes=61 * GIB), 5)
+    assert much.nvml_peak_bytes == 61 * GIB, "what a framework kept of steps that were over is the run's"
     assert summary.memory(Allocator(55 * GIB, 60 * GIB), GPU, replace(USE, peak_bytes=61 * GIB), 5).nvml_peak_bytes == 61 * GIB
 
 

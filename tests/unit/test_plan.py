@@ -2,12 +2,17 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from checkout import ROOT
 from made_study import make_study
+from snakemake.utils import format
 
 from levelfield.commands.cli import main
 from levelfield.plan.budget import minutes
@@ -132,3 +137,47 @@ def test_a_profile_of_blocks_has_a_job_a_block_and_sessions_are_told(checkout, c
     told = capsys.readouterr().out
     assert "4 jobs, each with 1 a100" in told, "two proofs, two blocks"
     assert "session 2 of 2 misses 1 blocks: seed 1" in told and "waits until 2 runs of seed 0 have ended" in told
+
+
+@pytest.mark.parametrize("name", ["a{b}", "my {lab}'s", "{}", "a}b{"])
+def test_braces_in_the_checkouts_path_reach_the_commands_as_they_are(tmp_path, monkeypatch, name):
+    """Snakemake formats the prefix as it formats a command."""
+    monkeypatch.setattr("levelfield.plan.plan.PACKAGE", tmp_path / name / "levelfield")
+    plan = Plan(read_study(yaml.safe_load(CONFIG), "small.yaml"))
+    prefix = format(plan.shell_prefix, stepout=2)
+    done = subprocess.run(["bash", "-c", f'{prefix} echo "$PYTHONPATH"'], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path / name}\n"
+
+
+def test_a_workflow_that_is_read_from_afar_says_how_to_use_it(tmp_path):
+    """A repository on this disk stands for one on a server: Snakemake knows both by an address."""
+    for name in ("workflow/Snakefile", "config/config.yaml"):
+        (tmp_path / "origin" / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, tmp_path / "origin" / name)
+    git = [
+        "git",
+        "-C",
+        str(tmp_path / "origin"),
+        "-c",
+        "user.name=x",
+        "-c",
+        "user.email=x@example.org",
+        "-c",
+        "commit.gpgsign=false",
+    ]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "--no-verify", "-m", "x"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "Snakefile").write_text(
+        f"""
+module levelfield:
+    snakefile: "git+file://{tmp_path}/origin/workflow/Snakefile@main"
+    config: {{"study": "small", "cases": ["torch"]}}
+
+use rule * from levelfield
+"""
+    )
+    done = subprocess.run([sys.executable, "-m", "snakemake", "-n"], cwd=here, capture_output=True, text=True, timeout=120)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "`git clone` the repository" in said and "ModuleNotFoundError" not in said, said[-2000:]

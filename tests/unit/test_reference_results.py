@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from levelfield.commands.cli import main
 from levelfield.commands.rules import tables
 from levelfield.tell.collect import collect
 from levelfield.tell.figures import write_figures
@@ -60,6 +61,15 @@ def test_figures_are_unchanged(anew):
     assert files == names(copy, "figures/*.svg")
     for name in files:
         assert (committed / name).read_bytes() == (copy / name).read_bytes(), name
+
+
+def test_a_committed_study_of_several_models_is_shown_from_what_is_kept(tmp_path, capsys):
+    """As a fresh clone has it: without what `levelfield tell` makes again."""
+    copy = tmp_path / "real-models"
+    again = ("steps.parquet", "*.png", "*.tex")
+    shutil.copytree(ROOT / "results/reference/cpu/real-models", copy, ignore=shutil.ignore_patterns(*again))
+    assert main(["show", str(copy)]) == 0
+    assert "Fastest by model" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: "/".join(folder.parts[-2:]))

@@ -10,10 +10,13 @@ from argparse import Namespace
 from contextlib import contextmanager
 
 import pytest
+from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
 
 from levelfield.commands.rules import train
 from levelfield.errors import UserError
 from levelfield.measure.spoilt import spoilt
+from levelfield.plan.finished import WHOLE
+from levelfield.records import set_aside
 from levelfield.study.protocol import Case, Protocol, digest
 
 NOISE = "other work took 40% of the CPUs"
@@ -129,6 +132,29 @@ def test_a_job_that_was_ended_in_a_retake_goes_on_with_the_next(job, monkeypatch
     job.takes(("never made", 0, {}), (None, 0.9, {}), same=same)
     job.run(retakes)
     assert job.last == last and (job.folder / "takes/1").exists()
+
+
+@pytest.mark.parametrize("retakes", [2, 0])
+def test_a_take_that_had_finished_before_its_job_was_ended_stands(job, monkeypatch, retakes, capsys):
+    """Ended in its extras: the workflow deletes what the job wrote, and the next attempt finds the take that was set aside."""
+    same = of_this_run(monkeypatch)
+    job.takes((None, 0.8, {}), same=same)
+    making = train.take
+
+    def ended_in_its_extras(args, number, failure):
+        making(args, number, failure)
+        set_aside(args.out, args.out / "takes" / str(number))
+        raise train.EndedFromOutside("killed by SIGTERM")
+
+    monkeypatch.setattr(train, "take", ended_in_its_extras)
+    with pytest.raises(UserError, match="SIGTERM"):
+        job.run(retakes)
+    for name in WHOLE:
+        (job.folder / name).unlink()
+    monkeypatch.setattr(train, "take", lambda *_: pytest.fail("it was trained again"))
+    job.run(retakes)
+    assert job.last == 1 and not (job.folder / "failure.json").exists() and not list(job.folder.glob("takes/*/run.json"))
+    assert "take 1 had finished before its job was ended: it stands" in capsys.readouterr().out
 
 
 def test_what_a_killed_snakemakes_job_finished_while_this_one_waited_stands(job, monkeypatch):
@@ -250,3 +276,20 @@ def test_a_job_that_is_ended_from_outside_says_so(tmp_path):
 
 def _children(pid: int) -> bytes:
     return subprocess.run(["ps", "--no-headers", "-o", "args", "--ppid", str(pid)], capture_output=True, check=False).stdout
+
+
+def test_a_card_is_calibrated_before_the_first_take(job, monkeypatch, tmp_path, machine, capsys):
+    """Later the framework has taken most of its memory."""
+    asked = []
+    Case("jax", "jax", device="cuda").write(tmp_path / "case.json")
+    machine(a_gpu(1))
+    monkeypatch.setattr(train, "takes", lambda *_: asked.append("take"))
+
+    def calibrated(folder, protocol, threads, gpu):
+        asked.append((folder, gpu.uuid))
+        raise RuntimeError("exclusive")
+
+    monkeypatch.setattr(train.calibrate, "of_this_machine", calibrated)
+    job.run(calibration=tmp_path / "calibrations")
+    assert asked == [(tmp_path / "calibrations", "GPU-111"), "take"]
+    assert "jax: the calibration failed: RuntimeError: exclusive" in capsys.readouterr().out

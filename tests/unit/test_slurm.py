@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -69,6 +70,16 @@ def test_a_comment_that_cannot_be_written_ends_no_job(programs, monkeypatch, sco
         ({"gres": "'gpu:a100:1'"}, True),
         ({"slurm_extra": "--gpus=1"}, True),
         ({"gpu": 0, "gres": "gpu:1"}, True),
+        ({"gpu_model": "a100"}, True),
+        ({"tres_per_task": "gres/gpu:1"}, True),
+        ({"slurm_extra": "'--reservation=week --gres=gpu:a100:1'"}, True),
+        ({"slurm_extra": "--gpus-per-node a100:1"}, True),
+        ({"slurm_extra": "-G 1"}, True),
+        ({"slurm_extra": "-G1"}, True),
+        ({"slurm_extra": "--reservation=gpu_week"}, False),
+        ({"slurm_extra": "--partition=gpu --exclude=gpu-7"}, False),
+        ({"slurm_extra": "--gres=lscratch:10"}, False),
+        ({"gpu": 0, "gpu_model": "a100"}, False),
         ({"gpu": 0}, False),
         ({"mem_mb": 8000}, False),
         ({}, False),
@@ -78,33 +89,72 @@ def test_ways_to_ask_for_a_gpu(resources, asks):
     assert slurm.asks_for_gpu(resources) == asks
 
 
-@pytest.fixture
-def profile(tmp_path, monkeypatch):
-    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
-    content = {"set-resources": {"train": {"gpu": 1, "gpu_model": "a100", "mem_mb": 8000}}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return str(tmp_path)
+WITH_GPU = {"gpu": 1, "gpu_model": "a100", "mem_mb": 8000}
+NEEDING = ("train", "parity", "evaluate_others")
 
 
-@pytest.mark.parametrize("given", [["--profile", "{}"], ["--profile={}"], []])
-def test_a_command_line_that_took_the_gpu_away_is_refused(profile, monkeypatch, given):
-    if not given:
-        monkeypatch.setenv("SNAKEMAKE_PROFILE", profile)
-    arguments = ["snakemake", *(word.format(profile) for word in given), "--set-resources", "train:mem_mb=16000"]
-    for device in ("auto", "cuda"):
-        with pytest.raises(WorkflowError, match=r"without a GPU, and nothing was submitted.*gpu: 1, gpu_model: a100"):
-            slurm.refuse_without_gpu(device, {"mem_mb": 16000}, arguments)
-    slurm.refuse_without_gpu("cpu", {"mem_mb": 16000}, arguments)
-    slurm.refuse_without_gpu("auto", {"gres": "gpu:1"}, arguments)
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize("lacking", NEEDING)
+def test_a_rule_that_lost_its_gpu_is_refused_whichever_it_is(device, lacking):
+    """However that came: a `--set-resources train:…` of the command line leaves the other rules without theirs."""
+    resources = dict.fromkeys(NEEDING, WITH_GPU) | {lacking: {"mem_mb": 16000}}
+    with pytest.raises(WorkflowError, match=rf"without a GPU, and nothing was submitted.*of `{lacking}` hold none") as told:
+        slurm.refuse_without_gpu(device, resources)
+    assert "each of `train`, `parity`, `evaluate_others` (gpu: 1, gpu_model: a100)" in str(told.value)
+    slurm.refuse_without_gpu("cpu", resources)
+    slurm.refuse_without_gpu(device, resources | {lacking: {"gres": "gpu:1"}})
 
 
-def test_a_cluster_without_gpus_is_used_as_its_profile_says(tmp_path, monkeypatch):
-    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
-    (tmp_path / "config.yaml").write_text("set-resources: {train: {mem_mb: 8000}}\n", encoding="utf-8")
-    slurm.refuse_without_gpu("auto", {"mem_mb": 8000}, ["snakemake", "--profile", str(tmp_path)])
-    slurm.refuse_without_gpu("auto", {}, ["snakemake", "--executor", "slurm"])
+def test_a_cluster_without_gpus_is_used_where_the_study_says_so():
+    """`device: auto` says nothing of it: a profile that was not read leaves as little."""
+    resources = {rule: {"mem_mb": 8000} for rule in NEEDING}
+    slurm.refuse_without_gpu("cpu", resources)
+    with pytest.raises(WorkflowError, match=r"the study says `device: auto`.*`device: cpu` in the study runs without a GPU"):
+        slurm.refuse_without_gpu("auto", resources)
     with pytest.raises(WorkflowError, match="the study says `device: cuda`"):
-        slurm.refuse_without_gpu("cuda", {}, ["snakemake", "--executor", "slurm"])
+        slurm.refuse_without_gpu("cuda", {"train": {}})
+    slurm.refuse_without_gpu("auto", {})
+
+
+@pytest.mark.parametrize("prefix", [None, "", "mine", "levelfields"])
+def test_jobs_that_the_next_start_would_not_find_are_refused(prefix):
+    with pytest.raises(WorkflowError, match="--slurm-jobname-prefix levelfield"):
+        slurm.refuse_another_prefix(prefix)
+
+
+@pytest.mark.parametrize("prefix", ["levelfield", "levelfield_mine"])
+def test_jobs_that_the_next_start_finds_are_not(prefix):
+    slurm.refuse_another_prefix(prefix)
+
+
+@pytest.mark.parametrize("python", ["/my lab/.venv/bin/python", "/lab(2)/bin/python", "/lab's/bin/python"])
+def test_a_python_whose_path_a_jobs_command_does_not_hold_is_refused(python):
+    with pytest.raises(WorkflowError, match=r"Nothing was submitted\. Way out: use an environment"):
+        slurm.refuse_odd_paths(python, "/lab")
+
+
+@pytest.mark.parametrize("folder", ["/a$b", "/a`b", '/a"b', "/a\\b"])
+def test_a_checkout_whose_path_a_jobs_command_does_not_hold_is_refused(folder):
+    with pytest.raises(WorkflowError, match="Way out: rename or move the checkout"):
+        slurm.refuse_odd_paths("/lab/bin/python3.11", folder)
+    slurm.refuse_odd_paths("/lab/bin/python3.11", "/my lab's")
+
+
+def test_all_is_looked_at_before_anything_is_submitted(monkeypatch, programs):
+    """What Snakemake has read is asked, from wherever it came, and the queue last."""
+    made = {name: SimpleNamespace(raw=value) for name, value in WITH_GPU.items()}
+    rules = [SimpleNamespace(name=name, resources=made) for name in NEEDING]
+    settings = SimpleNamespace(array_jobs=None, jobname_prefix="levelfield")
+    programs(squeue="exit 0")
+    slurm.before_submitting("slurm", settings, "results/small", "auto", rules)
+    with pytest.raises(WorkflowError, match="on 4 devices"):
+        slurm.before_submitting("slurm", settings, "results/small", "auto", rules, 4)
+    rules[1].resources = {}
+    with pytest.raises(WorkflowError, match="of `parity` hold none"):
+        slurm.before_submitting("slurm", settings, "results/small", "auto", rules)
+    settings.jobname_prefix = None
+    with pytest.raises(WorkflowError, match="jobname-prefix"):
+        slurm.before_submitting("slurm", settings, "results/small", "auto", rules)
 
 
 NODES = "printf 'gpu*|2|idle|1:00:00|gpu:a100:4\\ngpu2|1|mixed|2:00:00|gpu:h100:8\\ncpu|9|idle|8:00:00|(null)\\n'"

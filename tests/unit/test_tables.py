@@ -363,3 +363,20 @@ def test_the_latex_compiles(whole, tmp_path):
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert len(files) == 11 and "Missing character" not in done.stdout
+
+
+def test_what_a_gpus_figures_hold_and_the_known_fault_of_a_version_are_told(tmp_path):
+    folder = make_study(
+        tmp_path / "s", ["jax", "torch"], seeds=[0], steps=5, gpus={"jax": "Pretended GPU", "torch": "Pretended GPU"}
+    )
+    file = folder / "runs/jax/seed-0/run.json"
+    run = json.loads(file.read_text())
+    run["machine"]["flags"]["known_fault"] = "jax#38806: slow"
+    file.write_text(json.dumps(run))
+    collect(folder)
+    notes = make_tables(Results.read(folder))["performance"].notes
+    assert "Known fault of jax: jax#38806: slow." in notes
+    assert any("may be that of compiling" in note for note in notes)
+    collect(make_study(tmp_path / "cpu", ["jax"], seeds=[0], steps=5))
+    notes = make_tables(Results.read(tmp_path / "cpu"))["performance"].notes
+    assert not any("Known fault" in note or "compiling and" in note for note in notes)

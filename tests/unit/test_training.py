@@ -11,6 +11,7 @@ from made_study import make_study
 from levelfield.errors import UserError
 from levelfield.level.start import make_start, save_start
 from levelfield.measure.pauses import Pauses
+from levelfield.models.bilstm import BiLstm
 from levelfield.records import Epoch, Steps, read_epochs, write_json
 from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.outcomes import RUN
@@ -125,4 +126,42 @@ def test_too_few_sequences_are_refused_before_anything_is_made(tmp_path, sequenc
         train(
             "s", Case("small", "torch", departures, protocol, "cpu"), 0, tmp_path, tmp_path / "seed-0.npz", 1, tmp_path / "out"
         )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_framework_does_not_tell_after_the_last_epoch_loses_no_training(tmp_path, monkeypatch, capsys):
+    """As an allocator without counts, a driver that was lost, a library that cannot be asked."""
+    from levelfield.backends.torch import Torch
+
+    def broken(self):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    for name in ("peak_memory", "versions", "flags"):
+        monkeypatch.setattr(Torch, name, broken)
+    protocol = Protocol(model=BiLstm(embedding=3, units=2), vocabulary=10, length=3, batch_size=8, epochs=1)
+    for split in ("train", "val"):
+        np.save(tmp_path / f"x_{split}.npy", np.ones((16, 3), np.int32))
+        np.save(tmp_path / f"y_{split}.npy", np.arange(16, dtype=np.float32) % 2)
+    write_json(tmp_path / "data.json", {"title": "made up", "corpus": "made up", "sha256": {}})
+    save_start(tmp_path / "seed-0.npz", make_start(protocol, 0, 16))
+    out = tmp_path / "out"
+    out.mkdir()
+    run = train("s", Case("small", "torch", (), protocol, "cpu"), 0, tmp_path, tmp_path / "seed-0.npz", 1, out)
+    assert {"run.json", "epochs.csv", "steps.npz", "weights.npz"} <= {file.name for file in out.iterdir()}
+    assert (run.machine.versions, run.machine.flags, run.memory.allocated_peak_bytes) == ({}, {}, None)
+    assert run.memory.host_peak_bytes and run.checks["losses_finite"]
+    assert capsys.readouterr().err.count("not told: RuntimeError: CUDA error") == 3
+
+
+def test_outputs_that_do_not_fit_the_labels_are_refused_before_anything_is_made(tmp_path):
+    """Three labels and one output: the labels would be taken for 0, 1 and 2 of a logistic function."""
+    protocol = Protocol(vocabulary=10, length=3, batch_size=8, epochs=1)
+    for split in ("train", "val"):
+        np.save(tmp_path / f"x_{split}.npy", np.ones((16, 3), np.int32))
+        np.save(tmp_path / f"y_{split}.npy", np.arange(16, dtype=np.float32) % 3)
+    write_json(tmp_path / "data.json", {"title": "made up", "labels": ["a", "b", "c"]})
+    save_start(tmp_path / "seed-0.npz", make_start(protocol, 0, 16))
+    case = Case("small", "torch", (), protocol, "cpu")
+    with pytest.raises(UserError, match=r"found 1 of bilstm, but made up has 3 labels"):
+        train("s", case, 0, tmp_path, tmp_path / "seed-0.npz", 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -68,6 +68,7 @@ def test_a_run_records_what_its_gpu_told(on_a_gpu, case):
     assert run["memory"]["nvml_peak_bytes"] > 0 and run["memory"]["allocated_peak_bytes"] == 300 << 20
     assert found["gpu_power_watts"] == pytest.approx(250, rel=0.1)
     assert (found["gpu_utilisation_percent"], found["gpu_clock_mhz"], found["gpu_throttle_reasons"]) == (90, 1410, "none")
+    assert machine["flags"]["pretended"] and "jax#38806" in machine["flags"]["known_fault"]
     assert found["gpu_foreign_processes"] is None, "the pretended list leaves the run out, as a container's does"
     assert found["energy_source"] == "nvml"
     epochs = read_epochs(on_a_gpu.folder / f"results/small/runs/{case}/seed-0/epochs.csv")
@@ -84,14 +85,26 @@ def test_tables_and_page_name_the_gpu(on_a_gpu):
     assert list(runs["status"]) == ["finished"] * 2 and set(runs["gpu"]) == {"Pretended GPU"}
     for file in ("README.md", "report.html"):
         assert "Pretended GPU" in (results / file).read_text(encoding="utf-8"), file
+    assert "Known fault of pretended-jax, pretended-flax: jax#38806" in (results / "report.html").read_text(encoding="utf-8")
     assert DRIVER in (results / "report.html").read_text(encoding="utf-8")
 
 
-def test_what_was_pretended_cannot_be_kept(on_a_gpu):
+def cannot_be_kept(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "levelfield", "keep", "results/small", "kept"]
-    environment = on_a_gpu.environment() | {"PYTHONPATH": "workflow"}
-    done = subprocess.run(command, cwd=on_a_gpu.folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "pretended" in done.stderr and not (on_a_gpu.folder / "kept").exists()
+    environment = checkout.environment() | {"PYTHONPATH": "workflow"}
+    done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "pretended" in done.stderr and not (checkout.folder / "kept").exists()
+
+
+def test_what_was_pretended_cannot_be_kept(on_a_gpu):
+    cannot_be_kept(on_a_gpu)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_card_is_calibrated_before_a_framework_is_there(on_a_gpu, case):
+    """What PyTorch says of the pretended card is that there is none: the training's own log says so before its first take begins."""
+    log = next(on_a_gpu.folder.glob(f"results/small/logs/**/{case}/**/*0*.log")).read_text(encoding="utf-8")
+    assert 0 < log.index(f"{case}: the calibration failed") < log.index("warm-up took")
 
 
 def test_a_gpu_that_nvml_does_not_know_is_told_as_not_told(tmp_path):
@@ -102,6 +115,7 @@ def test_a_gpu_that_nvml_does_not_know_is_told_as_not_told(tmp_path):
         assert (run["machine"]["device"], run["machine"]["gpu"], run["machine"]["driver"]) == ("cuda", None, None)
         assert run["measurements"]["energy_source"] is None and run["measurements"]["gpu_power_watts"] is None
         assert run["memory"]["nvml_peak_bytes"] is None
+    cannot_be_kept(checkout)
     for file in ("README.md", "report.html"):
         assert "GPU not told" in (checkout.folder / "results/small" / file).read_text(encoding="utf-8"), file
 

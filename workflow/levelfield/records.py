@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
@@ -241,6 +242,13 @@ def write_run(folder: Path, run: Run) -> None:
     """Writes `run.json` into `folder`, where the run's other files are, with checksums: a number edited later is noticed."""
     values = asdict(run) | {name: sha256((folder / file).read_bytes()).hexdigest() for name, file in HASHED.items()}
     write_json(folder / "run.json", values | {"sha256": sha256_of_run(values)})
+
+
+def set_aside(folder: Path, place: Path) -> None:
+    """Copies a whole run to `place`: a workflow deletes what a job leaves that was ended before its end."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("weights.npz", *HASHED.values(), "run.json"):
+        shutil.copy(folder / name, place / name)
 
 
 def add_measurements(file: Path, **measurements: str) -> dict[str, Any]:

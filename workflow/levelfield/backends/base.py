@@ -4,9 +4,11 @@ The canonical layout of weights is Keras's (gate order i, f, c, o), float32, und
 `levelfield.models.base.shapes`. All arrays that cross this line are numpy's; what a backend holds inside is its own.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -51,24 +53,59 @@ class DeviceError(RuntimeError):
     """The device that was asked for is not there."""
 
 
+CUDA_PACKAGES = {
+    "cuda": ("nvidia-cuda-runtime-cu{major}", "nvidia-cuda-runtime"),
+    "cudnn": ("nvidia-cudnn-cu{major}",),
+}
+"""What holds CUDA's runtime and cuDNN for each framework's wheels; CUDA's has no major number in its name from 13 on."""
+CUDA_MAJORS = ("12", "13")
+COMPILED_FOR = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<exact>[af]?)")
+
+
+def cuda_versions(major: str | None = None) -> dict[str, str]:
+    """Versions of the installed packages that hold CUDA and cuDNN, told alike for every framework; those that are there.
+
+    major: the CUDA that the framework is built for, as `13`; where that is not known, what is installed for one alone.
+    """
+    found: dict[str, str] = {}
+    for name, packages in CUDA_PACKAGES.items():
+        there: dict[str, str] = {}
+        for number in (major,) if major else CUDA_MAJORS:
+            for package in packages:
+                told = installed(package.format(major=number))
+                if told and (name == "cudnn" or told.startswith(f"{number}.")):
+                    there.setdefault(number, told)
+        if len(there) == 1:
+            found[name] = next(iter(there.values()))
+    return found
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed package; None where it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def refuse_too_old(capability: tuple[int, int], built_for: list[str], framework: str) -> None:
     """Raises DeviceError for a GPU whose code a framework's package does not hold, since every step would end in "no kernel image".
 
     capability: of the GPU. built_for: as frameworks tell it: `sm_80`, code for 8.0 and all 8.x above it, of which `sm_90a` and
     `sm_100f` are for that chip or family alone; `compute_90`, from which the driver makes code for every later GPU. (CUDA
-    programming guide, "Binary compatibility" and "PTX compatibility"). An empty list tells nothing and refuses nothing.
+    programming guide, "Binary compatibility" and "PTX compatibility"). Entries of another form (`gfx90a`, of ROCm) are passed over.
+    A list that tells nothing refuses nothing.
     """
-    for entry in built_for:
-        kind, _, number = entry.partition("_")
-        digits = number.rstrip("af")
-        built = int(digits[:-1]), int(digits[-1])
-        exact = digits != number
-        if built == capability or (not exact and built <= capability and (kind == "compute" or built[0] == capability[0])):
+    known = [found for found in map(COMPILED_FOR.fullmatch, built_for) if found]
+    for entry in known:
+        built = int(entry["major"]), int(entry["minor"])
+        newer = not entry["exact"] and built <= capability
+        if built == capability or (newer and (entry["kind"] == "compute" or built[0] == capability[0])):
             return
-    if built_for:
+    if known:
         raise DeviceError(
             f"this GPU's compute capability is {capability[0]}.{capability[1]}, and {framework} is built for "
-            f"{', '.join(built_for)}: set `device: cpu`, or install a build of {framework} for this GPU"
+            f"{', '.join(entry[0] for entry in known)}: set `device: cpu`, or install a build of {framework} for this GPU"
         )
 
 
@@ -90,6 +127,8 @@ class Backend(ABC):
     """`cpu` or `cuda`: what is used."""
     seed: int = 0
     """Of what the framework draws by itself, which only the departure `own-dropout` asks for: `load` starts its stream anew."""
+    preallocates: bool = False
+    """Whether the framework takes a large part of the GPU's memory at its start, so that what the driver sees says nothing of the run."""
     steps_a_call: int | None = 1
     """Training steps that one call of the framework makes; None: all whole batches of an epoch. `progress` is told of calls, and where
     they make several steps there is no latency of a single one."""
@@ -172,7 +211,7 @@ class Backend(ABC):
         return {}
 
     def peak_memory(self) -> tuple[int | None, int | None]:
-        """Peak bytes allocated and reserved on the GPU by the framework's allocator; None where there is no such count."""
+        """Peak bytes allocated and reserved on the GPU by the framework's allocator; None where there is no such count, or it is not told."""
         return None, None
 
     def reset_peak_memory(self) -> None:  # noqa: B027, most have nothing to do

@@ -1,10 +1,10 @@
 """JAX with Optax: pure functions of a tree of weights, one jitted training step; or an epoch in one call, or memory in huge pages."""
 
-import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,10 +16,13 @@ from jax import numpy as jnp
 
 from levelfield import registry
 from levelfield.backends.base import (
+    CUDA_MAJORS,
     Backend,
     DeviceError,
     Progress,
     Weights,
+    cuda_versions,
+    installed,
     no_logits,
     no_steps,
     refuse_without_huge_pages,
@@ -53,11 +56,8 @@ Pair = tuple[jax.Array, jax.Array]
 
 GPU_PLANE = "/device:GPU"
 """How XLA's profiles name what a GPU did (xla/tsl/profiler/utils/xplane_schema.cc)."""
-CUDA_PACKAGES = {
-    "cuda": ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12"),
-    "cudnn": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
-}
-"""What `jax[cuda13]` and `jax[cuda12]` install; JAX itself tells of neither by a public function."""
+SLOW_SCATTER_UNTIL = (0, 11, 1)
+SLOW_SCATTER = "jax#38806: this jaxlib adds an embedding's gradient slowly on a GPU, and 0.11.1 does not"
 
 
 def losses_and_right(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -96,14 +96,23 @@ def profiled(work: Callable[[], object], device: str) -> list[str]:
     return sorted({name for _, name in names}) if told else []
 
 
-def cuda_versions() -> dict[str, str]:
-    """Versions of the packages that hold CUDA and cuDNN for JAX, without the end that names CUDA's own; those that are there."""
-    found: dict[str, str] = {}
-    for name, packages in CUDA_PACKAGES.items():
-        for package in packages:
-            with contextlib.suppress(PackageNotFoundError):
-                found.setdefault(name, version(package))
-    return found
+def versions_of_cuda(device: str) -> dict[str, str]:
+    """Versions of CUDA and cuDNN, of the installed packages for the CUDA that JAX's plugin is built for; JAX tells of neither."""
+    if device == "cpu":
+        return {}
+    plugins = [major for major in CUDA_MAJORS if installed(f"jax-cuda{major}-plugin")]
+    return cuda_versions(plugins[0] if len(plugins) == 1 else None)
+
+
+def known_faults(device: str) -> dict[str, str]:
+    """What is known to slow this version down on the device, as a flag of the record; empty where nothing is."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version("jaxlib"))[:3])
+    return {"known_fault": SLOW_SCATTER} if device == "cuda" and numbers < SLOW_SCATTER_UNTIL else {}
+
+
+def preallocates(device: str) -> bool:
+    """Whether JAX takes three quarters of the GPU's memory at its start (its documentation, "GPU memory allocation")."""
+    return device == "cuda" and os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "").lower() not in ("false", "0")
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -125,10 +134,10 @@ def set_framework(protocol: Protocol, device: str) -> str:
 
 
 def peak_memory(device: str) -> tuple[int | None, int | None]:
-    """Peak bytes in use and of the pool; None on a CPU, where JAX counts none."""
+    """Peak bytes in use and of the pool; None on a CPU, where JAX counts none, and on a GPU that does not tell."""
     if device == "cpu":
         return None, None
-    found = jax.devices()[0].memory_stats()
+    found = jax.devices()[0].memory_stats() or {}
     return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
 
 
@@ -143,6 +152,7 @@ class Jax(Backend):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         self.device = set_framework(protocol, device)
+        self.preallocates = preallocates(self.device)
         self.protocol = protocol
         self.departures = departures
         self.adam = adam(protocol, departures)
@@ -201,18 +211,15 @@ class Jax(Backend):
         size, order = self.protocol.batch_size, self._trained(order)
         if not len(order):
             return no_steps()
-        losses, corrects = [], []
+        fetched = Fetched(size, len(order))
         for tokens, labels in self._batches(x[order], y[order]):
             self.state, loss, correct = self.step(self.state, tokens, labels)
-            losses.append(loss)
-            corrects.append(correct)
+            fetched.losses.append(loss)
+            fetched.corrects.append(correct)
             if wait:
                 self.synchronize()
-            progress(
-                len(losses),
-                lambda: (float(np.mean(losses)), sum(map(int, corrects)) / min(len(losses) * size, len(order))),
-            )
-        return np.array(jax.device_get(losses), np.float32), np.array(jax.device_get(corrects), np.int32)
+            progress(len(fetched.losses), fetched.so_far)
+        return fetched.all()
 
     def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
         super().warm_up(x, y, weights, validated)
@@ -237,12 +244,13 @@ class Jax(Backend):
 
     def versions(self) -> dict[str, str]:
         found = {"jax": jax.__version__, "jaxlib": version("jaxlib"), "optax": optax.__version__}
-        return found | (cuda_versions() if self.device == "cuda" else {})
+        return found | versions_of_cuda(self.device)
 
     def flags(self) -> dict[str, str]:
         return {
             "precision": self.protocol.precision,
             "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
+            **known_faults(self.device),
         }
 
     def peak_memory(self) -> tuple[int | None, int | None]:
@@ -250,6 +258,29 @@ class Jax(Backend):
 
     def kernels(self, x: np.ndarray, y: np.ndarray) -> list[str]:
         return profiled(lambda: self.train_epoch(x, y, np.arange(len(x))), self.device)
+
+
+class Fetched:
+    """What the steps of an epoch gave, on the device, and fetched once each when it is told: however long the epoch, a report costs
+    what came since the last one."""
+
+    def __init__(self, size: int, sequences: int):
+        self.size, self.sequences = size, sequences
+        self.losses: list[jax.Array] = []
+        self.corrects: list[jax.Array] = []
+        self.done, self.loss, self.right = 0, 0.0, 0
+
+    def so_far(self) -> tuple[float, float]:
+        """Mean loss, and share of right answers."""
+        since = slice(self.done, len(self.losses))
+        losses, corrects = jax.device_get((self.losses[since], self.corrects[since]))
+        self.loss, self.right = self.loss + float(sum(losses)), self.right + int(sum(corrects))
+        self.done = len(self.losses)
+        return self.loss / self.done, self.right / min(self.done * self.size, self.sequences)
+
+    def all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each step's loss float32 and right answers int32, (steps,)."""
+        return np.array(jax.device_get(self.losses), np.float32), np.array(jax.device_get(self.corrects), np.int32)
 
 
 class JaxScan(Jax):

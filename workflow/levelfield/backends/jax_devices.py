@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as Spec
 from levelfield.backends.base import Progress, Weights, no_logits, no_steps, silent
 from levelfield.backends.devices import enough, filled
 from levelfield.backends.flax import Flax
-from levelfield.backends.jax import Jax, Labels, State, losses_and_right
+from levelfield.backends.jax import Fetched, Jax, Labels, State, losses_and_right
 from levelfield.study.protocol import Protocol
 
 AXIS = "devices"
@@ -42,7 +42,7 @@ def peak_memory(device: str) -> tuple[int | None, int | None]:
     """As for one device, of all together; None where one of them does not tell."""
     if device == "cpu":
         return None, None
-    found = [one.memory_stats() for one in jax.devices()]
+    found = [one.memory_stats() or {} for one in jax.devices()]
     told = [[one.get(name) for one in found] for name in ("peak_bytes_in_use", "peak_pool_bytes")]
     in_use, pool = (None if None in one else sum(one) for one in told)
     return in_use, pool
@@ -77,19 +77,16 @@ class Shared(Jax):
             return no_steps()
         rows, shares = filled(order, size, self.protocol.devices)
         tokens, labels = x[rows], y[rows]
-        losses, corrects = [], []
+        fetched = Fetched(size, len(order))
         for first in range(0, len(rows), size):
             batch = slice(first, first + size)
             self.state, loss, correct = self.step(self.state, tokens[batch], (labels[batch], shares[batch]))
-            losses.append(loss)
-            corrects.append(correct)
+            fetched.losses.append(loss)
+            fetched.corrects.append(correct)
             if wait:
                 self.synchronize()
-            progress(
-                len(losses),
-                lambda: (float(np.mean(losses)), sum(map(int, corrects)) / min(len(losses) * size, len(order))),
-            )
-        return np.array(jax.device_get(losses), np.float32), np.array(jax.device_get(corrects), np.int32)
+            progress(len(fetched.losses), fetched.so_far)
+        return fetched.all()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         if not len(x):

@@ -3,8 +3,10 @@
 Which of the three is chosen by `KERAS_BACKEND`, set before the import.
 """
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +22,7 @@ from levelfield.backends.base import (
     DeviceError,
     Progress,
     Weights,
+    cuda_versions,
     no_logits,
     no_steps,
     refuse_too_old,
@@ -81,14 +84,36 @@ if ON == "tensorflow":
         told = device == "cpu" or any(plane.name.startswith("/device:GPU") and plane.event_metadata for plane in planes)
         return sorted({event.name for plane in planes for event in plane.event_metadata.values()}) if told else []
 
+    def versions_of_cuda(device: str) -> dict[str, str]:
+        """Versions of CUDA and cuDNN, of the installed packages: what TensorFlow itself tells is what it was built with."""
+        built_for = str(tf.sysconfig.get_build_info().get("cuda_version", ""))
+        return cuda_versions(built_for.partition(".")[0]) if device == "cuda" and built_for else {}
+
+    def preallocates(device: str) -> bool:
+        """Whether TensorFlow takes nearly all of the GPU's memory at its start (its guide "Use a GPU")."""
+        return device == "cuda" and os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "").lower() not in ("true", "1")
+
+    def peak_of(numbers: range) -> int | None:
+        """Most bytes that these GPUs' allocators gave out, added up; None where TensorFlow does not tell of one."""
+        try:
+            return sum(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"] for number in numbers)
+        except (KeyError, ValueError, tf.errors.OpError):  # another allocator (cuda_malloc_async) may count none
+            return None
+
+    def reset_peaks(numbers: range) -> None:
+        """Forgets these GPUs' peaks; nothing where TensorFlow cannot."""
+        with suppress(ValueError, tf.errors.OpError):
+            for number in numbers:
+                tf.config.experimental.reset_memory_stats(f"GPU:{number}")
+
 elif ON == "jax":
     import jax
 
-    from levelfield.backends.jax import be_deterministic, cuda_versions, profiled
+    from levelfield.backends.jax import be_deterministic, known_faults, peak_memory, preallocates, profiled, versions_of_cuda
 elif ON == "torch":
     import torch
 
-    from levelfield.backends.torch import be_deterministic, find_device, profiled
+    from levelfield.backends.torch import be_deterministic, find_device, profiled, versions_of_cuda
 
 
 def device_in_use(device: str) -> str:
@@ -167,6 +192,7 @@ class Keras(Backend):
         steps_a_call: int = 1,
     ):
         self.device = self._begin(protocol, device, threads)
+        self.preallocates = ON != "torch" and preallocates(self.device)
         self.protocol = protocol
         self.departures = departures
         self.steps_a_call = steps_a_call
@@ -238,7 +264,8 @@ class Keras(Backend):
                 variable.assign(ops.zeros(variable.shape, variable.dtype))
         for place, layer in enumerate(self.model.layers):
             if isinstance(layer, keras.layers.Dropout):
-                layer.seed_generator.state.assign([self.seed, place])
+                # Keras counts the draws in the second number: so far apart, no two layers ever have one key
+                layer.seed_generator.state.assign([self.seed, place << 24])
         if ON == "torch":
             torch.manual_seed(self.seed)  # from which Dropout without a seed of its own draws there
 
@@ -316,17 +343,12 @@ class Keras(Backend):
     def versions(self) -> dict[str, str]:
         found = {"keras": keras.__version__}
         if ON == "tensorflow":
-            build = tf.sysconfig.get_build_info()
             found |= {"tensorflow": tf.__version__}
-            found |= {name: build[f"{name}_version"] for name in ("cuda", "cudnn") if build.get(f"{name}_version")}
         elif ON == "jax":
             found |= {"jax": jax.__version__, "jaxlib": version("jaxlib")}
-            found |= cuda_versions() if self.device == "cuda" else {}
         else:
             found |= {"torch": torch.__version__}
-            if torch.version.cuda:
-                found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
-        return found
+        return found | versions_of_cuda(self.device)
 
     def flags(self) -> dict[str, str]:
         found = {
@@ -339,6 +361,7 @@ class Keras(Backend):
             found["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads())
         elif ON == "jax":
             found["matmul_precision"] = str(jax.config.values["jax_default_matmul_precision"])
+            found |= known_faults(self.device)
         else:
             found["tf32_matmul"] = str(torch.backends.cuda.matmul.allow_tf32)
             found["tf32_cudnn"] = str(torch.backends.cudnn.allow_tf32)
@@ -349,15 +372,14 @@ class Keras(Backend):
         if self.device == "cpu":
             return None, None
         if ON == "tensorflow":
-            return tf.config.experimental.get_memory_info("GPU:0")["peak"], None
+            return peak_of(range(1)), None
         if ON == "jax":
-            found = jax.devices()[0].memory_stats()
-            return found.get("peak_bytes_in_use"), found.get("peak_pool_bytes")
+            return peak_memory(self.device)
         return torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
 
     def reset_peak_memory(self) -> None:
         if self.device == "cuda" and ON == "tensorflow":
-            tf.config.experimental.reset_memory_stats("GPU:0")
+            reset_peaks(range(1))
         elif self.device == "cuda" and ON == "torch":
             torch.cuda.reset_peak_memory_stats()
 

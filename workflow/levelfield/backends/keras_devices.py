@@ -20,6 +20,8 @@ from levelfield.study.protocol import Protocol
 
 if ON == "tensorflow":
     import tensorflow as tf
+
+    from levelfield.backends.keras import peak_of, reset_peaks
 elif ON == "jax":
     import jax
 
@@ -86,7 +88,7 @@ class KerasDevices(Keras):
             options = tf.data.Options()
             options.autotune.enabled = False  # see `feed`
             parts = [
-                tf.data.Dataset.from_tensor_slices(tuple(array[rows] for array in arrays)).batch(together // devices)
+                tf.data.Dataset.from_tensor_slices(tuple(array[rows] for array in arrays)).batch(together // devices, not rest)
                 for rows, together in ((slice(0, whole), size), (slice(whole, None), rest))
                 if len(arrays[0][rows])
             ]
@@ -169,9 +171,8 @@ class KerasDevices(Keras):
         """Of all devices together."""
         if self.device == "cpu" or ON == "jax":
             return (None, None) if self.device == "cpu" else peak_memory(self.device)
-        return sum(tf.config.experimental.get_memory_info(f"GPU:{n}")["peak"] for n in range(self.protocol.devices)), None
+        return peak_of(range(self.protocol.devices)), None
 
     def reset_peak_memory(self) -> None:
         if self.device == "cuda" and ON == "tensorflow":
-            for number in range(self.protocol.devices):
-                tf.config.experimental.reset_memory_stats(f"GPU:{number}")
+            reset_peaks(range(self.protocol.devices))

@@ -16,6 +16,7 @@ from levelfield.backends.base import (
     DeviceError,
     Progress,
     Weights,
+    cuda_versions,
     no_logits,
     no_steps,
     refuse_too_old,
@@ -69,6 +70,17 @@ def find_device(device: str, framework: str) -> str:
         return "cpu"
     refuse_too_old(torch.cuda.get_device_capability(), torch.cuda.get_arch_list(), "PyTorch")
     return "cuda"
+
+
+def versions_of_cuda(device: str) -> dict[str, str]:
+    """Versions of CUDA and cuDNN, of the installed packages; what PyTorch itself tells where it is installed without them."""
+    if device == "cpu" or not torch.version.cuda:
+        return {}
+    found: dict[str, str] = {"cuda": torch.version.cuda}
+    if number := torch.backends.cudnn.version():  # 92000; before cuDNN 9: 8902
+        scale = 10_000 if number >= 90_000 else 1_000
+        found["cudnn"] = f"{number // scale}.{number % scale // 100}.{number % 100}"
+    return found | cuda_versions(torch.version.cuda.partition(".")[0])
 
 
 def be_deterministic(wanted: bool) -> None:
@@ -225,10 +237,7 @@ class Torch(Backend):
             torch.cuda.synchronize()
 
     def versions(self) -> dict[str, str]:
-        found: dict[str, str] = {"torch": torch.__version__}
-        if torch.version.cuda:
-            found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
-        return found
+        return {"torch": torch.__version__} | versions_of_cuda(self.device)
 
     def flags(self) -> dict[str, str]:
         return {

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,8 @@ from levelfield.backends.torch import Torch, find_device, loss_and_right, profil
 from levelfield.study.protocol import Protocol
 
 Found = TypeVar("Found")
+MEETING = timedelta(minutes=2)
+"""In which all processes have met, and each of them comes to what they do together; PyTorch waits for half an hour."""
 
 
 class Member(Torch):
@@ -36,9 +39,12 @@ class Member(Torch):
         if device == "cuda":
             torch.cuda.set_device(rank)
         super().__init__(protocol, frozenset(), device, max(1, threads // self.count))
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this machine, whatever its name resolves to
+        # all are on this machine, whatever its name resolves to
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         means = "nccl" if device == "cuda" else "gloo"
-        distributed.init_process_group(means, init_method=f"file://{meeting}", rank=rank, world_size=self.count)
+        distributed.init_process_group(
+            means, init_method=f"file://{meeting}", rank=rank, world_size=self.count, timeout=MEETING
+        )
         self.forward = DistributedDataParallel(self.model, device_ids=[rank] if device == "cuda" else None)
 
     @property
@@ -140,7 +146,7 @@ class TorchDevices(Backend):
     """
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
-        self.device, self.protocol = find_device(device, "PyTorch"), protocol
+        self.device, self.protocol, self.threads = find_device(device, "PyTorch"), protocol, threads
         if self.device == "cuda":
             enough(torch.cuda.device_count(), protocol.devices, "PyTorch")
         if distributed.is_initialized():
@@ -256,7 +262,10 @@ class TorchDevices(Backend):
         return self.first.versions() | nccl
 
     def flags(self) -> dict[str, str]:
-        return self.first.flags() | {"distribution": f"DistributedDataParallel, {distributed.get_backend()}"}
+        found = self.first.flags() | {"distribution": f"DistributedDataParallel, {distributed.get_backend()}"}
+        if self.device == "cpu" and self.threads < self.protocol.devices:
+            found["crowded"] = f"{self.protocol.devices} processes share {self.threads} granted CPU{'s' * (self.threads > 1)}"
+        return found
 
     def peak_memory(self) -> tuple[int | None, int | None]:
         """Of all devices together."""

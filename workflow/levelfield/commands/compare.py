@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from levelfield.commands.keep import refuse_pretended
 from levelfield.errors import UserError
 from levelfield.tell.changes import Change, compare
 from levelfield.tell.estimates import Estimate
@@ -28,6 +29,8 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.threshold < 0:
         raise UserError(f"--threshold {args.threshold}: give a share of 0 or more, such as 0.05 for 5 %")
+    for folder in (args.before, args.after):
+        refuse_pretended(folder)
     found, console = compare(args.before, args.after, args.anyway), Console(highlight=False)
     grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("case", "time, before = 1", "accuracy, points", "clean runs", "verdict"):

@@ -2,20 +2,28 @@
 
 import errno
 import json
+import shutil
 import tempfile
+import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from levelfield.data import kept
+from levelfield.data.arrays import refuse_unfit
 from levelfield.data.corpus import Corpus, find_corpus
 from levelfield.data.origin import Origin, origin_of
-from levelfield.data.prepare import Shape, prepare, refuse_unfit
+from levelfield.data.prepare import Shape, prepare
 from levelfield.errors import UserError
 from levelfield.records import write_whole
 from levelfield.study.config import Study, read_study
 from levelfield.study.data import Data
+
+ASIDE = ".told-"
+"""Begins the names of folders that are gone when their data has been told."""
+Outputs = list[tuple[str, int]]
+"""Each model's name and its outputs; one that has different ones stands there as often."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -41,10 +49,10 @@ def run(args: Namespace) -> None:
     if args.config is not None:
         study = _study(args.config)
         shape = Shape(study.protocol.vocabulary, study.length, study.protocol.padding, study.protocol.truncation)
-        data = _made_aside(study.data, shape, _outputs(study), args.downloads)
+        data = _made_aside(study.data, shape, study.outputs, args.downloads)
     else:
         settings, shape = dict(args.settings), Shape(args.vocabulary, args.length, args.padding, args.truncation)
-        outputs = settings.pop("outputs", {})
+        outputs = [(model, count) for model, count in settings.pop("outputs", [])]
         data = _made(Data.model_validate(settings), shape, outputs, args.downloads, args.out)
     print(told(data))
     if args.plot is not None:
@@ -57,31 +65,31 @@ def _study(config: Path) -> Study:
     return read_study(read_config(config), str(config))
 
 
-def _outputs(study: Study) -> dict[str, int]:
-    """The outputs of each model of the study."""
-    return {case.protocol.model.name: case.protocol.model.outputs for case in study.expanded}
-
-
-def _made_aside(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path) -> dict[str, Any]:
-    """Makes the data in a folder that is not kept. A full disk is that of temporary files then, and not that of `results/`."""
-    with tempfile.TemporaryDirectory(prefix="levelfield-") as folder:
+def _made_aside(settings: Data, shape: Shape, outputs: Outputs, downloads: Path) -> dict[str, Any]:
+    """Makes the data in a folder that is not kept, beside what is downloaded: the system's own for temporary files may lie in memory."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    for left in downloads.glob(f"{ASIDE}*"):  # by a process that was killed
+        with suppress(OSError):  # gone meanwhile
+            if time.time() - left.stat().st_mtime > kept.LEFT_OVER_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=downloads) as folder:
         try:
             return _made(settings, shape, outputs, downloads, Path(folder))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
-                f"{folder}: {error.strerror}: all of the data lies there while it is told: make room, or name another folder in TMPDIR"
+                f"{folder}: {error.strerror}: all of the data lies there while it is told: make room, or name another folder by --downloads"
             ) from None
 
 
-def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path, out: Path) -> dict[str, Any]:
+def _made(settings: Data, shape: Shape, outputs: Outputs, downloads: Path, out: Path) -> dict[str, Any]:
     """Gets the data that was encoded before, or the corpus; checks that the models fit it, and writes it to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     named = origin_of(settings, downloads)
     name = kept.name_of(named, shape, settings)
     if name and (before := kept.described(name, downloads)):
-        _refuse_unfit(before["title"], before["labels"], outputs)
+        refuse_unfit(before["title"], before["labels"], outputs)
         if data := kept.take(name, downloads, out):
             print("encoded before: the same file with the same settings")
             return data
@@ -90,16 +98,11 @@ def _made(settings: Data, shape: Shape, outputs: dict[str, int], downloads: Path
         raise UserError(
             f"{named.name}: it, or another file that `data` names, changed while it was read: wait until it is whole, then run the same again"
         )
-    _refuse_unfit(corpus.title, corpus.labels, outputs)
+    refuse_unfit(corpus.title, corpus.labels, outputs)
     data = prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, named))
     if name:
         kept.keep(name, downloads, out)
     return data
-
-
-def _refuse_unfit(title: str, labels: Sequence[str], outputs: dict[str, int]) -> None:
-    for model, count in outputs.items():
-        refuse_unfit(title, labels, [count], model)
 
 
 def _origin(corpus: Corpus, named: Origin) -> Origin:

@@ -41,7 +41,7 @@ def run(args: Namespace) -> None:
     cards = gpu.gpus()
     facts = {
         "processor": f"{host.cpu_model()}, {host.cpus_available()} CPUs, {gib(host.memory_bytes())}{quota()}",
-        "GPU": "; ".join(map(str, cards)) or "none that NVML tells of; one that a framework finds all the same is used, and not watched",
+        "GPU": "; ".join(map(str, cards)) or gpu.silence() or "none that NVML tells of; one that a framework finds all the same is used, and not watched",
         "GPUs to be used": ", ".join(card.uuid if card.index is None else str(card.index) for card in gpu.visible()) or None,
         "energy": {"nvml": "the GPU's counter", "rapl": "the processor's counter (RAPL)", None: "no counter can be read"}[
             source([found.uuid for found in gpu.visible()[:1]])

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from pathlib import Path
 
+from levelfield.commands.keep import refuse_pretended
 from levelfield.errors import UserError
 from levelfield.export.runs import runs_in
 
@@ -34,7 +35,10 @@ def run(args: Namespace) -> None:
         writers = [import_module(f"levelfield.export.{name}").write for name in chosen]
     except ModuleNotFoundError as error:
         raise UserError(f"the package {error.name!r} is not installed: `pip install 'levelfield[export]'`") from error
-    for folder in runs_in(args.folder):
+    folders = runs_in(args.folder)
+    for study in dict.fromkeys(folder.resolve().parents[2] for folder in folders):
+        refuse_pretended(study)
+    for folder in folders:
         out = args.out / Path(*folder.resolve().parts[-2:]) if args.out else folder
         for write in writers:
             print(write(folder, out))

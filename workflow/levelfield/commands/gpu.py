@@ -32,7 +32,9 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     cards = gpu.visible()
     if not cards:
-        raise UserError("NVML tells of no GPU that CUDA_VISIBLE_DEVICES leaves: `levelfield doctor` tells what there is")
+        raise UserError(
+            gpu.silence() or "NVML tells of no GPU that CUDA_VISIBLE_DEVICES leaves: `levelfield doctor` tells what there is"
+        )
     out = args.out / re.sub("[^a-z0-9]+", "-", (cards[0].name or cards[0].uuid).lower()).strip("-")
     if there := [str(out / study) for study in STUDIES if (out / study).exists()]:
         raise UserError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,11 +100,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def call(command: list[str | Path], failure: str) -> None:
-    """Runs a program whose output goes to the person; raises UserError where it fails."""
+def call(command: list[str | Path], failure: str, folder: Path | None = None) -> None:
+    """Runs a program, in `folder`, whose output goes to the person; raises UserError where it fails."""
     # what jobs bind has no place in an image that is being built: the runtime would stop
     environment = {name: value for name, value in os.environ.items() if name not in ("APPTAINER_BIND", "SINGULARITY_BIND")}
-    if code := subprocess.run(command, stdout=sys.stderr, env=environment).returncode:
+    if code := subprocess.run(command, stdout=sys.stderr, env=environment, cwd=folder).returncode:
         why = images.namespaces_forbidden()
         raise UserError(
             f"{failure}: `{Path(command[0]).name}` ended with exit code {code}, see above" + (f"; {why}" if why else "")
@@ -143,26 +144,32 @@ def make_image(image: images.Image) -> None:
 
 def build(runtime: str, image: images.Image, part: Path, wheels: Path) -> dict[str, float]:
     """Downloads the lock's packages, then builds the image from the template; returns the seconds of both."""
+    if odd := re.search(r"[,:]", str(wheels.resolve())):
+        raise UserError(
+            f"an image cannot be built in {Path.cwd()}: Apptainer takes a path apart at `{odd[0]}`: move the checkout to one without"
+        )
     started = time.monotonic()
     say(f"{image.stem}: downloads {len(pinned(image))} packages")
     lock = images.lock_file(image.name, image.kind)
     lockfiles.download(lock, wheels)
     downloaded = time.monotonic()
     say(f"{image.stem}: builds the image")
-    values = {"LOCK": lock, "NAME": image.name, "DEBIAN": " ".join(images.debian_packages(image.name))}
+    # by its name alone, from the folder that it is in: Apptainer copies by a shell, and of a path it escapes nothing but blanks
+    shutil.copyfile(lock, wheels.parent / lock.name)
+    values = {"LOCK": lock.name, "NAME": image.name, "DEBIAN": " ".join(images.debian_packages(image.name))}
     values["WITHOUT"] = " ".join(images.without(image.name, image.kind))
     if image.source:
         local = Path(image.source).is_dir()
         values |= {
             "BOOTSTRAP": "localimage" if local else "docker",
-            "BASE": Path(image.source).resolve() if local else image.source,
+            "BASE": str(Path(image.source).resolve()) if local else image.source,
         }
     command = [runtime, "build", "--bind", f"{wheels.resolve()}:/mnt"]
     # lz4: built in a third of gzip's time, and quicker to start, for half as much disk again
     command += ["--mksquashfs-args", "-comp lz4"]
     for name, value in values.items():
         command += ["--build-arg", f"{name}={value}"]
-    call([*command, part, images.TEMPLATE], f"{image.stem} could not be built")
+    call([*command, part.resolve(), images.TEMPLATE], f"{image.stem} could not be built", wheels.parent)
     return {"download_seconds": round(downloaded - started, 1), "build_seconds": round(time.monotonic() - downloaded, 1)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from levelfield.commands import tell
 from levelfield.errors import UserError
-from levelfield.measure.gpu import PRETENDED
+from levelfield.measure.gpu import pretends
 from levelfield.tell.kept import LINES, BrokenRecord, Records, keep
 
 PLAIN = ("study.json", "answer.md", "data/data.json", "exchange.json", "exchange.csv")
@@ -21,12 +21,20 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="results/reference/<machine>/<study>")
 
 
-def _driver(record: bytes) -> str:
-    """The GPU driver that a record names; empty where it names none or cannot be read, which `collect` tells."""
+def refuse_pretended(folder: Path) -> None:
+    """Raises UserError where a run of the study in `folder` was made on a pretended GPU: it measured nothing."""
+    records = Records(folder)
+    for name in records.names("runs/*/*/run.json"):
+        if what := _pretended(records, name):
+            raise UserError(f"{folder / name}: {what}: a pretended GPU measured nothing, and its records stay where they are")
+
+
+def _pretended(records: Records, name: str) -> str | None:
+    """What of a record was pretended; None where nothing was, and where it cannot be read, which `collect` tells."""
     try:
-        return str(json.loads(record)["machine"]["driver"] or "")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
+        return pretends(json.loads(records.read(name))["machine"])
+    except (BrokenRecord, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def run(args: Namespace) -> None:
@@ -37,11 +45,7 @@ def run(args: Namespace) -> None:
     if not runs and not (args.source / "study.json").is_file():
         raise UserError(f"{args.source} holds no records of a study: name a folder results/<study>")
     try:
-        for name in runs:
-            if (driver := _driver(records.read(name))).startswith(PRETENDED):
-                raise UserError(
-                    f"{args.source / name}: driver {driver!r}: a pretended GPU measured nothing, and its records are not kept"
-                )
+        refuse_pretended(args.source)
         keep(args.source, args.folder)
         for name in PLAIN:
             if (args.source / name).is_file():

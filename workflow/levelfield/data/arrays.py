@@ -1,11 +1,13 @@
 """Reads the encoded reviews of a study, each case with its own length."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from levelfield.errors import UserError
 from levelfield.study.protocol import Protocol
 
 
@@ -26,3 +28,20 @@ def load_description(folder: Path) -> dict[str, Any]:
     """The content of `data.json`."""
     told: dict[str, Any] = json.loads((Path(folder) / "data.json").read_text(encoding="utf-8"))
     return told
+
+
+def refuse_unfit(title: str, labels: Sequence[str], outputs: Iterable[tuple[str, int]]) -> None:
+    """Raises UserError where a model has another number of outputs than the data has labels; one output serves two.
+
+    outputs: (name of the model, its outputs) of each model that differs. title: what the data is called.
+    """
+    classes = len(labels)
+    for model, found in outputs:
+        if found != classes and not (found == 1 and classes == 2):
+            names = ", ".join(labels[:6]) + (", …" if classes > 6 else "")
+            right = f"model: {{name: {model}, outputs: {1 if classes == 2 else classes}}}"
+            raise UserError(
+                f"protocol.model.outputs: found {found} of {model}, but {title} has {classes} labels ({names}): write "
+                f"`protocol: {{{right}}}`, which holds for the models in `vary`, too; a case's own model is written as "
+                f"`settings: {{{right}}}` in `cases`"
+            )

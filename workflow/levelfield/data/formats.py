@@ -27,6 +27,8 @@ HEAD_BYTES = 2**22
 BUFFER_BYTES = 2**20
 """Of a column of a Parquet file fetched together: without it a whole row group lies in memory."""
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+SEPARATORS = (";", "\t", ",", "|")
+"""What tables are separated by; the last two tell least, since text has them."""
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 PARQUET = (".parquet", ".pq")
 TEXT = ".txt"
@@ -70,6 +72,7 @@ def columns(path: Path, wanted: Sequence[str] = ()) -> list[str]:
         if path.is_dir():
             found = _reader(_arrow_files(path)[0]).schema.names if saved_by_datasets(path) else []
         elif kind in DELIMITERS:
+            _refuse_separator(path)
             found = _csv(path, None).schema.names
         elif kind in JSON_LINES:
             found = list(_head(path, wanted))
@@ -131,6 +134,18 @@ def _csv(path: Path, wanted: Sequence[str] | None, threads: bool = True) -> pa.R
         ),
         convert_options=pa.csv.ConvertOptions(include_columns=wanted, column_types=types),
     )
+
+
+def _refuse_separator(path: Path) -> None:
+    """Raises UserError for a table whose heading is separated by another sign than its ending says."""
+    with path.open("rb") as file:
+        heading = next((line for line in iter(lambda: file.readline(HEAD_BYTES), b"") if line.strip()), b"")
+    own = DELIMITERS[path.suffix.lower()].encode()
+    other = next((sign for sign in SEPARATORS if sign.encode() in heading), None)
+    if own not in heading and other:
+        raise UserError(
+            f"{path}: the heading is separated by {other!r} and not by {own.decode()!r}: save it with commas as .csv, or with tabs as .tsv"
+        )
 
 
 def _quotes(path: Path) -> bool:
@@ -222,9 +237,14 @@ def _rows_at_once(metadata: Any, wanted: list[str]) -> int:
     largest = 1.0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         chunks = [group.column(n) for n in range(group.num_columns)]
-        size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted)
+        size = sum(chunk.total_uncompressed_size for chunk in chunks if _is_of(chunk.path_in_schema, wanted))
         largest = max(largest, size / max(1, group.num_rows))
     return max(1, min(BLOCK_ROWS, int(BLOCK_BYTES / largest)))
+
+
+def _is_of(path: str, wanted: Sequence[str]) -> bool:
+    """Whether a path of a Parquet file is that of a column wanted, or within it. A column's own name may have dots."""
+    return any(path == name or path.startswith(f"{name}.") for name in wanted)
 
 
 def _described(file: Path) -> dict[str, Any]:
@@ -252,15 +272,24 @@ def _arrow_files(folder: Path) -> list[Path]:
     state = _described(folder / "state.json")
     if state.get("_indices_data_files"):
         raise UserError(f"{folder}: its rows are a selection that is kept apart: save it after `dataset.flatten_indices()`")
-    names = [file["filename"] for file in state.get("_data_files") or []] or sorted(
-        file.name for file in folder.glob("*.arrow")
-    )
+    names = [file["filename"] for file in state.get("_data_files") or []] or _only_arrow_file(folder)
     if not names or any(PurePath(name).name != name or name.startswith(".") for name in names):
         raise UserError(f"{folder}: names no Arrow files of its own: save the data set anew with `save_to_disk`")
     for name in names:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name}: is not there, though {folder / 'state.json'} names it: fetch the data set anew")
     return [folder / name for name in names]
+
+
+def _only_arrow_file(folder: Path) -> list[str]:
+    """Of a folder that has no list of its files; UserError where several of them may be meant: the parts in the cache of `datasets`."""
+    names = sorted(file.name for file in folder.glob("*.arrow") if not file.name.startswith("cache-"))
+    if len(names) > 1:
+        raise UserError(
+            f"{folder}: holds {', '.join(names[:6])}{', …' if len(names) > 6 else ''}, and no state.json that says which of them belong "
+            "together, as the cache of Hugging Face's `datasets`: save the data set with `save_to_disk`, and name that folder"
+        )
+    return names
 
 
 def _reader(file: Path) -> pa.RecordBatchReader:
@@ -297,6 +326,8 @@ def _folders(folder: Path, labels_alone: bool) -> Iterator[Pair]:
     if not found:
         raise UserError(f"{folder}: holds neither folders of .txt files, one folder for each label, nor what `datasets` saved")
     for file, (label, *inner) in found:
+        if not _is_utf8(label):
+            raise UserError(f"{folder}: the name of the folder {label!a} is no UTF-8: rename it, since it is a label")
         if len(inner) > 1 and label.lower() in (*TRAINING, *VALIDATION):
             raise UserError(
                 f"{folder}: {label} holds folders of text, as a part does: name it in data.file or data.validation_file"
@@ -310,6 +341,15 @@ def _folders(folder: Path, labels_alone: bool) -> Iterator[Pair]:
         waiting.append((file, label))
         size += length
     yield _texts(waiting, labels_alone)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name is text: bytes that are none stand in it as halves of pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(files: list[tuple[Path, str]], labels_alone: bool) -> Pair:

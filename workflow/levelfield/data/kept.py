@@ -3,6 +3,7 @@
 Copies and no links: a link shares its time of change, by which Snakemake tells what is newer than what.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,21 @@ def name_of(origin: Origin, shape: Shape, data: Data) -> str | None:
     """
     if origin.sha256 is None or not registry.sources()[origin.kind].module.startswith("levelfield."):
         return None
-    told = [asdict(origin), asdict(shape), data.train, data.validation, data.title, data.citation, _code()]
+    names = [path.name if path else None for path in (data.validation_file, data.tokenizer)]
+    told = [asdict(origin), asdict(shape), data.train, data.validation, data.title, data.citation, names, _versions(), _code()]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str | None]:
+    """Of the packages that read and split the text; None of one that is not installed."""
+    found: dict[str, str | None] = {}
+    for package in ("pyarrow", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 @cache
@@ -50,9 +65,12 @@ def described(name: str, downloads: Path) -> dict[str, Any] | None:
     """The `data.json` that is kept under `name`; None where there is none."""
     try:
         told: dict[str, Any] = json.loads((Path(downloads) / FOLDER / name / "data.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        whole = (
+            all(isinstance(array["sha256"], str) for array in told["arrays"].values()) and {"title", "labels"} <= told.keys()
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return told
+    return told if whole else None
 
 
 def take(name: str, downloads: Path, out: Path) -> dict[str, Any] | None:
@@ -124,7 +142,9 @@ def _copied(source: Path, target: Path, sha256: str) -> bool:
             return False
         part.replace(target)
         return True
-    except FileNotFoundError:  # another study made room meanwhile
+    except OSError as error:  # another study made room meanwhile, or the disk has lost it
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         return False
     finally:
         part.unlink(missing_ok=True)

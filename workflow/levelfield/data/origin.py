@@ -19,6 +19,8 @@ IMDB_SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
 """Of the file that Keras publishes."""
 CHECKSUMS = "checksums.json"
 """Beside the downloads: checksums of files by path, size, times and inode, so that large ones are not read at each planning."""
+STATE = "state.json"
+"""Names the files of a data set that Hugging Face's `datasets` saved."""
 AMOUNTS = {"train", "validation"}
 """How much of a source is used: a change of it makes the data anew, and is no other source."""
 UNTRACKED = {"file", "validation_file", "tokenizer", "sha256", "title", "citation"}
@@ -47,7 +49,7 @@ def own_file(data: Data) -> tuple[Path | None, str | None]:
         return data.file, "data.file"
     variable = registry.sources()[data.kind].variable
     if variable and os.environ.get(variable):
-        return Path(os.environ[variable]).expanduser(), variable
+        return Path(os.path.expanduser(os.environ[variable])), variable  # a `~name` of nobody stays, and is no such file
     return None, None
 
 
@@ -61,18 +63,21 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Every file in a folder, hidden ones apart, sorted by place; what links lead to is in it. UserError for a link that leads to
-    nothing or back to a folder that it lies in, and for what is neither file nor folder."""
+    """Every file in a folder, hidden ones apart, sorted by place; what links lead to is in it. Of a data set that Hugging Face's
+    `datasets` saved those that belong to it: beside them may lie what it computed and keeps. UserError for a link that leads to nothing
+    or back to a folder that it lies in, and for what is neither file nor folder."""
     found: list[Path] = []
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
     while waiting:
         here, above = waiting.pop()
         with os.scandir(here) as entries:
             inside = [entry for entry in entries if not entry.name.startswith(".")]
+        belong = _saved_files(here) if any(entry.name == STATE for entry in inside) else None
         for entry in inside:
             path = here / entry.name
             if entry.is_file():
-                found.append(path)
+                if belong is None or entry.name in belong:
+                    found.append(path)
             elif not entry.is_dir():
                 raise UserError(f"{path}: is neither a file nor a folder, or leads to none: take it away")
             elif (inner := path.resolve()) in above:
@@ -80,6 +85,15 @@ def files_of(folder: Path) -> list[Path]:
             else:
                 waiting.append((path, (*above, inner)))
     return sorted(found)
+
+
+def _saved_files(folder: Path) -> set[str] | None:
+    """The names of the files of a saved data set, by its own account; None where it gives none, or is damaged, which reading it tells."""
+    try:
+        named = {file["filename"] for file in json.loads((folder / STATE).read_text(encoding="utf-8"))["_data_files"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return {*named, STATE, "dataset_info.json", "dataset_dict.json"} if named else None
 
 
 def _states(path: Path) -> list[tuple[str | int, ...]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -107,18 +107,6 @@ def _refuse_untaught(corpus: Corpus, train: np.ndarray, validation: np.ndarray) 
             f"data.train: none of the {len(taught):,} training rows of {corpus.title} has the label {names}, which {rows:,} of those for "
             "validation have: take more, or leave it out for all there are"
         )
-
-
-def refuse_unfit(title: str, labels: Sequence[str], outputs: Iterable[int], model: str = "bilstm") -> None:
-    """Raises UserError where a model has another number of outputs than the corpus has labels; one output serves two."""
-    classes = len(labels)
-    for found in outputs:
-        if found != classes and not (found == 1 and classes == 2):
-            names = ", ".join(labels[:6]) + (", …" if classes > 6 else "")
-            raise UserError(
-                f"protocol.model.outputs: found {found}, but {title} has {classes} labels ({names}): write "
-                f"`protocol: {{model: {{name: {model}, outputs: {1 if classes == 2 else classes}}}}}`"
-            )
 
 
 def _encoded(corpus: Corpus, reviews: Reviews, rows: np.ndarray, shape: Shape, counted: dict[str, int]) -> Iterator[np.ndarray]:

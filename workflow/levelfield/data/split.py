@@ -1,5 +1,7 @@
 """Which rows are for training and which for validation, and what number each label has."""
 
+import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from levelfield.data.formats import TEXT, left_out
+from levelfield.data.formats import TEXT, left_out, saved_by_datasets
 from levelfield.data.rows import Rows, parts
 from levelfield.errors import UserError
 from levelfield.study.data import Data
@@ -79,6 +81,7 @@ def classes(training: Rows, own: Rows | None, wanted: tuple[str, ...] | None) ->
     if wanted and (len(set(wanted)) < len(wanted) or "" in wanted):
         raise UserError("data.labels: a label stands there twice, or is empty")
     used = sorted(wanted) if wanted else sorted(label for label in known if counts[0].get(label) or counts[-1].get(label))
+    _refuse_alike(used, known, [rows for rows in (training, own) if rows], numbers)
     refuse_labels(used, counts, [str(rows.path) for rows in (training, own) if rows], training.label)
     table = np.full(len(known), -1, np.int64)
     for number, label in enumerate(used):
@@ -96,6 +99,8 @@ def refuse_labels(used: Sequence[str], counts: Sequence[Mapping[str, int]], name
         if not counts[0].get(label):
             where = f"; {names[1]} has it" if counts[-1].get(label) else ""
             hint = "; name those to be used in data.labels" if column else ""
+            if alike := next((other for other in counts[0] if counts[0][other] and _normal(other) == _normal(label)), None):
+                hint = f"; it has {alike!a}, which differs from {label!a} in Unicode's normal form alone: write that one, as {_written(alike)}"
             raise UserError(f"{names[0]}: no row has the label {label!r}{where}: it has {_some(counts[0])}{hint}")
     hint = "; is data.label right?" if column else ""
     if len(used) < 2:
@@ -104,6 +109,44 @@ def refuse_labels(used: Sequence[str], counts: Sequence[Mapping[str, int]], name
         raise UserError(
             f"{names[0]}: column {column} has {len(used):,} labels, as {_some(counts[0])}; {MOST_LABELS:,} at most are told apart{hint}"
         )
+
+
+def _normal(label: str) -> str:
+    """In Unicode's composed form: letters with their accents as one sign each."""
+    return label if label.isascii() else unicodedata.normalize("NFC", label)
+
+
+def _written(label: str) -> str:
+    """A label in a config, in signs that every editor leaves as they are."""
+    return json.dumps(label)
+
+
+def _refuse_alike(used: Sequence[str], known: Mapping[str, int], parts: Sequence[Rows], numbers: Sequence[np.ndarray]) -> None:
+    """Raises UserError where a label that is used is written in two of Unicode's normal forms: it would be two classes, which look alike.
+
+    known: each label's number; numbers: those of the rows of each part.
+    """
+    wanted, seen = {_normal(label) for label in used}, dict[str, str]()
+    for label in known:
+        first = seen.setdefault(_normal(label), label)
+        if first != label and _normal(label) in wanted:
+            told = " and ".join(f"{one!a} ({_where(known[one], parts, numbers)})" for one in (first, label))
+            raise UserError(
+                f"{parts[0].path}: the label {label!r} is written in two of Unicode's normal forms, which look alike: {told}: make them "
+                'one, as `unicodedata.normalize("NFC", label)` does in Python'
+            )
+
+
+def _where(number: int, parts: Sequence[Rows], numbers: Sequence[np.ndarray]) -> str:
+    """The first row of a label: its part and its place."""
+    for rows, found in zip(parts, numbers, strict=True):
+        places = np.flatnonzero(found == number)
+        if len(places):
+            row = f"row {places[0] + 1:,}, column {rows.label}"
+            return (
+                f"a folder in {rows.path}" if rows.path.is_dir() and not saved_by_datasets(rows.path) else f"{rows.path}, {row}"
+            )
+    raise AssertionError("every label has a row")
 
 
 def _some(counts: Mapping[str, int]) -> str:
@@ -142,4 +185,4 @@ def taken(block: pa.Array, keep: np.ndarray) -> pa.Array:
 
 def told(path: Path, share: float | None, seed: int | None) -> str:
     """How the rows were split, in words."""
-    return f"{share or SHARE:.0%} of each label's rows of {path.name} kept for validation, drawn with the seed {seed or SEED}"
+    return f"{100 * (share or SHARE):.6g}% of each label's rows of {path.name} kept for validation, drawn with the seed {seed or SEED}"

@@ -6,6 +6,7 @@ Lower case, punctuation off, split on white space: all three of ASCII alone, as 
 
 import re
 import tempfile
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -104,6 +105,15 @@ class Vocabulary:
         return ranks, {word: rank for rank, word in enumerate(seen.take(order).to_pylist(), 1)}
 
 
+class TokenizerError(Exception):
+    """A text that a tokenizer cannot encode."""
+
+    def __init__(self, path: Path, place: int, what: str):
+        super().__init__(what)
+        self.path, self.place = path, place
+        """The tokenizer's file; which of the texts it is, from 0."""
+
+
 class Tokenizer:
     """A `tokenizer.json` of Hugging Face's `tokenizers`, whose own ids are kept."""
 
@@ -119,6 +129,7 @@ class Tokenizer:
             self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises Exception itself
             raise UserError(f"{path}: no tokenizer.json: {' '.join(str(error).split())}") from None
+        self.path = path
         declared = self.tokenizer.padding or {}
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -131,12 +142,33 @@ class Tokenizer:
         self.zeros = 0
 
     def words(self, texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        found = [encoding.ids for encoding in self.tokenizer.encode_batch(texts.to_pylist())]
+        """The ids of texts (large_string), uint32, one text's after the other's, and how many each has, int64 (texts,). Raises
+        TokenizerError for the first text that cannot be encoded."""
+        given = texts.to_pylist()
+        try:
+            found = [encoding.ids for encoding in self.tokenizer.encode_batch(given)]
+        except BaseException as error:
+            _refuse_interruption(error)
+            found = list(self._one_by_one(given))
         sizes = np.array([len(ids) for ids in found], np.int64)
         ids = np.fromiter(chain.from_iterable(found), np.uint32, int(sizes.sum()))
         if self.zero:
             self.zeros += int((ids == PAD).sum())
         return ids, sizes
+
+    def _one_by_one(self, texts: list[str]) -> Iterator[list[int]]:
+        for place, text in enumerate(texts):
+            try:
+                yield self.tokenizer.encode(text).ids
+            except BaseException as error:
+                _refuse_interruption(error)
+                raise TokenizerError(self.path, place, " ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _refuse_interruption(error: BaseException) -> None:
+    """Raises it again unless it is the package's own: Exception itself, or what becomes of a panic in Rust, which is none."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
 
 
 def lengths(lists: pa.Array) -> np.ndarray:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from contextlib import suppress
@@ -25,6 +26,7 @@ FOLDER = Path("results/.images")
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 SYSCTL = Path("/proc/sys")
+ANSWER_SECONDS = 30
 SUITE, PYTHON = "bookworm", "3.11"
 """Debian's suite of a base made by `levelfield images base`, and the Python of every base: what the locks are resolved for."""
 RUNTIME = (
@@ -100,6 +102,7 @@ def built(name: str, kind: str, base: str | None = None) -> Image:
     lock = lock_file(name, kind)
     if not lock.exists():
         raise UserError(f"{lock.name} is missing: `levelfield images lock {name}` makes it")
+    base = os.path.expanduser(base) if base else None
     parts = [
         TEMPLATE.read_text(encoding="utf-8"),
         lock.read_text(encoding="utf-8"),
@@ -115,6 +118,7 @@ def ready(name: str, source: str) -> Image:
 
     Raises UserError for a file that is not there, and for a reference without a digest: it may change under its name.
     """
+    source = os.path.expanduser(source)
     if "://" in source:
         if not DIGEST.search(source):
             raise UserError(f"the ready image {name!r} is named as {source!r}: add its digest, `…@sha256:<64 digits>`")
@@ -158,24 +162,49 @@ def namespaces_forbidden() -> str | None:
     """
     if os.geteuid() == 0 or not sys.platform.startswith("linux"):
         return None
+    found = _namespaces_refused()
+    if found is None or setuid_starter():
+        return None
+    return (
+        f"user namespaces {found}, and without them containers run for root alone, or where the package "
+        "`apptainer-suid` is installed: ask the administrator for one of both, or build the images on another machine"
+    )
+
+
+def _namespaces_refused() -> str | None:
+    """What speaks against user namespaces: a setting of the kernel, or what `unshare` says. That may be refused what Apptainer is
+    granted, since an AppArmor profile goes by the program."""
     for file, wanted in (("user/max_user_namespaces", "0"), ("kernel/unprivileged_userns_clone", "0")):
         with suppress(OSError):
             if (SYSCTL / file).read_text(encoding="ascii").strip() == wanted:
-                return _without_namespaces(f"{file.replace('/', '.')} is {wanted}")
+                return f"are forbidden here ({file.replace('/', '.')} is {wanted})"
     if shutil.which("unshare"):
         tried = subprocess.run(
             ["unshare", "--user", "--map-root-user", "true"], capture_output=True, text=True, encoding="utf-8", errors="replace"
         )
         if tried.returncode:
-            return _without_namespaces(" ".join(tried.stderr.split()))
+            return f"may be forbidden here ({' '.join(tried.stderr.split())})"
     return None
 
 
-def _without_namespaces(found: str) -> str:
-    return (
-        f"user namespaces are forbidden here ({found}), and without them containers run for root alone, or where the package "
-        "`apptainer-suid` is installed: ask the administrator for one of both, or build the images on another machine"
-    )
+def setuid_starter() -> bool:
+    """Whether a runtime is installed with its setuid helper, by the folder that `apptainer buildcfg` names: then an ordinary user's
+    containers need no user namespaces."""
+    for command in filter(shutil.which, ("apptainer", "singularity")):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            told = subprocess.run(
+                [command, "buildcfg"],
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=ANSWER_SECONDS,
+            ).stdout
+            for folder in re.findall(r"^LIBEXECDIR=(.+)$", told, re.MULTILINE):
+                starter = Path(folder.strip(), command, "bin", "starter-suid")
+                if starter.stat().st_mode & stat.S_ISUID:
+                    return True
+    return False
 
 
 def sif_id(file: Path) -> str:

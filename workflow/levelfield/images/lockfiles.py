@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from levelfield.errors import UserError
-from levelfield.images import images
+from levelfield.images import images, pip
 
 # glibc 2.36 is Debian 12's, the base of every image; pip must be told of all older ones by name
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)] + [
@@ -44,21 +44,18 @@ def pins(lock: str) -> dict[str, str]:
 def resolve(name: str, kind: str) -> str:
     """The text of a lock, resolved anew: reads the wheels' metadata, downloads none of them.
 
-    Raises UserError for another Python than the images' (pip reads `python_version` markers from its own interpreter), for a
-    pip that would download every wheel, and where pip finds no answer.
+    Raises UserError for another Python than the images' (pip reads `python_version` markers from its own interpreter), for no pip or
+    one that would download every wheel, and where pip finds no answer.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if here != images.PYTHON or not sys.platform.startswith("linux"):
         raise UserError(
             f"this is Python {here} on {sys.platform}: locks are resolved with Python {images.PYTHON} on Linux, the images' own"
         )
-    version = subprocess.run(
-        [sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, encoding="utf-8"
-    ).stdout.split()
-    if len(version) < 2 or tuple(int(part) for part in version[1].split(".")[:2]) < (25, 3):
-        found = version[1] if len(version) > 1 else "none"
+    version = _pip_version()
+    if tuple(int(part) for part in version.split(".")[:2]) < (25, 3):
         raise UserError(
-            f"pip 25.3 or newer resolves without downloading; found {found}: `{sys.executable} -m pip install --upgrade pip`"
+            f"pip 25.3 or newer resolves without downloading; found {version}: `{sys.executable} -m pip install --upgrade pip`"
         )
     wanted = requirements(name, kind)
     command = [
@@ -90,9 +87,23 @@ def resolve(name: str, kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _pip_version() -> str:
+    """The version of this environment's pip; raises UserError where it has none."""
+    done = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, encoding="utf-8")
+    if pip.is_missing(done.stderr):
+        raise UserError(f"locks and images are made with pip, and this environment has none: {pip.INSTALL}")
+    words = done.stdout.split()
+    if len(words) < 2:
+        raise UserError(
+            f"pip does not tell its version: `{sys.executable} -m pip --version` says: {done.stderr.strip()[-200:]}"
+        )
+    return words[1]
+
+
 def download(lock: Path, folder: Path) -> None:
     """Downloads every package of a lock, from where pip is set up to look. Raises UserError where one is not there, or not the
     one whose hash the lock holds."""
+    _pip_version()
     command = [
         sys.executable,
         "-m",

@@ -17,6 +17,7 @@ from levelfield.level.reference import (
     loss_and_slope,
     probabilities,
     trajectory,
+    undecided,
 )
 from levelfield.level.rounding import MARGIN, SINGLE, UNITS, Rounding, exact, rounded
 from levelfield.level.trajectory import (
@@ -138,6 +139,7 @@ class Envelope:
     def __post_init__(self) -> None:
         self.trainings = [Training(self.protocol, self.precision, self.start, seed) for seed in range(FIRST)]
         self.so_far: Bounds = {}
+        self.off = 0.0
         self.clear = True
 
     def follow(self, step: Step) -> None:
@@ -147,6 +149,7 @@ class Envelope:
             self.clear = clear_of_kinks(self.protocol, exact_start, self.x[step.rows], COARSE[self.precision])
         for training in self.trainings:
             outputs, slopes, loss = training.step(self.x[step.rows], self.y[step.rows])
+            self.off = max(self.off, float(np.abs(outputs - step.probabilities).max()))
             if step.number == 1:
                 _widen(self.bounds, first_distances(outputs, slopes, step.probabilities, step.gradients))
             after = weight_distances(0, training.weights, step.weights, self.start)
@@ -160,6 +163,8 @@ class Envelope:
                 jumps = step.number > 1 or (not self.clear and not name.startswith("loss"))
                 times = LATER if jumps else 1
                 self.bounds[name.replace("0", str(step.number))] = {tensor: times * v for tensor, v in values.items()}
+            # answers that so much rounding may turn: the others are as the reference's
+            self.bounds[f"right_step_{step.number}"] = {"right": float(undecided(step.probabilities, LATER * self.off))}
             self._turned(step)
 
     def _turned(self, step: Step) -> None:

@@ -102,19 +102,20 @@ def measure(backend: Backend, weights: Weights, reference: Trajectory, x: np.nda
     backend.warm_up(x, y, weights)
     restored = backend.weights()
     first = batches[0]
-    outputs = evaluate(backend, x[first], y[first]).probabilities
+    again = over_batches(reference.sizes)
+    outputs = evaluate(backend, x[first[again]], y[first[again]]).probabilities
     _, gradients = backend.gradients(x[first], y[first])
 
     # a departure may give a weight another shape: then there is nothing to hold it against
     same = [name for name, value in reference.gradients.items() if value.shape == weights[name].shape]
     distances = {WARM_UP: {name: distance(restored[name], value) for name, value in weights.items()}}
     distances |= first_distances(
-        outputs, {name: gradients[name] for name in same}, reference.probabilities, reference.gradients
+        outputs, {name: gradients[name] for name in same}, reference.probabilities[again], reference.gradients
     )
     losses: list[float | None] = []
     done = 0
     for step in sorted({*reference.weights, len(batches)}):  # a smaller batch ends its part, as it ends an epoch
-        found, _ = backend.train_epoch(x, y, np.concatenate(batches[done:step]))
+        found, right = backend.train_epoch(x, y, np.concatenate(batches[done:step]))
         # a departure may leave the smaller batch out
         off = [finite(value) for value in np.abs(found - reference.losses[done : done + len(found)])]
         losses += off
@@ -124,8 +125,18 @@ def measure(backend: Backend, weights: Weights, reference: Trajectory, x: np.nda
             distances |= weight_distances(step, moved, reference.weights[step], reference.start)
             if len(off) == step - done:
                 distances[f"loss_step_{step}"] = {"loss": off[-1]}
+                if len(reference.right):
+                    distances[f"right_step_{step}"] = {"right": abs(float(right[-1]) - float(reference.right[step - 1]))}
         done = step
     return Measured(len(batches), distances, losses)
+
+
+def over_batches(sizes: np.ndarray) -> np.ndarray:
+    """The first batch's sequences as an evaluation of several batches has them: two whole ones, in which each stands at another place,
+    and a smaller one. Positions in the batch, int64; sizes: of the steps' batches (steps,)."""
+    place = np.arange(sizes[0])
+    smaller = sizes.min() if sizes.min() < sizes[0] else max(1, sizes[0] // 2)
+    return np.concatenate([place, np.roll(place, 1), place[:smaller]])
 
 
 def computed_in(precision: str, device: str) -> str:
@@ -150,7 +161,7 @@ def judge(found: Measured, bounds: Bounds) -> dict[str, Any]:
         measured[quantity], held[quantity] = None if value is None else value / scale, bound
     missed = [
         f"{name}: {'not finite' if value is None else format(value, '.2g')}, bound {held[name]:.1g}"
-        + (f" ({nearest[name]})" if nearest[name] not in (name, "loss") else "")
+        + (f" ({nearest[name]})" if nearest[name] not in (name, "loss", "right") else "")
         for name, value in measured.items()
         if value is None or value > held[name]
     ]

@@ -136,6 +136,14 @@ class Step:
     weights: Weights
 
 
+def undecided(probabilities: np.ndarray, off: float) -> int:
+    """Of how many sequences it is open on which side they are, where probabilities (batch, outputs) may be off by so much."""
+    if probabilities.shape[1] == 1:
+        return int((np.abs(probabilities - 0.5) <= off).sum())
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    return int((first - second <= 2 * off).sum())
+
+
 def trajectory(
     protocol: Protocol,
     start: Weights,
@@ -151,7 +159,7 @@ def trajectory(
     start = {name: value.astype(np.float64) for name, value in start.items()}
     weights = {name: value.copy() for name, value in start.items()}
     batches = compared_batches(y, order, protocol.batch_size, lambda rows: clear_of_kinks(protocol, weights, x[rows]))
-    adam, losses, held = Adam(protocol, weights), [], {}
+    adam, losses, answers, held = Adam(protocol, weights), [], [], {}
     for number, rows in enumerate(batches, 1):
         found, back = logits_and_back(protocol, weights, x[rows])
         loss, slope = loss_and_slope(found, y[rows].astype(np.float64))
@@ -160,10 +168,13 @@ def trajectory(
         compared = number in checkpoints(len(batches))
         step = Step(number, compared, rows, probabilities(found), slopes, loss, weights)
         losses.append(loss)
+        answers.append(int(right(found, y[rows]).sum()))
         if number == 1:
             first = step
         if compared:
             held[number] = {name: value.copy() for name, value in weights.items()}
         beside(step)
     sizes = np.array([len(rows) for rows in batches])
-    return Trajectory(np.concatenate(batches), sizes, first.probabilities, first.gradients, np.array(losses), held, start)
+    return Trajectory(
+        np.concatenate(batches), sizes, first.probabilities, first.gradients, np.array(losses), held, start, np.array(answers)
+    )

@@ -12,8 +12,8 @@ from levelfield.errors import UserError
 from levelfield.records import load_arrays, save_arrays
 
 Distances = dict[str, dict[str, float | None]]
-"""Quantity (`probabilities`, `gradients`, `loss_step_<n>`, `weights_step_<n>`, `moved_step_<n>`) to tensor to distance; None: not a
-finite number. What is no tensor of its own has one key, its own name."""
+"""Quantity (`probabilities`, `gradients`, `loss_step_<n>`, `right_step_<n>`, `weights_step_<n>`, `moved_step_<n>`) to tensor to
+distance; None: not a finite number. What is no tensor of its own has one key, its own name."""
 Bounds = dict[str, dict[str, float]]
 """The same, of what is allowed."""
 Weights = dict[str, np.ndarray]
@@ -41,6 +41,8 @@ class Trajectory:
     """After the steps of `checkpoints`."""
     start: Weights
     """Before them, float64."""
+    right: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Each step's right answers before its update, int64 (steps,); empty in a file of an earlier version."""
     bounds: dict[str, Bounds] = field(default_factory=dict)
     """Of each precision that may be asked, the largest distances that rounding explains: see `bounds.py`."""
 
@@ -50,7 +52,8 @@ class Trajectory:
         return np.split(self.rows, np.cumsum(self.sizes)[:-1])
 
     def save(self, path: Path) -> None:
-        arrays = {"rows": self.rows, "sizes": self.sizes, "probabilities": self.probabilities, "losses": self.losses}
+        names = ("rows", "sizes", "probabilities", "losses", "right")
+        arrays = {name: getattr(self, name) for name in names}
         arrays |= {f"gradients/{name}": value for name, value in self.gradients.items()}
         weights = {0: self.start, **self.weights}
         arrays |= {f"weights/{step}/{name}": value for step, found in weights.items() for name, value in found.items()}
@@ -72,7 +75,8 @@ class Trajectory:
         rows, outputs = arrays["rows"], arrays["probabilities"]
         if "sizes" not in arrays:  # written when the smaller batch came last, if at all
             arrays["sizes"] = np.diff([*range(0, len(rows), len(outputs)), len(rows)])
-        return cls(rows, arrays["sizes"], outputs, gradients, arrays["losses"], weights, start, bounds)
+        right = arrays.get("right", np.zeros(0, np.int64))
+        return cls(rows, arrays["sizes"], outputs, gradients, arrays["losses"], weights, start, right, bounds)
 
 
 def gradient_distances(found: Weights, expected: Weights) -> dict[str, float | None]:

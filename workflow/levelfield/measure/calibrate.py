@@ -45,8 +45,10 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
     """The calibration kept in `folder` for this machine, made first where there is none for the protocol or no calm one.
 
     gpu: the GPU that the run used; the measuring process sees it through CUDA_VISIBLE_DEVICES. None on a GPU without
-    PyTorch. Raises RuntimeError where the measurement failed, TimeoutExpired where it hangs.
+    PyTorch, and on a card's slice when it is not told which. Raises RuntimeError where the measurement failed, TimeoutExpired where it hangs.
     """
+    if gpu and gpu.cut:
+        return None
     path = folder / f"{machine_key(threads, gpu)}.json"
     found = read(path)
     bare = gpu is not None and model_of(protocol).bare is not None
@@ -86,7 +88,7 @@ def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol | None
     protocol: whose model's bare kernel is timed on a GPU. The BLAS's number of threads is the process's own affair: see `commands/calibrate.py`."""
     before = read(path)
     bare = dict(before.bare_step_seconds) if before else {}
-    with Restlessness() as rest:
+    with Restlessness(threads=threads) as rest:
         if gpu:
             import torch
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from levelfield.errors import UserError
-from levelfield.measure.gpu import Gpu, visible
-from levelfield.measure.locks import first_free
+from levelfield.measure.gpu import Gpu, silence, visible
+from levelfield.measure.locks import HELD, first_free
 
 SCHEDULER_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+GIVEN = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
+"""Variables by which a scheduler tells a job which cards it gave it."""
 CPU = "cpu"
 
 
@@ -27,8 +29,10 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
     device: `cpu` hides every GPU, holds the processor and yields none, and so does a machine without NVML or with
     CUDA_VISIBLE_DEVICES empty. Of the GPUs that CUDA_VISIBLE_DEVICES names, or of all, the first that are free are taken, all at once;
     if too few are, it waits. Inside a scheduler's job the locks are the job's own: two runs of one job wait for each other, and two jobs,
-    to which the scheduler gave what they have, do not. GPUs are numbered as NVML numbers them, whatever CUDA_DEVICE_ORDER said. handed_on: a child that is started with `close_fds=False` holds the locks, too, so that they outlive this process where
-    the child does. Raises UserError where there are fewer.
+    to which the scheduler gave what they have, do not; a job that was given no cards takes them as anyone on the machine does. GPUs are
+    numbered as NVML numbers them, whatever CUDA_DEVICE_ORDER said. handed_on: a child that is started with `close_fds=False` holds the
+    locks, too, so that they outlive this process where the child does. Raises UserError where there are fewer, and for `cuda` where NVML
+    does not answer.
     """
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -36,6 +40,8 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
         # another order would have another card work than the one that is watched
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     candidates = [] if device == CPU else visible()
+    if device == "cuda" and not candidates and (reason := silence()):
+        raise UserError(f"device is cuda, and no GPU can be held: {reason}; `device: cpu` does without")
     if candidates and len(candidates) < count:
         raise UserError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
     names: dict[str, Gpu | None] = {lock_of(gpu): gpu for gpu in candidates} or {lock_of(None): None}
@@ -60,8 +66,12 @@ def hold_processor() -> None:
 
 
 def lock_of(gpu: Gpu | None) -> str:
-    """The name of the lock of a GPU, or of the processor; inside a scheduler's job one of the job's own."""
+    """The name of the lock of a GPU, or of the processor; inside a scheduler's job one of the job's own, of a GPU where the scheduler
+    gave it to the job."""
     job = next((os.environ[name] for name in SCHEDULER_JOBS if os.environ.get(name)), None)
+    # what a block held before it named its card for its runs, they hold
+    if gpu and (gpu.uuid in os.environ.get(HELD, "").split(",") or not any(os.environ.get(name) for name in GIVEN)):
+        job = None
     return (gpu.uuid if gpu else CPU) + (f"-job-{re.sub('[^0-9A-Za-z]', '-', job)}" if job else "")
 
 

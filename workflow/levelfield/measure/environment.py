@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from levelfield import host
 from levelfield.backends.base import Backend
 from levelfield.measure import gpu
+from levelfield.measure.soft import asked
 from levelfield.measure.steering import without_secrets
 from levelfield.records import Machine
 
@@ -30,9 +31,10 @@ SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "CUDA_VIS
 
 
 def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Machine:
-    """The machine as this process finds it. device: the GPU that the run holds; only told where the backend uses it."""
+    """The machine as this process finds it. device: the GPU that the run holds; only told where the backend uses it. Versions and flags
+    that the framework fails to tell are left out."""
     used = device if backend.device == "cuda" else None
-    versions = backend.versions()
+    versions: dict[str, str] = asked("versions", backend.versions, {})
     return Machine(
         host=socket.gethostname(),
         cpu=host.cpu_model(),
@@ -43,12 +45,12 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
         python=platform.python_version(),
         device=backend.device,
         gpu=used.name if used else None,
-        gpu_uuid=used.uuid if used else None,
+        gpu_uuid=used.uuid if used and not used.cut else None,
         driver=used.driver if used else None,
         cuda=versions.get("cuda"),
         cudnn=versions.get("cudnn"),
         versions=versions,
-        flags=backend.flags(),
+        flags=asked("flags", backend.flags, {}),
         scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
         host_id=host.host_id(),
         boot=host.boot(),

@@ -5,8 +5,9 @@ that it is not supported, not allowed, that the GPU is lost, or not come back at
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from threading import Event, Thread
 from types import ModuleType
@@ -25,12 +26,20 @@ THROTTLE_REASONS = {
 }
 
 PRETENDED = "pretended"
-"""How the driver's name begins on the tests' pretended machine: no record that names it is a measurement."""
+"""How the driver's name begins on the tests' pretended machine, and a flag of backends that pretend: see `pretends`."""
 
+FIRST_SECONDS = 60.0
+"""Within which NVML answers for the first time: where no persistence daemon keeps the cards awake, each of them starts anew."""
 ANSWER_SECONDS = 10.0
-"""Within which NVML answers: it takes up to some seconds where no driver's daemon keeps a card awake."""
+"""Within which it answers from then on."""
+
+SILENCE = (
+    "NVML did not answer in time, and is not asked again: `nvidia-smi` tells whether the driver answers; a persistence daemon "
+    "(`nvidia-persistenced`) keeps cards awake"
+)
 
 Told = TypeVar("Told")
+UNTOLD_SLICE = "(a slice, which one is not told)"
 Handle = Any
 """NVML's of a GPU: a pointer of ctypes, None where there is none."""
 
@@ -46,6 +55,8 @@ class Gpu:
     memory_bytes: int | None
     """None where the GPU has no memory of its own (GB10, Jetson), and for one that is cut into slices."""
     driver: str | None
+    cut: bool = False
+    """Whether it is a card that is cut into slices (MIG): CUDA computes on one of them, and which one is not told."""
 
     def __str__(self) -> str:
         """In words: `NVIDIA H100, 80 GiB, driver 590.10`."""
@@ -58,7 +69,16 @@ def as_one(gpus: list[Gpu]) -> Gpu | None:
     if len(gpus) < 2:
         return gpus[0] if gpus else None
     uuids, names = ", ".join(sorted(gpu.uuid for gpu in gpus)), dict.fromkeys(gpu.name or gpu.uuid for gpu in gpus)
-    return Gpu(uuids, None, " and ".join(names), sum_told(gpu.memory_bytes for gpu in gpus), gpus[0].driver)
+    memory, cut = sum_told(gpu.memory_bytes for gpu in gpus), any(gpu.cut for gpu in gpus)
+    return Gpu(uuids, None, " and ".join(names), memory, gpus[0].driver, cut)
+
+
+def pretends(machine: Mapping[str, Any]) -> str | None:
+    """What of a run's machine record was pretended, in words; None where nothing was. Such a run measured nothing."""
+    driver, flags = machine.get("driver"), machine.get("flags")
+    if isinstance(driver, str) and driver.startswith(PRETENDED):
+        return f"driver {driver!r}"
+    return "a pretended backend" if isinstance(flags, Mapping) and PRETENDED in flags else None
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,6 @@ class State:
     utilisation_percent: int | None
     """Share of NVML's last sampling period in which a kernel ran."""
     clock_mhz: int | None
-    temperature_celsius: int | None
     throttle_reasons: tuple[str, ...] | None
     """Empty where the GPU says that nothing slows it down."""
     energy_joules: float | None
@@ -98,22 +117,32 @@ def _nvml() -> ModuleType:
     return module
 
 
-_hung = Event()
+_answered, _hung = Event(), Event()
+
+
+def silence() -> str | None:
+    """Why NVML tells nothing any more, in words; None where it answered whenever it was asked."""
+    return SILENCE if _hung.is_set() else None
 
 
 def in_time(ask: Callable[[], Told], seconds: float | None = None) -> Told | None:
-    """What `ask` returns; None where it has no answer within so many seconds (ANSWER_SECONDS), and from then on at once.
+    """What `ask` returns; None where it has no answer within so many seconds, which is said on stderr, and from then on at once.
 
-    A call into a driver that hangs cannot be ended; it is left behind in a thread that holds up nobody's exit.
+    seconds: FIRST_SECONDS until there was an answer, then ANSWER_SECONDS. A call into a driver that hangs cannot be ended; it is left
+    behind in a thread that holds up nobody's exit.
     """
     if _hung.is_set():
         return None
     answers: list[Told] = []
     asking = Thread(target=lambda: answers.append(ask()), daemon=True)
     asking.start()
-    asking.join(ANSWER_SECONDS if seconds is None else seconds)
+    limit = (ANSWER_SECONDS if _answered.is_set() else FIRST_SECONDS) if seconds is None else seconds
+    asking.join(limit)
     if asking.is_alive():
         _hung.set()
+        print(f"{SILENCE} (waited for {limit:g} s)", file=sys.stderr, flush=True)
+    else:
+        _answered.set()
     return answers[0] if answers else None
 
 
@@ -122,7 +151,9 @@ def _told(function: str, *arguments: Any) -> Any:
     module = _nvml()
     try:
         return getattr(module, function)(*arguments)
-    except (module.NVMLError, module.NVMLLibraryMismatchError):  # the second where the driver is older than a function
+    except (module.NVMLError, module.NVMLLibraryMismatchError) as error:  # the second where the driver is older than a function
+        if getattr(error, "value", None) not in (module.NVML_ERROR_NOT_SUPPORTED, module.NVML_ERROR_NO_PERMISSION):
+            _handles.clear()  # one of a GPU that was lost is to be asked for again
         return None
 
 
@@ -148,18 +179,20 @@ def _described(handle: Handle, index: int | None) -> Gpu | None:
     if not uuid:
         return None
     name, memory = _text(_told("nvmlDeviceGetName", handle)), _told("nvmlDeviceGetMemoryInfo", handle)
-    driver = _text(_told("nvmlSystemGetDriverVersion"))
-    return Gpu(uuid, index, name or None, int(memory.total) if memory and memory.total else None, driver or None)
+    driver, cut = _text(_told("nvmlSystemGetDriverVersion")), index is not None and _is_cut(handle)
+    total = int(memory.total) if memory and memory.total and not cut else None
+    return Gpu(uuid, index, name or None, total, driver or None, cut)
 
 
 def visible() -> list[Gpu]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; all without it.
 
     As CUDA reads it: numbers, (beginnings of) UUIDs, or the whole UUID of a slice (`MIG-…`), and nothing beyond the first entry
-    that names no GPU. Numbers count by PCI address, for `device.hold_device` sets CUDA_DEVICE_ORDER.
+    that names no GPU. Numbers count by PCI address, for `device.hold_device` sets CUDA_DEVICE_ORDER. Of a card that is cut into slices
+    CUDA takes one, which no number names: its name says so.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    everything = gpus()
+    everything = [replace(gpu, name=f"{gpu.name or 'a GPU'} {UNTOLD_SLICE}") if gpu.cut else gpu for gpu in gpus()]
     if chosen is None:
         return everything
     found = []
@@ -182,14 +215,29 @@ def _names(entry: str, uuid: str) -> bool:
     return entry.startswith("GPU-") and uuid.startswith(entry)
 
 
+_handles: dict[tuple[ModuleType, str], tuple[Handle, bool]] = {}
+"""What `_handle` found, until a call fails: a driver looks through all its GPUs for a UUID."""
+
+
 def _handle(uuid: str) -> tuple[Handle, bool]:
     """NVML's handle of the GPU, and whether it is one whole: of a card that is cut into slices, memory, energy and processes
     are those of all its slices. (None, False) without NVML, or where the GPU is lost."""
-    handle = None if nvml() is None else _told("nvmlDeviceGetHandleByUUID", uuid)
+    module = nvml()
+    if module is None:
+        return None, False
+    if known := _handles.get((module, uuid)):
+        return known
+    handle = _told("nvmlDeviceGetHandleByUUID", uuid)
     if handle is None:
         return None, False
+    found = handle, uuid.startswith("MIG-") or not _is_cut(handle)
+    _handles[module, uuid] = found
+    return found
+
+
+def _is_cut(handle: Handle) -> bool:
     modes = _told("nvmlDeviceGetMigMode", handle)  # not supported by most GPUs, nor by a slice
-    return handle, uuid.startswith("MIG-") or not (modes and modes[0])
+    return bool(modes and modes[0])
 
 
 def state(uuid: str) -> State | None:
@@ -203,7 +251,6 @@ def state(uuid: str) -> State | None:
         used_bytes=None if memory is None else int(memory.used),
         utilisation_percent=None if use is None else int(use.gpu),
         clock_mhz=_told("nvmlDeviceGetClockInfo", handle, _nvml().NVML_CLOCK_SM) or None,
-        temperature_celsius=_told("nvmlDeviceGetTemperature", handle, _nvml().NVML_TEMPERATURE_GPU),
         throttle_reasons=None
         if reasons is None
         else tuple(name for bit, name in THROTTLE_REASONS.items() if int(reasons) & bit),

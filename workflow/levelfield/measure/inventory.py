@@ -83,7 +83,8 @@ def reviews(url: str, own: str | None) -> str:
     import requests
 
     if own:
-        return f"LEVELFIELD_IMDB: {own}" if os.path.exists(own) else f"LEVELFIELD_IMDB names {own}, which is not there"
+        there = os.path.exists(os.path.expanduser(own))
+        return f"LEVELFIELD_IMDB: {own}" if there else f"LEVELFIELD_IMDB names {own}, which is not there"
     try:
         requests.head(url, timeout=5).raise_for_status()
     except OSError:  # requests' own errors are such, and so is a certificate file that is not there

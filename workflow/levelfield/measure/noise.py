@@ -16,7 +16,7 @@ PROC, SYS = Path("/proc"), Path("/sys")
 # Shares of the CPUs' time, and a fall of the clock, from which a run's times are not to be trusted to 5 %.
 OTHERS_WARN, STEAL_WARN, THROTTLED_WARN, FREQUENCY_WARN = 0.05, 0.02, 0.01, 0.10
 OTHERS_CPUS_WARN = 0.9
-"""CPUs that other work took, were they a small share of many: each thread of a run waits for the slowest."""
+"""CPUs that other work took from a run, were they a small share of many: each of its threads waits for the slowest."""
 CLOCK_SECONDS = 1.0
 """Between two readings of the clock under load: each takes some 10 µs a CPU."""
 FEWEST_CLOCKS = 6
@@ -55,7 +55,8 @@ class Restlessness:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, threads: int | None = None):
-        """threads: that the block computes with; without it as many as there are CPUs. What is stolen is stolen from them."""
+        """threads: that the block computes with; without it as many as there are CPUs. What is stolen is stolen from them, and other
+        work disturbs where it leaves them too few CPUs."""
         self._clock, self._threads, self._over = clock, threads, Event()
         self._clocks: list[float] = []
 
@@ -85,12 +86,14 @@ class Restlessness:
         machine does not tell and why."""
         before, after = self._before, self._after
         seconds = after.clock - before.clock
-        others = steal = throttled = efficient = None
+        mine = 1
+        others = taken = steal = throttled = efficient = None
         if before.cpus and after.cpus and seconds > 0:
             busy, capacity = after.cpus.busy - before.cpus.busy, seconds * after.cpus.cpus
             others = max(0.0, busy - (after.own - before.own)) / capacity
+            mine = min(self._threads or after.cpus.cpus, after.cpus.cpus)
+            taken = taken_cpus(others * after.cpus.cpus, after.cpus.cpus, mine) / mine
             if before.cpus.steal is not None and after.cpus.steal is not None:
-                mine = min(self._threads or after.cpus.cpus, after.cpus.cpus)
                 steal = max(0.0, after.cpus.steal - before.cpus.steal) / (seconds * mine)
             if before.cpus.efficient is not None and after.cpus.efficient is not None and busy > 0:
                 efficient = (after.cpus.efficient - before.cpus.efficient) / busy
@@ -106,21 +109,32 @@ class Restlessness:
             "frequency_change": change,
             "efficiency_core_share": efficient,
             "noise_untold": untold() if others is None and seconds > 0 else None,
-            "noise_warning": warning(others, steal, change, throttled, before.cpus.cpus if before.cpus else 1),
+            "noise_warning": warning(taken, steal, change, throttled, mine),
         }
 
 
+def taken_cpus(others: float, cpus: int, threads: int) -> float:
+    """CPUs that other work took from a run: those beyond what its threads leave idle. others: CPUs at other work; cpus: that the
+    run's threads and other work may use.
+
+    The scheduler of the system moves work to idle CPUs, so a neighbour on one of 64 takes nothing from two threads. That it shares
+    caches, memory and the processor's clock with them is not seen here.
+    """
+    return max(0.0, others - max(0, cpus - threads))
+
+
 def warning(
-    others: float | None,
+    taken: float | None,
     steal: float | None,
     frequency_change: float | None,
     throttled: float | None = None,
-    cpus: int = 1,
+    threads: int = 1,
 ) -> str | None:
-    """Why the run's times are not to be trusted, in words; None where nothing speaks against them. cpus: of which others is a share."""
+    """Why the run's times are not to be trusted, in words; None where nothing speaks against them. taken: of the CPUs that so many
+    threads need, what other work took."""
     reasons = []
-    if others is not None and (others > OTHERS_WARN or others * cpus > OTHERS_CPUS_WARN):
-        reasons.append(f"other work took {others:.0%} of the CPUs")
+    if taken is not None and (taken > OTHERS_WARN or taken * threads > OTHERS_CPUS_WARN):
+        reasons.append(f"other work took {taken:.0%} of the CPUs")
     if steal is not None and steal > STEAL_WARN:
         reasons.append(f"the hypervisor took {steal:.0%} of the CPUs")
     if throttled is not None and throttled > THROTTLED_WARN:

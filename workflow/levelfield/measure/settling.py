@@ -5,7 +5,7 @@ How long that takes is measured, not assumed: an idle card starts slow, and a co
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 TOLERANCE = 0.02
@@ -24,9 +24,9 @@ class Settling:
     seconds: float
     """Time that it took, the steady stretch included."""
     settled: bool | None
-    """None where the clock was not told, or not waited for."""
+    """None where the clock was not told, or too rarely, or not waited for."""
     range_mhz: tuple[int, int] | None
-    """Lowest and highest reading of the last stretch."""
+    """Lowest and highest reading of the last stretch; of several GPUs, of the one whose clock moved most."""
 
     def __str__(self) -> str:
         if self.settled is None or self.range_mhz is None:
@@ -49,25 +49,30 @@ NOT_WAITED = Settling(0.0, None, None)
 """On a CPU, and on a GPU that NVML does not know."""
 
 
-def settle(work: Callable[[], None], clock: Callable[[], int | None], now: Callable[[], float] = time.monotonic) -> Settling:
-    """Repeats `work` until `clock` has settled, at most for LIMIT_SECONDS and the work that is then under way.
+def settle(
+    work: Callable[[], None], clocks: Callable[[], Sequence[int | None]], now: Callable[[], float] = time.monotonic
+) -> Settling:
+    """Repeats `work` until the clocks have settled, at most for LIMIT_SECONDS and the work that is then under way.
 
-    work: steps like those to come, the device waited for. clock: the SM clock in MHz; one None ends the wait.
+    work: steps like those to come, the device waited for. clocks: each GPU's SM clock in MHz; one None ends the wait. Work so long that
+    the limit bears fewer than LEAST_READINGS tells nothing of the clock.
     """
     began = now()
-    readings: deque[tuple[float, int]] = deque()
+    readings: deque[tuple[float, list[int]]] = deque()
     while True:
         work()
-        megahertz, read = clock(), now()
-        if megahertz is None:
+        found, read = clocks(), now()
+        told = [megahertz for megahertz in found if megahertz is not None]
+        if not told or len(told) < len(found):
             return Settling(read - began, None, None)
-        readings.append((read, megahertz))
+        readings.append((read, told))
         # the oldest one kept stands at the stretch's beginning, or before it
         while len(readings) > LEAST_READINGS and readings[1][0] <= read - STEADY_SECONDS:
             readings.popleft()
-        low, high = min(value for _, value in readings), max(value for _, value in readings)
-        long_enough = len(readings) >= LEAST_READINGS and read - readings[0][0] >= STEADY_SECONDS
-        if long_enough and high - low <= TOLERANCE * high:
+        enough = len(readings) >= LEAST_READINGS
+        ranges = [(min(values), max(values)) for values in zip(*(values for _, values in readings), strict=True)]
+        low, high = max(ranges, key=lambda ends: (ends[1] - ends[0]) / ends[1])
+        if enough and read - readings[0][0] >= STEADY_SECONDS and high - low <= TOLERANCE * high:
             return Settling(read - began, True, (low, high))
         if read - began >= LIMIT_SECONDS:
-            return Settling(read - began, False, (low, high))
+            return Settling(read - began, False if enough else None, (low, high) if enough else None)

@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from levelfield.study.protocol import Protocol
+from levelfield import registry
+from levelfield.errors import UserError
+from levelfield.measure.gpu import visible
+from levelfield.study.protocol import Case, Protocol
 
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s]*(?=@)")
 """Name and password in an address."""
@@ -20,6 +23,8 @@ class Rule:
     variable: str
     contradicts: Callable[[str, Protocol], bool]
     why: str
+    on_gpu: bool = False
+    """Whether it steers nothing but a GPU."""
 
 
 def _on(value: str) -> bool:
@@ -66,7 +71,31 @@ RULES = (
     Rule("JAX_NUMPY_DTYPE_PROMOTION", _always(lambda v: v == "strict"), "has JAX refuse mixed types"),
     # JAX documentation, "GPU memory allocation"
     Rule("XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v == "platform"), "has every array's memory taken from the driver anew"),
+    Rule(
+        "XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v not in ("default", "bfc", "platform")),
+        "gives JAX another allocator than its own", on_gpu=True,
+    ),
+    Rule("XLA_PYTHON_CLIENT_PREALLOCATE", _always(_off), "has JAX's memory taken from the driver while time is taken", on_gpu=True),
+    *(
+        Rule(name, _always(bool), "changes how much of the GPU's memory JAX takes at its start", on_gpu=True)
+        for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
+    ),
+    # TensorFlow, "Use a GPU", limiting GPU memory growth
+    Rule(
+        "TF_FORCE_GPU_ALLOW_GROWTH", _always(_on), "has TensorFlow's memory taken from the driver while time is taken", on_gpu=True,
+    ),
+    Rule("TF_GPU_ALLOCATOR", _always(bool), "gives TensorFlow another allocator than its own", on_gpu=True),
+    # PyTorch, "CUDA semantics", optimizing memory usage: the second name since 2.9
+    *(
+        Rule(name, _always(bool), "changes how PyTorch takes and keeps the GPU's memory", on_gpu=True)
+        for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+    ),
     # xla/xla.proto
+    Rule(
+        "XLA_FLAGS", _always(_flag("xla_gpu_autotune_level", lambda v: v == "0")), "has XLA try no kernels before it takes one",
+        on_gpu=True,
+    ),
+    Rule("XLA_FLAGS", _always(_flag("xla_disable_hlo_passes", lambda v: v != "true")), "leaves passes of XLA's compiler out"),
     Rule(
         "XLA_FLAGS", lambda v, p: p.deterministic and _flag("xla_gpu_deterministic_ops", _off)(v),
         "takes deterministic kernels away, which the study asks for",
@@ -95,17 +124,29 @@ RULES = (
 )  # fmt: skip
 
 
-def contradictions(environment: Mapping[str, str], protocol: Protocol) -> list[str]:
+def contradictions(
+    environment: Mapping[str, str], protocol: Protocol, declared: Mapping[str, str] | None = None, on_gpu: bool = True
+) -> list[str]:
     """What of the environment contradicts the protocol, a sentence each; empty where nothing does.
 
-    To be asked before the framework is imported: what a backend sets itself (its registry's environment, CUBLAS_WORKSPACE_CONFIG)
-    is none of it.
+    To be asked before the framework is imported: what it sets itself (CUBLAS_WORKSPACE_CONFIG) is none of it. declared: variables
+    that the backend's row asks for, with its values: they are none of it either. on_gpu: whether it may compute on a GPU.
     """
     return [
         f"{rule.variable}={without_secrets(environment[rule.variable])} {rule.why}: `unset {rule.variable}`"
         for rule in RULES
-        if environment.get(rule.variable) and rule.contradicts(environment[rule.variable], protocol)
+        if environment.get(rule.variable)
+        and (on_gpu or not rule.on_gpu)
+        and (declared or {}).get(rule.variable) != environment[rule.variable]
+        and rule.contradicts(environment[rule.variable], protocol)
     ]
+
+
+def refuse_contradictions(environment: Mapping[str, str], case: Case) -> None:
+    """Raises UserError naming what of the environment would have another program run than the case's."""
+    on_gpu = case.device == "cuda" or (case.device != "cpu" and bool(visible()))
+    if found := contradictions(environment, case.protocol, registry.backend(case.backend).environment, on_gpu):
+        raise UserError("; ".join(found))
 
 
 def without_secrets(text: str) -> str:

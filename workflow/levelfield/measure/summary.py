@@ -5,11 +5,10 @@ from levelfield.backends.base import Backend
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.pauses import LEAST_SECONDS, Pauses
 from levelfield.measure.sampler import FAULTS, GpuUse
+from levelfield.measure.soft import asked
 from levelfield.measure.sums import sum_told
 from levelfield.records import Epoch, Latency, Memory
 
-# An allocator that holds this share of a GPU, and twice what its tensors ever took, took it in advance (JAX: 75 %).
-PREALLOCATED_SHARE = 0.5
 # Waiting longer than this share of an epoch after it returned, the loop had not waited for its device.
 IDLE_SHARE = 0.01
 # A mean step and a single step that was waited for differ at most so: an unsynchronised time is off by ten times and more.
@@ -29,24 +28,13 @@ def before_training(backend: Backend) -> int | None:
 
 
 def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None, before: int | None) -> Memory:
-    """Peaks over the training. NVML's is None where the sampler died, and where the GPU's memory was taken in advance,
-    since then it says nothing about the run. gpu: the one that the backend used; None on a CPU. before: the host's resident bytes
+    """Peaks over the training. NVML's is None where the sampler died, and where the framework takes the GPU's memory in advance,
+    since then it says nothing about the run; the framework's are None where it does not tell. gpu: the one that the backend used; None on a CPU. before: the host's resident bytes
     when training began. Of several processes the host's peaks are added up, and pages that they share counted for each."""
     resident = [host.peak_resident_bytes(process) for process in (None, *backend.process_ids)]
-    allocated, reserved = backend.peak_memory()
-    seen = use.peak_bytes if gpu and use else None
-    if gpu and preallocated(gpu, allocated, reserved, seen):
-        seen = None
+    allocated, reserved = asked("the framework's peak of memory", backend.peak_memory, (None, None))
+    seen = use.peak_bytes if gpu and use and not backend.preallocates else None
     return Memory(sum_told(resident), allocated, reserved, seen, before)
-
-
-def preallocated(gpu: Gpu, allocated: int | None, reserved: int | None, seen: int | None) -> bool:
-    """Whether the framework took a large part of the GPU's memory in advance; False where NVML does not tell how much there is,
-    and then it does not tell what is used either."""
-    if gpu.memory_bytes is None:
-        return False
-    held = max(reserved or 0, seen or 0)
-    return held > PREALLOCATED_SHARE * gpu.memory_bytes and allocated is not None and 2 * allocated < held
 
 
 def gpu_measurements(use: GpuUse | None) -> dict[str, float | str | None]:

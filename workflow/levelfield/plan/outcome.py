@@ -1,6 +1,12 @@
 """What became of jobs, as far as their logs tell it."""
 
+import re
 from pathlib import Path
+
+OWN_REASON = re.compile(r"levelfield [a-z-]+: |levelfield\.backends\.base\.DeviceError: ")
+"""How the line begins in which a command says why it ended: a `UserError`'s, or the last one of a traceback."""
+AGAIN = "then run the same again"
+"""How that line ends where the disk is at fault, which another attempt may find mended."""
 
 
 def failure_in(text: str) -> str | None:
@@ -13,3 +19,12 @@ def failure_in(text: str) -> str | None:
 def failed_by_its_log(log: Path) -> bool:
     """Whether a job's log tells of a failure."""
     return log.is_file() and failure_in(log.read_text(encoding="utf-8", errors="replace")) is not None
+
+
+def failed_for_good_by(log: Path) -> str | None:
+    """The reason of its own with which a command ended, by its log: another attempt would end the same. None where it left none."""
+    if not log.is_file():
+        return None
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    told = [line for line in lines if OWN_REASON.match(line) and not line.endswith(AGAIN)]
+    return told[-1] if told else None

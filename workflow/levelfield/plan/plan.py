@@ -33,9 +33,12 @@ from levelfield.study.protocol import Case
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import Wildcards
+    from snakemake.rules import Rule
     from snakemake.workflow import Workflow
 
 PACKAGE = Path(__file__).resolve().parents[1]
+NEED_THE_DEVICE = ("train", "block", "parity", "evaluate_others")
+"""The rules whose jobs run on a GPU where the study has one; of the first two a study runs one."""
 CATEGORIES = {
     "1 Verdict": ("ranking", "models", "departures", "leaderboard", "unfinished", "comparisons"),
     "2 Learning": ("loss", "accuracy", "validation", "training", "published", "parting"),
@@ -110,7 +113,9 @@ class Plan:
         no network to tell it by, its host. `told FILE` writes a log and shows it: where it cannot (a full disk, a terminal that is gone),
         the command goes on, and its own end decides."""
         variables = {"PYTHONPATH": str(PACKAGE.parent), "LEVELFIELD_COMMIT": commit() or "", HOST_ID: host_id()}
-        exported = "".join(f"export {name}={shlex.quote(value)}; " for name, value in variables.items())
+        # Snakemake formats the prefix: a brace of a path is doubled
+        quoted = {name: shlex.quote(value).replace("{", "{{").replace("}", "}}") for name, value in variables.items()}
+        exported = "".join(f"export {name}={value}; " for name, value in quoted.items())
         return f"set -euo pipefail; {exported}told() (trap '' PIPE; tee \"$1\" || true); "
 
     @property
@@ -144,7 +149,7 @@ class Plan:
         made = None if self.replace == "data" else recorded(Path(self.folder))
         if made and made.kind == "snippets" and self.study.data.kind == "imdb":
             told = {key: told[key] for key in ("train", "validation") if key in told} | {"source": "snippets"}
-        told |= {"outputs": {case.protocol.model.name: case.protocol.model.outputs for case in self.study.expanded}}
+        told |= {"outputs": self.study.outputs}
         return Untracked(json.dumps(told))
 
     def case_json(self, wildcards: "Wildcards") -> str:
@@ -183,6 +188,13 @@ class Plan:
         """The seeds of the sessions that have begun, or begin with this start of Snakemake; a job of it adds none."""
         folder = Path(self.folder)
         return set(sessions.begun(folder, self.study)[0] if self.starts_runs else sessions.recorded(folder, self.study))
+
+    def submitted_to_the_device(self) -> "list[Rule]":
+        """The rules that need the device and have jobs to run."""
+        assert self.workflow is not None
+        jobs = self.workflow.dag.needrun_jobs()
+        found = {job.rule.name: job.rule for job in jobs if job.rule.name in NEED_THE_DEVICE}
+        return [found[name] for name in NEED_THE_DEVICE if name in found]
 
     def before_running(self) -> None:
         """What is refused before the first job: another Snakemake on this study, and to replace what has finished."""

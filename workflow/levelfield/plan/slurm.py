@@ -2,16 +2,16 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 PREFIX = "levelfield_"
 """The jobs' names begin with it (`slurm-jobname-prefix` of the profile); the plugin finds its jobs by the rest, its own number."""
 ANSWER_SECONDS, COMMENT_SECONDS = 30, 10
-GPU = ("gpu", "gres", "slurm_extra", "tres_per_task")
-"""Resources of Snakemake's Slurm plugin that may ask for a GPU."""
+GPU = ("gpu", "gpu_model", "gres", "tres_per_task", "slurm_extra", "constraint")
+"""Resources of Snakemake's Slurm plugin that tell which GPU is wanted; a constraint alone asks for none."""
+GPU_OPTION = re.compile(
+    r"(?<![\w-])(?:--gres[= ]\S*\bgpu\b\S*|--tres-per-\w+[= ]\S*\bgpu\b\S*|--gpus(?:-per-\w+)?[= ]\S+|-G[= ]?\S+)"
+)
+"""An option of `sbatch` that asks for GPUs; a reservation or a partition may be called after them, and asks for none."""
 UNREAD = "Slurm's queue cannot be read, so jobs of an earlier start cannot be ruled out"
 
 
@@ -66,23 +70,51 @@ def jobs() -> list[Job]:
     return found
 
 
-def before_submitting(executor: str, settings: Any, study: str, device: str, rule: "Rule", devices: int = 1) -> None:
+def before_submitting(executor: str, settings: Any, study: str, device: str, rules: "Iterable[Rule]", devices: int = 1) -> None:
     """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
 
-    settings: the executor's. study: folder of the study. device: as in its config. rule: Snakemake's, that times runs:
-    `train` or `block`. devices: the most that one of its runs trains on. Raises WorkflowError.
+    settings: the executor's. study: folder of the study. device: as in its config. rules: Snakemake's that are about to be submitted and
+    need the device. devices: the most that one of its runs trains on. Raises WorkflowError.
     """
     if executor == "slurm":
         refuse_arrays(settings.array_jobs)
-        resources = {name: resource.raw for name, resource in rule.resources.items()}
-        refuse_without_gpu(device, resources, sys.argv, rule.name)
-        refuse_too_few_gpus(device, devices, resources, rule.name)
+        refuse_another_prefix(settings.jobname_prefix)
+        refuse_odd_paths(sys.executable, str(Path.cwd()))
+        resources = {rule.name: {name: resource.raw for name, resource in rule.resources.items()} for rule in rules}
+        refuse_without_gpu(device, resources)
+        for rule, asked in resources.items():
+            refuse_too_few_gpus(device, devices, asked, rule)
         refuse_to_run_twice(study)
     else:
         logger.warning(
             f"The executor {executor!r} is not asked for jobs of an earlier start: see to it that none of them is left "
             "before you start this study again."
         )
+
+
+def refuse_another_prefix(prefix: str | None) -> None:
+    """Raises WorkflowError where the jobs would be called so that the next start does not find them. prefix: of the plugin."""
+    if not f"{prefix or ''}_".startswith(PREFIX):
+        raise WorkflowError(
+            f"the jobs' names would begin with {prefix!r}, and an earlier start's jobs are found by `{PREFIX}`. Nothing was submitted. "
+            "Add `--slurm-jobname-prefix levelfield`, or use `--profile workflow/profiles/slurm`, which sets it"
+        )
+
+
+def refuse_odd_paths(python: str, folder: str) -> None:
+    """Raises WorkflowError for a path that a job's command does not hold as it is. python: the program. folder: the working one.
+
+    Version 9 of Snakemake's interface for executors writes Python's path into the command without quotes, and all others between
+    quotes; version 2.8.0 of the Slurm plugin puts the whole between double ones.
+    """
+    if shlex.quote(python) != python:
+        odd, why = python, "it has a blank, or another letter that a shell reads as its own"
+        way = "use an environment whose path has plain letters and digits alone, or move the checkout, and `make setup` there"
+    elif found := re.search(r'[$`"\\]', folder):
+        odd, why, way = folder, f"it has a `{found[0]}`", "rename or move the checkout"
+    else:
+        return
+    raise WorkflowError(f"a job of Slurm cannot be told the path {odd}: {why}. Nothing was submitted. Way out: {way}")
 
 
 def refuse_arrays(rules: str | None) -> None:
@@ -127,41 +159,54 @@ def name_this_job() -> None:
             )
 
 
+def _options(resources: Mapping[str, Any]) -> list[str]:
+    """What a rule's resources ask Slurm for GPUs with, but for the plugin's own `gpu` and `gpu_model`."""
+    named = [str(resources.get(name) or "") for name in ("gres", "tres_per_task")]
+    return [text for text in named if re.search(r"\bgpu\b", text)] + GPU_OPTION.findall(str(resources.get("slurm_extra") or ""))
+
+
 def asks_for_gpu(resources: Mapping[str, Any]) -> bool:
-    """Whether a rule's resources ask Slurm for a GPU in one of the ways that its plugin knows."""
-    told = {name: resources.get(name) for name in GPU}
-    counted = told["gpu"] not in (None, "", 0, "0")
-    return counted or any("gpu" in str(told[name] or "") for name in ("gres", "slurm_extra", "tres_per_task"))
+    """Whether a rule's resources ask Slurm for a GPU in one of the ways that its plugin knows.
 
-
-def refuse_without_gpu(device: str, resources: Mapping[str, Any], arguments: list[str], rule: str = "train") -> None:
-    """Raises WorkflowError where runs that are to be timed on a GPU would be submitted without one.
-
-    resources: those of the rule, as they stand in the end. A `--set-resources train:…` of the command line replaces all
-    that the profile sets for the rule, its GPU too. arguments: the command line, whose profile tells with `device: auto` what
-    was meant; `device: cpu` needs none.
+    The plugin asks for one GPU where a `gpu_model` stands alone.
     """
-    if device == "cpu" or asks_for_gpu(resources):
+    count = resources.get("gpu")
+    if count is None or count == "":
+        count = int(bool(resources.get("gpu_model")))
+    return count not in (0, "0") or bool(_options(resources))
+
+
+def refuse_without_gpu(device: str, resources: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises WorkflowError where what is to run on a GPU would be submitted without one.
+
+    resources: of each rule that needs the device, as they stand in the end. A `--set-resources` of the command line replaces all
+    that a profile sets, of every rule. `device: cpu` needs none; with `auto` a run would use the CPU in silence.
+    """
+    lacking = [rule for rule, asked in resources.items() if not asks_for_gpu(asked)]
+    if device == "cpu" or not lacking:
         return
-    profile = _profile(arguments)
-    meant = (profile.get("set-resources") or {}).get(rule) or {}
-    if device == "cuda" or asks_for_gpu({**(profile.get("default-resources") or {}), **meant}):
-        whole = ", ".join(f"{name}: {value}" for name, value in meant.items()) or "gpu: 1"
-        raise WorkflowError(
-            "the runs would be submitted without a GPU, and nothing was submitted: "
-            + ("the study says `device: cuda`" if device == "cuda" else "the profile asks for one")
-            + f", but the resources of the rule `{rule}` hold none. `--set-resources` on the command line replaces all that the "
-            f"profile sets for a rule: change the profile instead, or repeat all of it ({whole}); `device: cpu` in the study runs "
-            "without a GPU"
-        )
+    told = next((asked for asked in resources.values() if asks_for_gpu(asked)), {})
+    whole = ", ".join(f"{name}: {told[name]}" for name in GPU if told.get(name)) or "gpu: 1"
+    all_rules = dict.fromkeys([*resources, "parity", "evaluate_others"])
+    raise WorkflowError(
+        f"the runs would be submitted without a GPU, and nothing was submitted: the study says `device: {device}`, but the resources "
+        f"of {_listed(lacking)} hold none. `--set-resources` on the command line replaces all that a profile sets, of every rule: set "
+        f"them in the profile, or repeat them for each of {_listed(all_rules)} ({whole}); `device: cpu` in the study runs without a GPU"
+    )
+
+
+def _listed(rules: Iterable[str]) -> str:
+    return ", ".join(f"`{rule}`" for rule in rules)
 
 
 def gpus_asked(resources: Mapping[str, Any]) -> int | None:
     """How many GPUs a rule's resources ask Slurm for; None where that is not a plain number."""
-    if str(resources.get("gpu") or "").isdigit():
-        return int(resources["gpu"])
-    told = " ".join(str(resources.get(name) or "") for name in GPU[1:])
-    found = re.search(r"gpus?(?:-per-\w+)?(?:[:=][a-zA-Z][\w.-]*)?[:=](\d+)", told)
+    count = str(resources.get("gpu") or "")
+    if count.isdigit() and int(count):
+        return int(count)
+    if resources.get("gpu_model") and not count:
+        return 1
+    found = re.search(r"(?:\bgpu|-G|--gpus(?:-per-\w+)?)[:= ]?(?:[a-zA-Z][\w.-]*[:=])?(\d+)", " ".join(_options(resources)))
     return int(found[1]) if found else None
 
 
@@ -174,11 +219,3 @@ def refuse_too_few_gpus(device: str, devices: int, resources: Mapping[str, Any],
             f"nothing was submitted. In the profile write `gpu: {devices}` for the rules `{rule}`, `parity` and `evaluate_others`, or, of single runs, an "
             f"expression that asks as many as each case needs: `gpu: \"{devices} if 'devices={devices}' in wildcards.case else 1\"`"
         )
-
-
-def _profile(arguments: list[str]) -> dict[str, Any]:
-    """The content of the profile that the command line, or SNAKEMAKE_PROFILE, names; empty where there is none."""
-    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--profile=") else [word])]
-    named = words[words.index("--profile") + 1] if "--profile" in words[:-1] else os.environ.get("SNAKEMAKE_PROFILE")
-    file = Path(named) / "config.yaml" if named else None
-    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file and file.is_file() else {}

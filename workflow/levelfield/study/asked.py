@@ -1,5 +1,6 @@
 """Questions that were asked elsewhere: the studies of `config/asked/`, and the page that says what each one answered."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ class Answer:
 
     device: str
     """`cpu` or `cuda`: what its runs used."""
-    machine: str
+    measured: str
+    """On which machine, how many sequences, seeds and sessions."""
     folder: Path
     """From the checkout's root."""
     words: str
@@ -60,12 +62,17 @@ def answers(study: str, root: Path = ROOT) -> list[Answer]:
 
     found = []
     for folder in sorted(file.parent for file in (root / KEPT).glob(f"*/{study}/runs.parquet")):
-        runs = pd.read_parquet(folder / "runs.parquet", columns=["status", "device", "gpu", "cpu", "threads"])
+        columns = ["status", "device", "gpu", "cpu", "threads", "seed", "session"]
+        runs = pd.read_parquet(folder / "runs.parquet", columns=columns)
         runs = runs[runs["status"] == "finished"]
         if len(runs):
             machine = runs.iloc[0]
             told = machine["gpu"] if machine["device"] == "cuda" else f"{machine['cpu']}, {machine['threads']:.0f} threads"
-            found.append(Answer(machine["device"], told, folder.relative_to(root), answer_in(folder) or ""))
+            data = json.loads((folder / "data/data.json").read_text(encoding="utf-8"))
+            counts = {"seed": runs["seed"].nunique(), "session": runs["session"].nunique()}
+            numbers = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items()]
+            measured = ", ".join([told, f"{data['train_sequences']:,} training sequences", *numbers])
+            found.append(Answer(machine["device"], measured, folder.relative_to(root), answer_in(folder) or ""))
     return found
 
 
@@ -100,7 +107,7 @@ def _told(study: Study, found: list[Answer]) -> list[str]:
     """A line for each answer, and one for each kind of device that has yet to give one."""
     up = "../" * len(ASKED.parts)
     lines = [
-        f"- {one.machine}: {one.words or 'run, and not yet put into words.'} [The runs]({up}{one.folder.as_posix()}/README.md)"
+        f"- {one.measured}: {one.words or 'run, and not yet put into words.'} [The runs]({up}{one.folder.as_posix()}/README.md)"
         for one in found
     ]
     for device, where in (("cpu", "On a CPU"), ("cuda", "On a GPU")):

@@ -137,7 +137,8 @@ class Study(Strict):
     ] = Field(
         {},
         description="Settings whose values every case takes in turn, one setting at a time, the others as in the protocol; of "
-        "models their names, each with its published sizes.",
+        "models their names, each with its published sizes, and with the outputs of `protocol.model` where that sets others than its own "
+        "published ones.",
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
         [0, 1, 2], description="One run of every case for each."
@@ -237,12 +238,25 @@ class Study(Strict):
 
     def _case(self, config: CaseConfig, variant: dict[str, int | bool | str]) -> Case:
         own = Settings.model_validate(config.settings.own | variant).own
+        if "model" in variant and (outputs := self._set_outputs) is not None:
+            own["model"] = replace(own["model"], outputs=outputs)
         protocol = replace(self.protocol, **own)
         parts = [config.name or "+".join([config.backend, *config.departures])]
         if config.name is None or variant:
             told = {key: value.name if isinstance(value, Sizes) else value for key, value in own.items()}
             parts += [f"{key}={value}" for key, value in told.items() if config.name is None or key in variant]
         return Case("+".join(parts), config.backend, config.departures, protocol, self.device)
+
+    @property
+    def _set_outputs(self) -> int | None:
+        """The outputs of the protocol's model where they are others than it has by default: as many as the data has labels, of any model."""
+        model = self.protocol.model
+        return model.outputs if model.outputs != type(model)().outputs else None
+
+    @property
+    def outputs(self) -> list[tuple[str, int]]:
+        """(name, outputs) of each model of the cases, those that differ in either."""
+        return sorted({(case.protocol.model.name, case.protocol.model.outputs) for case in self.expanded})
 
     @property
     def most_devices(self) -> int:

@@ -102,6 +102,7 @@ class Data(Strict):
         for key in registry.sources()[self.kind].needs:
             if getattr(self, key) is None:
                 raise ValueError(f"{key}: the source {self.kind} needs it")
-        if self.validation_file and self.validation_share:
-            raise ValueError("validation_file and validation_share exclude each other: leave one out")
+        for key in ("validation_share", "split_seed"):
+            if self.validation_file and getattr(self, key) is not None:
+                raise ValueError(f"validation_file and {key} exclude each other: leave one out")
         return self

@@ -44,7 +44,8 @@ most `retakes` times, whatever it learnt; what was spoilt stays in `takes/` of t
 `retakes: 0`: then the runs are told, and nothing is claimed from them. `twin: true` runs the first case twice, under two names: how
 far these two come apart is what no claim can be smaller than.
 
-More seeds later, on another day or another machine, are new blocks of the same study; each run says on which host and in which session
+How many seeds is decided before the results are seen (`levelfield plan` tells what they could show): a study that goes on until something
+is shown shows something too often. More seeds later, on another day or another machine, are new blocks of the same study; each run says on which host and in which session
 it was made. `sessions: 2` asks for that from the start: the first half of the seeds is run, and what is told says what the second half
 waits for: the same command, typed after a break of an hour, after a restart, or on another host. With seeds added later the halves are
 drawn anew, and what has been run stays.
@@ -63,7 +64,7 @@ A case is a backend's name, or a mapping: `{backend: torch, departures: [second-
 OWN_DATA = """
 ## Own data
 
-`levelfield new reviews.csv --text review --label stars` writes a first config from a file, `levelfield data config/reviews.yaml`
+`levelfield new reviews.csv --text review --label stars` writes a first config from a file (from an `.npz` of token ids, too), `levelfield data config/reviews.yaml`
 tells classes, lengths, padding, unknown words and duplicates before anything is trained, with `--plot reviews.svg` in a figure, too,
 `snakemake --configfile config/reviews.yaml` runs it. What was encoded is kept by its content, in `results/.downloads/encoded` (8 GB at
 most), so that the same file with the same settings is read once, however many studies use it. As much by hand:
@@ -73,17 +74,19 @@ study: reviews
 data: {source: text, file: reviews.csv, text: review, label: stars, title: Reviews of my own, citation: whom to cite}
 protocol: {model: {name: bilstm, outputs: 3}} # as many as there are labels; 1 for two
 cases: [keras-tensorflow, torch]
+vary: {model: [bilstm, cnn, transformer]} # if it is to be several models: each has as many outputs
 ```
 
 | `data.file` of `source: text` | text and label |
 |---|---|
 | `.csv`, `.tsv`, `.jsonl`, `.parquet` | the columns that `data.text` and `data.label` name, else `text` and `label` |
 | a folder of folders | a folder for each label, a `.txt` for each text, in folders of its own where there are such |
-| a folder that Hugging Face's `datasets` saved | columns, as of a table; names of a ClassLabel are the labels |
+| a folder that Hugging Face's `datasets` saved by `save_to_disk` | columns, as of a table; names of a ClassLabel are the labels |
 
 A folder with `train` beside `validation`, `val`, `dev`, `eval` or `test` has a validation part of its own; a part of another name is
 named in `data.validation_file`. Else a share of each label's rows is drawn by a seed. Labels are text, numbered in sorted order; where
-`data.labels` names those used, rows of others, and rows without one, are left out. A `.tsv` has no quoting unless its heading is
+`data.labels` names those used, rows of others, and rows without one, are left out, whatever their text is. Labels that look alike and
+differ in Unicode's normal form alone are refused. A `.tsv` has no quoting unless its heading is
 quoted: a quotation mark is a sign like any other. Words are those of Keras's
 `TextVectorization`: lower case, punctuation off, split on white space, all three of ASCII; the vocabulary is that of the training part
 alone, most frequent first, and what it does not have is id 2. `source: encoded` takes token ids as they are, from an `.npz` with

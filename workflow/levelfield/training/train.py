@@ -1,6 +1,7 @@
 """The one training procedure: loads data and start, trains a case with one seed, measures, records. Names no framework."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from levelfield import host, registry
 from levelfield.backends import load_backend
 from levelfield.backends.base import Backend, evaluate
 from levelfield.commit import commit
-from levelfield.data.arrays import load_description, load_split
+from levelfield.data.arrays import load_description, load_split, refuse_unfit
 from levelfield.errors import UserError
 from levelfield.level.start import Start, load_start
 from levelfield.measure import calibrate, environment, kernels, limit, summary
@@ -26,7 +27,7 @@ from levelfield.measure.pauses import Pauses, StepClock
 from levelfield.measure.sampler import Sampler, together
 from levelfield.measure.settling import NOT_WAITED, settle
 from levelfield.models.base import model_of, parameters
-from levelfield.records import Epoch, Run, Steps, Times, save_arrays, write_epochs, write_run
+from levelfield.records import Epoch, Run, Steps, Times, save_arrays, set_aside, write_epochs, write_run
 from levelfield.study.departures import too_few
 from levelfield.study.protocol import Case, Protocol, digest
 from levelfield.training.progress import progress
@@ -75,12 +76,14 @@ def train(
     data: folder of the study's encoded reviews. threads: what the process may use. image: digest of the container's image.
     gpus: those held for the run. calibrations: folder of the machines' calibrations; without it the share of the limit
     stays empty. take: how often this run was made. Raises UserError where the start is another seed's, altered, or made for other
-    data, where the sequences are too few, and where the model's size is not the protocol's.
+    data, where the sequences are too few, where the model's outputs do not fit the labels, and where its size is not the protocol's.
     """
     started = now()
     protocol, departures = case.protocol, frozenset(case.departures)
     start, start_sha256 = load_start(start_file)
     description = load_description(data)
+    if "labels" in description:  # older data does not tell them
+        refuse_unfit(description["title"], description["labels"], [(protocol.model.name, protocol.model.outputs)])
     x_train, y_train = load_split(data, "train", protocol)
     x_val, y_val = load_split(data, "val", protocol)
     check_start(start, seed, protocol, len(x_train))
@@ -109,7 +112,7 @@ def train(
     with Stopwatch(backend.synchronize) as warming:
         warm_up()
     used = gpu if backend.device == "cuda" else None
-    settling = settle(warm_up, lambda: clock_mhz(gpus[0].uuid)) if used else NOT_WAITED
+    settling = settle(warm_up, lambda: [clock_mhz(one.uuid) for one in gpus]) if used else NOT_WAITED
     print(
         f"{case.name}, seed {seed}: {description['title']}, {len(x_train):,} + {len(x_val):,} sequences, on {backend.device}, "
         f"{threads} threads; warm-up took {warming.seconds:.1f} s{settling}",
@@ -170,6 +173,8 @@ def train(
         },
     )
     write_run(out, run)  # the training is safe; an extra that fails from here on costs itself alone
+    with suppress(OSError):  # as on a full disk
+        set_aside(out, out / "takes" / str(take))  # until the take has ended, by its job
     add_extras(
         run,
         training,

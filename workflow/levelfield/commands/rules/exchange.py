@@ -1,5 +1,6 @@
 """Evaluates with one case the weights that others trained."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from levelfield.level.exchange import Exchanged, evaluate_all, trained_by
 from levelfield.level.parity import computed_in
 from levelfield.measure.device import hold_devices
 from levelfield.measure.hang import HANG, end_if_it_hangs
+from levelfield.measure.steering import refuse_contradictions
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
 
@@ -29,6 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     digest_in_use(args.image)
     case = Case.read(args.case)
+    refuse_contradictions(os.environ, case)
     x, y = load_split(args.data, "val", case.protocol)
     threads = confine(case.device, args.threads)
     with hold_devices(case.device, case.protocol.devices):

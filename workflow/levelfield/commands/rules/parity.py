@@ -7,7 +7,6 @@ from pathlib import Path
 from levelfield import registry
 from levelfield.backends import confine, load_backend
 from levelfield.data.arrays import load_description, load_split
-from levelfield.errors import UserError
 from levelfield.images.images import digest_in_use
 from levelfield.level.parity import Parity, computed_in, judge, measure
 from levelfield.level.start import load_start
@@ -16,7 +15,7 @@ from levelfield.measure import environment
 from levelfield.measure.device import hold_devices
 from levelfield.measure.gpu import as_one
 from levelfield.measure.hang import HANG, end_if_it_hangs
-from levelfield.measure.steering import contradictions
+from levelfield.measure.steering import refuse_contradictions
 from levelfield.study.protocol import Case, digest
 
 
@@ -34,8 +33,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     image = digest_in_use(args.image)
     case = Case.read(args.case)
-    if against := contradictions(os.environ, case.protocol):
-        raise UserError("; ".join(against))
+    refuse_contradictions(os.environ, case)
     start, start_sha256 = load_start(args.start)
     x, y = load_split(args.data, "train", case.protocol)
     departures = frozenset(case.departures)

@@ -32,7 +32,8 @@ def run(args: Namespace) -> None:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(OSError):  # as on a full disk: the first cause is the one to be told
             before = json.loads(failure.read_text(encoding="utf-8"))
-            write_json(failure, before | {"error": told, "log_tail": traceback.format_exc()[-2000:]})
+            tail = traceback.format_exc()[-2000:]
+            write_json(failure, before | {"error": told, "log_tail": tail, "for_good": job.for_good(error)})
         raise
 
 

@@ -4,6 +4,7 @@ Each take is a process of its own (`levelfield take`), so that this one can tell
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any, NoReturn
 
 from levelfield import registry
 from levelfield.backends import confine
+from levelfield.backends.base import DeviceError
 from levelfield.commit import commit
 from levelfield.data.arrays import load_description
 from levelfield.errors import UserError
@@ -28,7 +30,7 @@ from levelfield.measure.device import hold_devices
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.hang import HANG
 from levelfield.measure.spoilt import spoilt
-from levelfield.measure.steering import contradictions
+from levelfield.measure.steering import refuse_contradictions
 from levelfield.plan.finished import WHOLE, whole
 from levelfield.plan.future import pulled_back
 from levelfield.records import add_measurements, write_json
@@ -94,8 +96,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         if args.parity:
             refuse_unproven(json.loads(args.parity.read_text(encoding="utf-8")))
-        if found := contradictions(os.environ, case.protocol):
-            raise UserError("; ".join(found))
+        refuse_contradictions(os.environ, case)
         digest_in_use(args.image)
         threads = confine(case.device, args.threads)
         with hold_devices(case.device, case.protocol.devices) as gpus:
@@ -118,13 +119,18 @@ def run(args: argparse.Namespace) -> None:
         told = _told_in(failure)
         if not told.get("log_tail"):  # else the take itself said what went wrong
             said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            told = record | {"error": said, "log_tail": getattr(error, "log_tail", None)}
+            told = record | {"error": said, "log_tail": getattr(error, "log_tail", None), "for_good": for_good(error)}
         try:
             write_json(failure, told | {"seconds": time.monotonic() - began})
         except OSError as full:  # as on a full disk: the first cause is the one to be told
             print(f"{failure}: cannot be written: {full.strerror}", file=sys.stderr, flush=True)
         raise
     failure.unlink(missing_ok=True)  # a job that outlived its Snakemake may have ended it already
+
+
+def for_good(error: BaseException) -> bool:
+    """Whether another attempt would end the same: the program says what is wrong, and nothing ended it. `retries` go by it."""
+    return isinstance(error, UserError | DeviceError) and not isinstance(error, TakeError | EndedFromOutside)
 
 
 def _told_in(failure: Path) -> dict[str, Any]:
@@ -157,8 +163,11 @@ def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool
     if not earlier:
         shutil.rmtree(args.out / "takes", ignore_errors=True)  # of an earlier making of this run
     kept = earlier[-1] if earlier else None
-    if kept and len(earlier) >= most:
+    if kept and (len(earlier) >= most or not _reasons(kept)):
         _move(kept, args.out)
+        print(
+            f"{case.name}, seed {args.seed}: take {len(earlier)} had finished before its job was ended: it stands", flush=True
+        )
         return
     for number in range(len(earlier) + 1, most + 1):
         try:
@@ -171,8 +180,7 @@ def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool
             _move(kept, args.out)
             print(f"{case.name}, seed {args.seed}: {error}: take {number - 1} stands, no claim rests on it", flush=True)
             return
-        record = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
-        reasons = spoilt(record["checks"], record["measurements"])
+        reasons = _reasons(args.out)
         if not reasons:
             return
         spent, made = time.monotonic() - began, number - len(earlier)
@@ -185,6 +193,12 @@ def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool
         kept = args.out / "takes" / str(number)
         kept.mkdir(parents=True, exist_ok=True)
         _move(args.out, kept)
+
+
+def _reasons(folder: Path) -> list[str]:
+    """What spoilt the take in a folder, if anything did."""
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return spoilt(record["checks"], record["measurements"])
 
 
 def _earlier_takes(args: argparse.Namespace, case: Case) -> list[Path]:
@@ -243,6 +257,12 @@ def take(args: argparse.Namespace, number: int, failure: Path) -> None:
             process.wait()
         last = said.tail()
     written = _version(file) != before
+    aside = (
+        args.out / "takes" / str(number)
+    )  # where a take that has finished waits for its extras, in case that this job is ended
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        aside.parent.rmdir()
     ended = None if code == 0 and written else _ended(number, code, args.minutes, failure, last)
     if ended and written:
         record = add_measurements(file, extras_failed=ended)

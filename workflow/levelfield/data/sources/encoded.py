@@ -24,7 +24,7 @@ def read(data: Data, asked: Asked) -> Corpus:
     assert data.file is not None
     origin = origin_of(data, asked.downloads)
     of_keras = data.file.suffix.lower() == ".npz"
-    train, validation, labels, why = _archive(data) if of_keras else _table(data, asked)
+    train, validation, labels, why = archive(data) if of_keras else _table(data, asked)
     if not train.sizes.any():
         raise UserError(f"{data.file}: the training part has no token ids but {PAD}, which is padding")
     train, validation, changed = _within(data, asked.vocabulary, of_keras, train, validation)
@@ -36,8 +36,8 @@ def read(data: Data, asked: Asked) -> Corpus:
     )  # fmt: skip
 
 
-def _archive(data: Data) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
-    """An .npz: the labels are the numbers that occur in it."""
+def archive(data: Data) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
+    """The parts of an .npz without their padding, its labels, and why it is read: the labels are the numbers that occur in it."""
     assert data.file is not None
     for key in ("text", "label", "labels", "validation_file", "validation_share", "split_seed"):
         if getattr(data, key) is not None:
@@ -57,14 +57,11 @@ def _archive(data: Data) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
 def _table(data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
     divided, held = divide(data, "ids", ids=True), (Growing(asked.work), Growing(asked.work))
     for rows, codes, later in zip(divided.rows, divided.codes, divided.validation, strict=True):
-        for block in rows.blocks():
-            here = slice(block.first - 1, block.first - 1 + len(block.content))
-            if len(codes[here]) < len(block.content):
-                raise UserError(f"{rows.path}: grew while it was read: try again")
-            for part, wanted in zip(held, (~later[here], later[here]), strict=True):
-                keep = wanted & (codes[here] >= 0)
+        for block in rows.blocks(used=codes >= 0):
+            mine, of_later = codes[block.here][block.places], later[block.here][block.places]
+            for part, keep in zip(held, (~of_later, of_later), strict=True):
                 content = taken(block.content, keep)
-                part.add(*unpadded(np.asarray(content.flatten()), lengths(content)), codes[here][keep])
+                part.add(*unpadded(np.asarray(content.flatten()), lengths(content)), mine[keep])
     return held[0].reviews(), held[1].reviews(), divided.labels, divided.why
 
 

@@ -22,6 +22,7 @@ from levelfield.data.download import CERTIFICATES, DownloadError, at_hand, refus
 from levelfield.data.encode import Reviews
 from levelfield.data.origin import checksum
 from levelfield.errors import UserError
+from levelfield.images import pip
 from levelfield.study.data import Data
 
 PACKAGE, VERSION = "vaderSentiment", "3.3.2"
@@ -84,10 +85,9 @@ def fetch_snippets(downloads: Path) -> Path:
             )
         except subprocess.TimeoutExpired:
             raise DownloadError(f"pip download {PACKAGE}=={VERSION}: nothing came within {PIP_SECONDS} s") from None
-        if done.returncode and "No module named pip" in done.stderr:
+        if done.returncode and pip.is_missing(done.stderr):
             raise DownloadError(
-                f"{SDIST} is fetched by pip, and this environment has none: install it (`python -m ensurepip`, `uv pip install "
-                f"pip`), or put the file at {target}"
+                f"{SDIST} is fetched by pip, and this environment has none: {pip.INSTALL}, or put the file at {target}"
             )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from levelfield.data.corpus import Asked, Corpus, own_names
 from levelfield.data.origin import origin_of
-from levelfield.data.rows import Rows
-from levelfield.data.split import divide, taken
-from levelfield.data.words import Growing, Tokenizer, Vocabulary, words
+from levelfield.data.rows import Block, Rows
+from levelfield.data.split import divide
+from levelfield.data.words import Growing, Tokenizer, TokenizerError, Vocabulary, words
 from levelfield.errors import UserError
 from levelfield.study.data import Data
 
@@ -69,13 +69,13 @@ def _read(
         tqdm(desc=f"text of {rows.path.name}", total=len(codes), unit=" rows", disable=None, leave=False, delay=2) as bar,
         ThreadPoolExecutor(1) as pool,
     ):
-        blocks = _kept(rows, codes)
-        block = pool.submit(_next, blocks, split_up)
-        while (found := block.result()) is not None:
-            block = pool.submit(_next, blocks, split_up)
-            here, kept, numbers, sizes = found
-            bar.update(len(kept))
-            mine, later = codes[here][kept], validation[here][kept]
+        blocks = rows.blocks(used=codes >= 0)
+        waiting = pool.submit(_next, blocks, split_up, rows)
+        while (found := waiting.result()) is not None:
+            waiting = pool.submit(_next, blocks, split_up, rows)
+            block, numbers, sizes = found
+            bar.update(len(block.labels))
+            mine, later = codes[block.here][block.places], validation[block.here][block.places]
             of_later = np.repeat(later, sizes)
             if not tokenizer:
                 numbers = vocabulary.add(numbers, counted=~of_later)
@@ -83,21 +83,17 @@ def _read(
                 part.add(numbers[words_of], sizes[rows_of], mine[rows_of])
 
 
-def _kept(rows: Rows, codes: np.ndarray) -> Iterator[tuple[slice, np.ndarray, pa.Array]]:
-    """Of each block where its rows stand in `codes`, which of them are used, and these texts."""
-    for block in rows.blocks():
-        here = slice(block.first - 1, block.first - 1 + len(block.content))
-        if len(codes[here]) < len(block.content):
-            raise UserError(f"{rows.path}: grew while it was read: try again")
-        kept = codes[here] >= 0
-        yield here, kept, taken(block.content, kept)
-
-
 def _next(
-    blocks: Iterator[tuple[slice, np.ndarray, pa.Array]],
-    split_up: Callable[[pa.Array], tuple[pa.Array | np.ndarray, np.ndarray]],
-) -> tuple[slice, np.ndarray, pa.Array | np.ndarray, np.ndarray] | None:
-    """The next block with its texts split up; None after the last."""
-    for here, kept, content in blocks:
-        return here, kept, *split_up(content)
+    blocks: Iterator[Block], split_up: Callable[[pa.Array], tuple[pa.Array | np.ndarray, np.ndarray]], rows: Rows
+) -> tuple[Block, pa.Array | np.ndarray, np.ndarray] | None:
+    """The next block, its words or ids and how many each text has; None after the last."""
+    for block in blocks:
+        try:
+            return block, *split_up(block.content)
+        except TokenizerError as error:
+            number = block.first + block.places[error.place]
+            raise UserError(
+                f"{error.path}: cannot encode {rows.path}, row {number:,}, column {rows.text}: {error}: take a tokenizer that can, or "
+                "leave `data.tokenizer` out"
+            ) from None
     return None

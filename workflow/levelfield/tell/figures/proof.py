@@ -15,7 +15,7 @@ from levelfield.tell.outcomes import read_parity
 from levelfield.tell.results import Results
 
 FIRST = {"weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients"}
-AFTER = re.compile("(loss|weights|moved)_step_([0-9]+)")
+AFTER = re.compile("(loss|right|weights|moved)_step_([0-9]+)")
 """What is told after a step."""
 WORDED, MOST = 24, 60
 """Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""

@@ -1,5 +1,7 @@
 """The performance table: everything that was timed or counted."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,12 @@ from levelfield.tell.tables.table import Table, number, second_digits, spread
 TIMES = ["import_seconds", "build_seconds", "warm_up_seconds", "process_seconds"]
 LATENCY = ["latency_p50_seconds", "latency_p90_seconds", "latency_p99_seconds"]
 EPOCH = ["epoch_seconds", "validation_seconds", "sequences_per_second", "tokens_per_second", "energy_joules_per_epoch"]
+
+
+GPU_PEAKS = (
+    "GPU allocated: of PyTorch and TensorFlow since the warm-up; JAX (jax, flax, Keras on JAX) cannot begin its count anew, and its peak "
+    "may be that of compiling and of trying kernels."
+)
 
 
 def performance(results: Results) -> Table:
@@ -57,9 +65,20 @@ def performance(results: Results) -> Table:
     notes = [
         "Mean ± standard deviation over the seeds that finished; empty: not measured. Train and validation: mean of the epochs, "
         "warm-up (compilation) apart; throughput: of a run's epochs together. GB: 1e9 bytes.",
+        *([GPU_PEAKS] if data["allocated_peak_bytes"].notna().any() else []),
+        *_known_faults(runs),
         *_drifts(runs),
     ]
     return Table("performance", f"Performance: {results.context}", data, pd.DataFrame(shown), notes)
+
+
+def _known_faults(runs: pd.DataFrame) -> list[str]:
+    """What slows a case's version down by a fault that its backend knows of, a sentence each, with the cases."""
+    found: dict[str, list[str]] = {}
+    for case, flags in runs[["case", "flags"]].dropna().drop_duplicates().itertuples(index=False):
+        if fault := json.loads(flags).get("known_fault"):
+            found.setdefault(fault, []).append(case)
+    return [f"Known fault of {', '.join(dict.fromkeys(cases))}: {fault}." for fault, cases in found.items()]
 
 
 def kernel_heading(results: Results) -> str:
