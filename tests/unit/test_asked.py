@@ -58,7 +58,7 @@ def test_a_question_is_open_until_results_are_kept_and_put_into_words(tmp_path):
     assert asked_readme(tmp_path).count("On a CPU: not yet run.") == len(ASKED)
     kept = make_study(tmp_path / "results/reference/cpu/lstm-on-a-cpu", steps=5)
     collect(kept)
-    told = r"2 threads, [\d,]+ training sequences, \d seeds, 1 session: run, and not yet put into words\."
+    told = r"2 threads, [\d,]+ training sequences, \d seeds?(, \d sessions?)?: run, and not yet put into words\."
     assert re.search(told, asked_readme(tmp_path))
     (kept / "answer.md").write_text("Not three times:\n1.25 times.\n")
     gpu = make_study(

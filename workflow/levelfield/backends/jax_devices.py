@@ -21,6 +21,7 @@ from levelfield.backends.base import Progress, Weights, no_logits, no_steps, sil
 from levelfield.backends.devices import enough, filled
 from levelfield.backends.flax import Flax
 from levelfield.backends.jax import Fetched, Jax, Labels, State, losses_and_right
+from levelfield.measure.sums import sum_told
 from levelfield.study.protocol import Protocol
 
 AXIS = "devices"
@@ -42,9 +43,9 @@ def peak_memory(device: str) -> tuple[int | None, int | None]:
     """As for one device, of all together; None where one of them does not tell."""
     if device == "cpu":
         return None, None
-    found = [one.memory_stats() or {} for one in jax.devices()]
+    found: list[dict[str, int]] = [one.memory_stats() or {} for one in jax.devices()]
     told = [[one.get(name) for one in found] for name in ("peak_bytes_in_use", "peak_pool_bytes")]
-    in_use, pool = (None if None in one else sum(one) for one in told)
+    in_use, pool = (sum_told(one) for one in told)
     return in_use, pool
 
 

@@ -96,7 +96,7 @@ if ON == "tensorflow":
     def peak_of(numbers: range) -> int | None:
         """Most bytes that these GPUs' allocators gave out, added up; None where TensorFlow does not tell of one."""
         try:
-            return sum(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"] for number in numbers)
+            return sum(int(tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]) for number in numbers)
         except (KeyError, ValueError, tf.errors.OpError):  # another allocator (cuda_malloc_async) may count none
             return None
 

@@ -32,7 +32,8 @@ def memory(backend: Backend, gpu: Gpu | None, use: GpuUse | None, before: int | 
     since then it says nothing about the run; the framework's are None where it does not tell. gpu: the one that the backend used; None on a CPU. before: the host's resident bytes
     when training began. Of several processes the host's peaks are added up, and pages that they share counted for each."""
     resident = [host.peak_resident_bytes(process) for process in (None, *backend.process_ids)]
-    allocated, reserved = asked("the framework's peak of memory", backend.peak_memory, (None, None))
+    untold: tuple[int | None, int | None] = None, None
+    allocated, reserved = asked("the framework's peak of memory", backend.peak_memory, untold)
     seen = use.peak_bytes if gpu and use and not backend.preallocates else None
     return Memory(sum_told(resident), allocated, reserved, seen, before)
 

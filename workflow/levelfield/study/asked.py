@@ -70,7 +70,7 @@ def answers(study: str, root: Path = ROOT) -> list[Answer]:
             told = machine["gpu"] if machine["device"] == "cuda" else f"{machine['cpu']}, {machine['threads']:.0f} threads"
             data = json.loads((folder / "data/data.json").read_text(encoding="utf-8"))
             counts = {"seed": runs["seed"].nunique(), "session": runs["session"].nunique()}
-            numbers = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items()]
+            numbers = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count]
             measured = ", ".join([told, f"{data['train_sequences']:,} training sequences", *numbers])
             found.append(Answer(machine["device"], measured, folder.relative_to(root), answer_in(folder) or ""))
     return found
