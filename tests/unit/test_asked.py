@@ -70,9 +70,9 @@ def test_a_question_is_open_until_results_are_kept_and_put_into_words(tmp_path):
     collect(gpu)
     (gpu / "answer.md").write_text("A little more.")
     made = asked_readme(tmp_path)
-    assert "2 threads: Not three times: 1.25 times. [The runs](../../results/reference/cpu/lstm-on-a-cpu/README.md)" in made
+    assert "1 session: Not three times: 1.25 times. [The runs](../../results/reference/cpu/lstm-on-a-cpu/README.md)" in made
     assert (
-        "- NVIDIA H100: A little more. [The runs](../../results/reference/h100/flax-memory/README.md)\n- On a CPU: not yet run."
+        "1 session: A little more. [The runs](../../results/reference/h100/flax-memory/README.md)\n- On a CPU: not yet run."
         in made
     )
     assert made.count("On a CPU: not yet run.") == len(ASKED) - 1

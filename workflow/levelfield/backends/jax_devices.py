@@ -21,7 +21,6 @@ from levelfield.backends.base import Progress, Weights, no_logits, no_steps, sil
 from levelfield.backends.devices import enough, filled
 from levelfield.backends.flax import Flax
 from levelfield.backends.jax import Fetched, Jax, Labels, State, losses_and_right
-from levelfield.measure.sums import sum_told
 from levelfield.study.protocol import Protocol
 
 AXIS = "devices"
@@ -44,9 +43,12 @@ def peak_memory(device: str) -> tuple[int | None, int | None]:
     if device == "cpu":
         return None, None
     found: list[dict[str, int]] = [one.memory_stats() or {} for one in jax.devices()]
-    told = [[one.get(name) for one in found] for name in ("peak_bytes_in_use", "peak_pool_bytes")]
-    in_use, pool = (sum_told(one) for one in told)
-    return in_use, pool
+
+    def together(name: str) -> int | None:
+        told = [one[name] for one in found if name in one]
+        return sum(told) if len(told) == len(found) else None
+
+    return together("peak_bytes_in_use"), together("peak_pool_bytes")
 
 
 def shared_loss(logits: jax.Array, labels: Labels) -> tuple[jax.Array, jax.Array]:
