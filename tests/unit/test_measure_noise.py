@@ -45,11 +45,13 @@ class Pretended:
         self.write("proc/self/cgroup", f"{line}/{'/'.join(groups)}\n")
         self.write("proc/self/mountinfo", f"31 23 0:28 {root} {self.sys.parent / mount} rw shared:1 - {kind}\n")
 
-    def watched(self, change, own: float = 0.0, seconds: float = 10.0, threads: int | None = None) -> dict:
+    def watched(
+        self, change, own: float = 0.0, seconds: float = 10.0, threads: int | None = None, on_gpu: bool = False
+    ) -> dict:
         """What is measured over a block in which `change()` happens, this process uses `own` CPU seconds and time passes."""
         now, used = chain([0.0], repeat(seconds)), chain([0.0], repeat(own))
         self._patch.setattr(noise, "own_seconds", lambda: next(used))
-        with noise.Restlessness(lambda: next(now), threads) as rest:
+        with noise.Restlessness(lambda: next(now), threads, on_gpu) as rest:
             change()
         return rest.measurements()
 
@@ -88,31 +90,36 @@ def test_a_whole_cpu_of_other_work_spoils_a_run_on_many(pretended, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "threads", "own", "others", "said"),
+    ("on_gpu", "cpus", "threads", "own", "others", "said"),
     [
-        (16, 4, 1.1, 3.3, None),
-        (16, 4, 4.0, 12.0, None),
-        (16, 4, 3.0, 13.0, "other work took 25% of the CPUs"),
-        (64, 2, 2.0, 8.0, None),
-        (64, 2, 1.0, 63.0, "other work took 50% of the CPUs"),
-        (64, 64, 60.0, 2.0, "other work took 3% of the CPUs"),
-        (2, 2, 1.1, 0.9, "other work took 45% of the CPUs"),
-        (2, 2, 1.0, 0.12, "other work took 6% of the CPUs"),
-        (2, 2, 1.9, 0.08, None),
-        (2, 1, 1.0, 1.0, None),
+        (True, 16, 4, 1.1, 3.3, None),
+        (True, 16, 4, 4.0, 12.0, None),
+        (True, 16, 4, 3.0, 13.0, "other work took 25% of the CPUs"),
+        (True, 64, 2, 2.0, 8.0, None),
+        (True, 64, 2, 1.0, 63.0, "other work took 50% of the CPUs"),
+        (True, 64, 64, 60.0, 2.0, "other work took 3% of the CPUs"),
+        (True, 2, 2, 1.1, 0.9, "other work took 45% of the CPUs"),
+        (True, 2, 1, 1.0, 1.0, None),
+        (False, 64, 2, 2.0, 8.0, "other work took 12% of the CPUs"),
+        (False, 2, 1, 1.0, 1.0, "other work took 50% of the CPUs"),
+        (False, 2, 2, 1.0, 0.12, "other work took 6% of the CPUs"),
+        (False, 2, 2, 1.9, 0.08, None),
     ],
     ids=[
         "four cards, each block's host loop on one CPU", "four cards, all CPUs at work", "four cards and a stranger",
-        "a quota of 2 of 64, neighbours on others", "a quota of 2 of 64, neighbours on nearly all", "64 of 64, two CPUs taken",
-        "2 of 2, one CPU taken", "2 of 2, a little", "2 of 2, next to nothing", "1 of 2, a neighbour on the other",
+        "a card, 2 of 64, neighbours on others", "a card, 2 of 64, neighbours on nearly all", "a card, 64 of 64, two CPUs taken",
+        "a card, 2 of 2, one CPU taken", "a card, 1 of 2, a neighbour on the other",
+        "2 of 64, neighbours on others", "1 of 2, a neighbour on the other", "2 of 2, a little", "2 of 2, next to nothing",
     ],
 )  # fmt: skip
-def test_other_work_disturbs_where_it_takes_cpus_from_the_run(pretended, monkeypatch, cpus, threads, own, others, said):
+def test_other_work_disturbs_a_gpus_run_where_it_takes_cpus_from_it_and_a_cpus_run_anywhere(
+    pretended, monkeypatch, on_gpu, cpus, threads, own, others, said
+):
     monkeypatch.setattr(noise, "cpus_allowed", lambda: set(range(cpus)))
     rows = [f"cpu{cpu} {{}} 0 0 0 0 0 0 0 0 0\n" for cpu in range(cpus)]
     pretended.stat("".join(rows).format(*[0] * cpus))
     busy = "".join(rows).format(*[round((own + others) / cpus * 1000)] * cpus)
-    found = pretended.watched(lambda: pretended.stat(busy), own=10 * own, threads=threads)
+    found = pretended.watched(lambda: pretended.stat(busy), own=10 * own, threads=threads, on_gpu=on_gpu)
     assert found["noise_warning"] == said
     assert found["others_cpu_share"] == pytest.approx(others / cpus, abs=2e-3), "it is told all the same"
 

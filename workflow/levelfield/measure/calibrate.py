@@ -88,7 +88,7 @@ def measure(path: Path, threads: int, gpu: str | None, protocol: Protocol | None
     protocol: whose model's bare kernel is timed on a GPU. The BLAS's number of threads is the process's own affair: see `commands/calibrate.py`."""
     before = read(path)
     bare = dict(before.bare_step_seconds) if before else {}
-    with Restlessness(threads=threads) as rest:
+    with Restlessness(threads=threads, on_gpu=gpu is not None) as rest:
         if gpu:
             import torch
 

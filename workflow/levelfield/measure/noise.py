@@ -54,10 +54,10 @@ class Restlessness:
     The clock is read within the block, under its load: an idle CPU's says nothing. What a machine does not tell is None.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, threads: int | None = None):
-        """threads: that the block computes with; without it as many as there are CPUs. What is stolen is stolen from them, and other
-        work disturbs where it leaves them too few CPUs."""
-        self._clock, self._threads, self._over = clock, threads, Event()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, threads: int | None = None, on_gpu: bool = False):
+        """threads: that the block computes with; without it as many as there are CPUs. What is stolen is stolen from them.
+        on_gpu: its threads feed a GPU: other work disturbs it where it leaves them too few CPUs, and a run on a CPU wherever it is."""
+        self._clock, self._threads, self._on_gpu, self._over = clock, threads, on_gpu, Event()
         self._clocks: list[float] = []
 
     def _moment(self) -> Moment:
@@ -86,13 +86,14 @@ class Restlessness:
         machine does not tell and why."""
         before, after = self._before, self._after
         seconds = after.clock - before.clock
-        mine = 1
+        mine, needed = 1, 1
         others = taken = steal = throttled = efficient = None
         if before.cpus and after.cpus and seconds > 0:
             busy, capacity = after.cpus.busy - before.cpus.busy, seconds * after.cpus.cpus
             others = max(0.0, busy - (after.own - before.own)) / capacity
             mine = min(self._threads or after.cpus.cpus, after.cpus.cpus)
-            taken = taken_cpus(others * after.cpus.cpus, after.cpus.cpus, mine) / mine
+            needed = mine if self._on_gpu else after.cpus.cpus
+            taken = taken_cpus(others * after.cpus.cpus, after.cpus.cpus, needed) / needed
             if before.cpus.steal is not None and after.cpus.steal is not None:
                 steal = max(0.0, after.cpus.steal - before.cpus.steal) / (seconds * mine)
             if before.cpus.efficient is not None and after.cpus.efficient is not None and busy > 0:
@@ -109,18 +110,18 @@ class Restlessness:
             "frequency_change": change,
             "efficiency_core_share": efficient,
             "noise_untold": untold() if others is None and seconds > 0 else None,
-            "noise_warning": warning(taken, steal, change, throttled, mine),
+            "noise_warning": warning(taken, steal, change, throttled, needed),
         }
 
 
-def taken_cpus(others: float, cpus: int, threads: int) -> float:
-    """CPUs that other work took from a run: those beyond what its threads leave idle. others: CPUs at other work; cpus: that the
-    run's threads and other work may use.
+def taken_cpus(others: float, cpus: int, needed: int) -> float:
+    """CPUs that other work took from a run: those beyond what it leaves idle. others: CPUs at other work; cpus: that the run and other
+    work may use; needed: by the run.
 
-    The scheduler of the system moves work to idle CPUs, so a neighbour on one of 64 takes nothing from two threads. That it shares
-    caches, memory and the processor's clock with them is not seen here.
+    The scheduler of the system moves work to idle CPUs, so that a neighbour on one of 64 takes nothing from two threads that feed a GPU.
+    A run that computes on the CPU needs them all: what works on the others takes caches, memory and clock from it.
     """
-    return max(0.0, others - max(0, cpus - threads))
+    return max(0.0, others - max(0, cpus - needed))
 
 
 def warning(
@@ -131,7 +132,7 @@ def warning(
     threads: int = 1,
 ) -> str | None:
     """Why the run's times are not to be trusted, in words; None where nothing speaks against them. taken: of the CPUs that so many
-    threads need, what other work took."""
+    threads need, what other work took; on a CPU, of them all."""
     reasons = []
     if taken is not None and (taken > OTHERS_WARN or taken * threads > OTHERS_CPUS_WARN):
         reasons.append(f"other work took {taken:.0%} of the CPUs")

@@ -123,7 +123,7 @@ def train(
     for sampler in samplers:
         sampler.reset()
     before = summary.before_training(backend)
-    with Restlessness(threads=threads) as rest:
+    with Restlessness(threads=threads, on_gpu=backend.device == "cuda") as rest:
         training = train_epochs(backend, case, start, (x_train, y_train), (x_val, y_val), gpus)
     ended = now()
     use = together([sampler.stop() for sampler in samplers])
