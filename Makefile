@@ -18,7 +18,7 @@ setup: .venv/ready
 	touch $@
 
 test: setup
-	pytest -m "not long" tests
+	pytest -n 2 --dist loadfile -m "not long" tests
 
 # two streams of about the same length beside each other, each with its own locks: jobs mostly wait for their schedulers
 test-all: test
