@@ -91,7 +91,16 @@ def test_what_steers_a_gpu_alone_contradicts_nothing_on_a_cpu():
 def test_what_a_backends_row_declares_contradicts_nothing():
     for name, value in ALLOCATORS.items():
         assert contradictions({name: value}, FLOAT32, {name: value}) == []
-        assert len(contradictions({name: value}, FLOAT32, {name: "another"})) == 1
+        assert contradictions({name: value}, FLOAT32, {name: "another"}) == [], "that one is set before the import"
+        assert len(contradictions({name: value}, FLOAT32)) == 1
+
+
+def test_a_framework_is_held_to_the_variables_that_it_reads():
+    """A site's modules often set TensorFlow's growth, and Keras does so itself on JAX and PyTorch."""
+    growth = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    assert [bool(contradictions(growth, FLOAT32, image=image)) for image in ("tensorflow", "torch", "jax", "another")] == [
+        True, False, False, True,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

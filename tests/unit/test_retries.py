@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from levelfield.backends.base import DeviceError
 from levelfield.commands.cli import main
 from levelfield.commands.rules import train
-from levelfield.errors import UserError
+from levelfield.errors import NodeError, UserError
 from levelfield.plan import retries as plan_retries
 from levelfield.plan.outcome import failed_for_good_by
 from levelfield.plan.retries import Retries
@@ -144,7 +145,8 @@ def test_a_failure_that_cannot_be_read_is_no_reason(study, content):
     ("log", "for_good"),
     [
         ("levelfield parity: backend 'x' needs the package 'x'\n", True),
-        ("Traceback …\nlevelfield.backends.base.DeviceError: this GPU's compute capability is 3.5\nlate words\n", True),
+        ("Traceback …\nlevelfield.backends.base.DeviceError: this GPU's compute capability is 3.5\nlate words\n", False),
+        (f"levelfield parity: {NodeError('no GPU can be held: NVML is silent')}\n", False),
         ("Traceback …\ntorch.OutOfMemoryError: CUDA out of memory\n", False),
         ("slurmstepd: error: *** JOB 7 CANCELLED DUE TO TIME LIMIT ***\n", False),
         ("epoch 1\n", False),
@@ -173,6 +175,7 @@ def test_a_full_disk_may_be_mended(tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_marks_what_it_said_itself_and_not_what_ended_it():
-    assert train.for_good(UserError("failed parity")) and train.for_good(train.DeviceError("too old"))
+    assert train.for_good(UserError("failed parity"))
     ended = [train.TakeError("SIGKILL", ""), train.EndedFromOutside("SIGTERM"), RuntimeError("CUDA error"), MemoryError()]
+    ended += [DeviceError("PyTorch finds no GPU"), NodeError("waited 24 hours")]  # another node may do
     assert not any(map(train.for_good, ended))

@@ -111,7 +111,7 @@ def test_a_cluster_without_gpus_is_used_where_the_study_says_so():
     slurm.refuse_without_gpu("cpu", resources)
     with pytest.raises(WorkflowError, match=r"the study says `device: auto`.*`device: cpu` in the study runs without a GPU"):
         slurm.refuse_without_gpu("auto", resources)
-    with pytest.raises(WorkflowError, match="the study says `device: cuda`"):
+    with pytest.raises(WorkflowError, match="add `--config gpu=unasked`"):
         slurm.refuse_without_gpu("cuda", {"train": {}})
     slurm.refuse_without_gpu("auto", {})
 
@@ -150,6 +150,7 @@ def test_all_is_looked_at_before_anything_is_submitted(monkeypatch, programs):
     with pytest.raises(WorkflowError, match="on 4 devices"):
         slurm.before_submitting("slurm", settings, "results/small", "auto", rules, 4)
     rules[1].resources = {}
+    slurm.before_submitting("slurm", settings, "results/small", "auto", rules, 4, asks=False)
     with pytest.raises(WorkflowError, match="of `parity` hold none"):
         slurm.before_submitting("slurm", settings, "results/small", "auto", rules)
     settings.jobname_prefix = None

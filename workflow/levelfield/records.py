@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
@@ -248,7 +247,7 @@ def set_aside(folder: Path, place: Path) -> None:
     """Copies a whole run to `place`: a workflow deletes what a job leaves that was ended before its end."""
     place.mkdir(parents=True, exist_ok=True)
     for name in ("weights.npz", *HASHED.values(), "run.json"):
-        shutil.copy(folder / name, place / name)
+        write_whole(place / name, (folder / name).read_bytes())
 
 
 def add_measurements(file: Path, **measurements: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from levelfield import registry
 from levelfield.backends.base import Weights
-from levelfield.backends.jax import Jax, JaxScan, Labels, State, adam, loss_and_correct, set_framework
+from levelfield.backends.jax import Jax, JaxScan, Labels, State, adam, loss_and_correct, preallocates, set_framework
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -42,6 +42,7 @@ class Flax(Jax):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         self.device = set_framework(protocol, device)
+        self.preallocates = preallocates(self.device)
         self.protocol = protocol
         self.departures = departures
         self.adam = adam(protocol, departures)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from levelfield.errors import UserError
+from levelfield.errors import NodeError
 from levelfield.measure.gpu import Gpu, silence, visible
 from levelfield.measure.locks import HELD, first_free
 
@@ -31,7 +31,7 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
     if too few are, it waits. Inside a scheduler's job the locks are the job's own: two runs of one job wait for each other, and two jobs,
     to which the scheduler gave what they have, do not; a job that was given no cards takes them as anyone on the machine does. GPUs are
     numbered as NVML numbers them, whatever CUDA_DEVICE_ORDER said. handed_on: a child that is started with `close_fds=False` holds the
-    locks, too, so that they outlive this process where the child does. Raises UserError where there are fewer, and for `cuda` where NVML
+    locks, too, so that they outlive this process where the child does. Raises NodeError where there are fewer, and for `cuda` where NVML
     does not answer.
     """
     if device == CPU:
@@ -41,9 +41,9 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     candidates = [] if device == CPU else visible()
     if device == "cuda" and not candidates and (reason := silence()):
-        raise UserError(f"device is cuda, and no GPU can be held: {reason}; `device: cpu` does without")
+        raise NodeError(f"device is cuda, and no GPU can be held: {reason}; `device: cpu` does without")
     if candidates and len(candidates) < count:
-        raise UserError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
+        raise NodeError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
     names: dict[str, Gpu | None] = {lock_of(gpu): gpu for gpu in candidates} or {lock_of(None): None}
     wanted = "a GPU: all" if count == 1 else f"{count} GPUs: too many of"
     what = f"{wanted} {len(candidates)} are busy" if candidates else "this machine's processor"

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from levelfield.errors import UserError
+from levelfield.errors import NodeError
 
 LOCKS = Path("/tmp")
 """Not TMPDIR, which differs between users and jobs: everyone who measures on this machine must see the same files."""
@@ -56,7 +56,7 @@ def first_free(names: list[str], what: str, count: int = 1) -> tuple[list[str], 
             print(f"waiting for {what}, held by {holders}", file=sys.stderr, flush=True)
             told = True
         if time.monotonic() - began > WAIT_SECONDS:
-            raise UserError(
+            raise NodeError(
                 f"waited {WAIT_SECONDS / 3600:.0f} hours for {what}, held by {holders}: end that process, or set {ELSEWHERE} to "
                 "a folder that all who measure on this machine share"
             )
@@ -73,12 +73,12 @@ def _open(path: Path) -> int:
             lock = os.open(path, safely | os.O_CREAT, 0o666)
             os.fchmod(lock, 0o666)
     except OSError as error:
-        raise UserError(
+        raise NodeError(
             f"{path}: the lock cannot be opened: {error.strerror}: remove it, or set {ELSEWHERE} to another folder"
         ) from None
     if not stat.S_ISREG(os.fstat(lock).st_mode):
         os.close(lock)
-        raise UserError(f"{path}: is no plain file, so it is no lock: remove it, or set {ELSEWHERE} to another folder")
+        raise NodeError(f"{path}: is no plain file, so it is no lock: remove it, or set {ELSEWHERE} to another folder")
     return lock
 
 

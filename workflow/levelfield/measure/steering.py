@@ -25,6 +25,8 @@ class Rule:
     why: str
     on_gpu: bool = False
     """Whether it steers nothing but a GPU."""
+    of: str | None = None
+    """The one framework that reads it (the image of its backends); None where several do."""
 
 
 def _on(value: str) -> bool:
@@ -70,24 +72,24 @@ RULES = (
     Rule("JAX_DEBUG_NANS", _always(_on), "has every step waited for and looked through"),
     Rule("JAX_NUMPY_DTYPE_PROMOTION", _always(lambda v: v == "strict"), "has JAX refuse mixed types"),
     # JAX documentation, "GPU memory allocation"
-    Rule("XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v == "platform"), "has every array's memory taken from the driver anew"),
+    Rule("XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v == "platform"), "has every array's memory taken from the driver anew", of="jax"),
     Rule(
         "XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v not in ("default", "bfc", "platform")),
-        "gives JAX another allocator than its own", on_gpu=True,
+        "gives JAX another allocator than its own", on_gpu=True, of="jax",
     ),
-    Rule("XLA_PYTHON_CLIENT_PREALLOCATE", _always(_off), "has JAX's memory taken from the driver while time is taken", on_gpu=True),
+    Rule("XLA_PYTHON_CLIENT_PREALLOCATE", _always(_off), "has JAX's memory taken from the driver while time is taken", on_gpu=True, of="jax"),
     *(
-        Rule(name, _always(bool), "changes how much of the GPU's memory JAX takes at its start", on_gpu=True)
+        Rule(name, _always(bool), "changes how much of the GPU's memory JAX takes at its start", on_gpu=True, of="jax")
         for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
     ),
     # TensorFlow, "Use a GPU", limiting GPU memory growth
     Rule(
-        "TF_FORCE_GPU_ALLOW_GROWTH", _always(_on), "has TensorFlow's memory taken from the driver while time is taken", on_gpu=True,
+        "TF_FORCE_GPU_ALLOW_GROWTH", _always(_on), "has TensorFlow's memory taken from the driver while time is taken", on_gpu=True, of="tensorflow",
     ),
-    Rule("TF_GPU_ALLOCATOR", _always(bool), "gives TensorFlow another allocator than its own", on_gpu=True),
+    Rule("TF_GPU_ALLOCATOR", _always(bool), "gives TensorFlow another allocator than its own", on_gpu=True, of="tensorflow"),
     # PyTorch, "CUDA semantics", optimizing memory usage: the second name since 2.9
     *(
-        Rule(name, _always(bool), "changes how PyTorch takes and keeps the GPU's memory", on_gpu=True)
+        Rule(name, _always(bool), "changes how PyTorch takes and keeps the GPU's memory", on_gpu=True, of="torch")
         for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
     ),
     # xla/xla.proto
@@ -124,20 +126,29 @@ RULES = (
 )  # fmt: skip
 
 
+ENGINES = {rule.of for rule in RULES if rule.of}
+
+
 def contradictions(
-    environment: Mapping[str, str], protocol: Protocol, declared: Mapping[str, str] | None = None, on_gpu: bool = True
+    environment: Mapping[str, str],
+    protocol: Protocol,
+    declared: Mapping[str, str] | None = None,
+    on_gpu: bool = True,
+    image: str | None = None,
 ) -> list[str]:
     """What of the environment contradicts the protocol, a sentence each; empty where nothing does.
 
     To be asked before the framework is imported: what it sets itself (CUBLAS_WORKSPACE_CONFIG) is none of it. declared: variables
-    that the backend's row asks for, with its values: they are none of it either. on_gpu: whether it may compute on a GPU.
+    that the backend's row asks for, and that are set so before its framework is imported, whatever they were. on_gpu: whether it may
+    compute on a GPU. image: the backend's, by which a framework reads its own variables; of another one than ours it may read any.
     """
     return [
         f"{rule.variable}={without_secrets(environment[rule.variable])} {rule.why}: `unset {rule.variable}`"
         for rule in RULES
         if environment.get(rule.variable)
         and (on_gpu or not rule.on_gpu)
-        and (declared or {}).get(rule.variable) != environment[rule.variable]
+        and rule.variable not in (declared or {})
+        and (rule.of is None or image not in ENGINES or image == rule.of)
         and rule.contradicts(environment[rule.variable], protocol)
     ]
 
@@ -145,7 +156,8 @@ def contradictions(
 def refuse_contradictions(environment: Mapping[str, str], case: Case) -> None:
     """Raises UserError naming what of the environment would have another program run than the case's."""
     on_gpu = case.device == "cuda" or (case.device != "cpu" and bool(visible()))
-    if found := contradictions(environment, case.protocol, registry.backend(case.backend).environment, on_gpu):
+    backend = registry.backend(case.backend)
+    if found := contradictions(environment, case.protocol, backend.environment, on_gpu, backend.image):
         raise UserError("; ".join(found))
 
 

@@ -18,10 +18,9 @@ class Exchange:
     blocks: where the runs go in blocks.
     """
 
-    def __init__(self, folder: str, asked: dict[str, Case], seed: int, blocks: Blocks | None):
-        self.folder, self.seed, self.blocks = folder, seed, blocks
+    def __init__(self, folder: str, cases: dict[str, Case], asked: dict[str, Case], seed: int, blocks: Blocks | None):
+        self.folder, self.cases, self.seed, self.blocks = folder, cases, seed, blocks
         self.matched = {name: case for name, case in asked.items() if case.matched}
-        self.cases = asked
 
     def weights(self, wildcards: "Wildcards") -> list[str]:
         """Of every matched case that computes the same function as this one."""

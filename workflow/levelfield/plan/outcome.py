@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
-OWN_REASON = re.compile(r"levelfield [a-z-]+: |levelfield\.backends\.base\.DeviceError: ")
-"""How the line begins in which a command says why it ended: a `UserError`'s, or the last one of a traceback."""
-AGAIN = "then run the same again"
-"""How that line ends where the disk is at fault, which another attempt may find mended."""
+from levelfield.errors import ELSEWHERE
+
+OWN_REASON = re.compile(r"levelfield [a-z-]+: ")
+"""How the line begins in which a command says why it ended: a `UserError`'s. What a framework says of a device is another node's luck."""
+AGAIN = ("then run the same again", ELSEWHERE)
+"""How that line ends where the disk or the machine is at fault, which another attempt may find mended."""
 
 
 def failure_in(text: str) -> str | None:

@@ -56,9 +56,10 @@ class Plan:
         replace: str | None = None,
         runs: str = "single",
         workflow: "Workflow | None" = None,
+        gpu: str = "asked",
     ):
         self.study, self.steps, self.replace, self.in_blocks = study, steps, replace, runs == "blocks"
-        self.workflow = workflow
+        self.workflow, self.asks_for_gpu = workflow, gpu == "asked"
         self.folder = f"results/{study.study}"
         self.downloads = "results/.downloads"
         self.cases: dict[str, Case] = {case.name: case for case in study.expanded}
@@ -68,7 +69,7 @@ class Plan:
         self.starts = Starts(study, self.folder)
         self.proof = Proof(study, self.folder, self.asked, self.starts)
         self.blocks = Blocks(study, self.folder, self.asked, self.starts, self.proof)
-        self.exchange = Exchange(self.folder, self.asked, self.seeds[0], self.blocks if self.in_blocks else None)
+        self.exchange = Exchange(self.folder, self.cases, self.asked, self.seeds[0], self.blocks if self.in_blocks else None)
 
     @classmethod
     def read(cls, config: dict[str, Any], files: list[str], workflow: "Workflow | None" = None) -> "Plan":
@@ -79,7 +80,13 @@ class Plan:
         """
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         steps, replacing, runs = config.pop("steps", "here"), config.pop("replace", None), config.pop("runs", "single")
+        gpu = config.pop("gpu", "asked")
         try:
+            if gpu not in ("asked", "unasked"):
+                raise UserError(
+                    f"gpu: found {gpu!r}: `asked` has each job ask the cluster for its cards, `unasked` is for one that gives them by partition or "
+                    "whole node, or has none"
+                )
             if steps not in ("here", "jobs"):
                 raise UserError(
                     f"steps: found {steps!r}: `here` runs the light steps where Snakemake runs, `jobs` on the cluster"
@@ -94,7 +101,7 @@ class Plan:
                     "runs anew that are out of date"
                 )
             own = [str(file) for file in files if Path(file).name != "config.yaml"]
-            plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing, runs, workflow)
+            plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing, runs, workflow, gpu)
             if replacing != "data":
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now

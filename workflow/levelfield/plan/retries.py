@@ -74,7 +74,8 @@ class Retries:
 
     def _unproven(self, case: str) -> str | None:
         proven = (self.folder / "parity" / f"{case}.json").exists()
-        return None if proven else failed_for_good_by(self.folder / "logs" / "parity" / f"{case}.log")
+        log = self.folder / "logs" / "parity" / f"{case}.log"
+        return failed_for_good_by(log) if not proven and self._is_new(log) else None
 
     def _is_new(self, file: Path) -> bool:
         return self.before.get(file) != _version(file)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -70,20 +69,24 @@ def jobs() -> list[Job]:
     return found
 
 
-def before_submitting(executor: str, settings: Any, study: str, device: str, rules: "Iterable[Rule]", devices: int = 1) -> None:
+def before_submitting(
+    executor: str, settings: Any, study: str, device: str, rules: "Iterable[Rule]", devices: int = 1, asks: bool = True
+) -> None:
     """All that is refused before anything is submitted. executor: Snakemake's, of which Slurm's alone is known here.
 
     settings: the executor's. study: folder of the study. device: as in its config. rules: Snakemake's that are about to be submitted and
-    need the device. devices: the most that one of its runs trains on. Raises WorkflowError.
+    need the device. devices: the most that one of its runs trains on. asks: False on a cluster that gives cards by partition or whole
+    nodes, or has none (`gpu=unasked`). Raises WorkflowError.
     """
     if executor == "slurm":
         refuse_arrays(settings.array_jobs)
         refuse_another_prefix(settings.jobname_prefix)
         refuse_odd_paths(sys.executable, str(Path.cwd()))
         resources = {rule.name: {name: resource.raw for name, resource in rule.resources.items()} for rule in rules}
-        refuse_without_gpu(device, resources)
-        for rule, asked in resources.items():
-            refuse_too_few_gpus(device, devices, asked, rule)
+        if asks:
+            refuse_without_gpu(device, resources)
+            for rule, asked in resources.items():
+                refuse_too_few_gpus(device, devices, asked, rule)
         refuse_to_run_twice(study)
     else:
         logger.warning(
@@ -107,7 +110,7 @@ def refuse_odd_paths(python: str, folder: str) -> None:
     Version 9 of Snakemake's interface for executors writes Python's path into the command without quotes, and all others between
     quotes; version 2.8.0 of the Slurm plugin puts the whole between double ones.
     """
-    if shlex.quote(python) != python:
+    if re.search(r"""[\s$`"'\\;&|<>()*?\[\]{}!#]""", python):
         odd, why = python, "it has a blank, or another letter that a shell reads as its own"
         way = "use an environment whose path has plain letters and digits alone, or move the checkout, and `make setup` there"
     elif found := re.search(r'[$`"\\]', folder):
@@ -191,7 +194,8 @@ def refuse_without_gpu(device: str, resources: Mapping[str, Mapping[str, Any]]) 
     raise WorkflowError(
         f"the runs would be submitted without a GPU, and nothing was submitted: the study says `device: {device}`, but the resources "
         f"of {_listed(lacking)} hold none. `--set-resources` on the command line replaces all that a profile sets, of every rule: set "
-        f"them in the profile, or repeat them for each of {_listed(all_rules)} ({whole}); `device: cpu` in the study runs without a GPU"
+        f"them in the profile, or repeat them for each of {_listed(all_rules)} ({whole}). `device: cpu` in the study runs without a GPU; where the cluster gives cards unasked, by partition or whole node, "
+        "or has none, add `--config gpu=unasked`"
     )
 
 

@@ -45,7 +45,9 @@ def run(args: Namespace) -> int:
     mine = {cases[run] for run in args.runs}
     devices = max(case.protocol.devices for case in study.expanded if case.name in mine)
     with hold_devices(study.device, devices, handed_on=True) as gpus:
-        held = seen_inside({HELD: ",".join(map(lock_of, gpus)) or lock_of(None)})
+        # by both names that a card's lock may have: a run in a clean environment does not know the scheduler's job
+        names = [name for gpu in gpus for name in (lock_of(gpu), gpu.uuid)] or [lock_of(None)]
+        held = seen_inside({HELD: ",".join(names)})
         # it holds the lock, too: were this process killed, nobody else would take the device before the runs have ended
         process = subprocess.Popen(command, env=os.environ | held, close_fds=False, start_new_session=True)
         for sign in (signal.SIGTERM, signal.SIGHUP):

@@ -14,26 +14,26 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
 
 from levelfield import registry
 from levelfield.backends import confine
-from levelfield.backends.base import DeviceError
 from levelfield.commit import commit
 from levelfield.data.arrays import load_description
-from levelfield.errors import UserError
+from levelfield.errors import NodeError, UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure import calibrate
 from levelfield.measure.device import hold_devices
-from levelfield.measure.gpu import Gpu
+from levelfield.measure.gpu import Gpu, visible
 from levelfield.measure.hang import HANG
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import refuse_contradictions
 from levelfield.plan.finished import WHOLE, whole
 from levelfield.plan.future import pulled_back
-from levelfield.records import add_measurements, write_json
+from levelfield.records import HASHED, add_measurements, write_json
 from levelfield.study.protocol import Case, digest
 from levelfield.training.said import Said
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
             refuse_unproven(json.loads(args.parity.read_text(encoding="utf-8")))
         refuse_contradictions(os.environ, case)
         digest_in_use(args.image)
-        threads = confine(case.device, args.threads)
+        threads = args.threads = confine(case.device, args.threads)
         with hold_devices(case.device, case.protocol.devices) as gpus:
             if _version(args.out / "run.json") != before and whole(args.out) and _asked_for(args.out, args, case):
                 # one that a killed Snakemake had left behind held the device until now, and has ended well
@@ -129,8 +129,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def for_good(error: BaseException) -> bool:
-    """Whether another attempt would end the same: the program says what is wrong, and nothing ended it. `retries` go by it."""
-    return isinstance(error, UserError | DeviceError) and not isinstance(error, TakeError | EndedFromOutside)
+    """Whether another attempt would end the same: the program says what is wrong, nothing ended it, and no machine is at fault, of which
+    a cluster has others. `retries` go by it."""
+    return isinstance(error, UserError) and not isinstance(error, TakeError | EndedFromOutside | NodeError)
 
 
 def _told_in(failure: Path) -> dict[str, Any]:
@@ -165,6 +166,9 @@ def takes(args: argparse.Namespace, case: Case, failure: Path, interrupted: bool
     kept = earlier[-1] if earlier else None
     if kept and (len(earlier) >= most or not _reasons(kept)):
         _move(kept, args.out)
+        record = json.loads((args.out / "run.json").read_text(encoding="utf-8"))
+        if "kernel" not in record["measurements"]:
+            add_measurements(args.out / "run.json", extras_failed="its job was ended after the training")
         print(
             f"{case.name}, seed {args.seed}: take {len(earlier)} had finished before its job was ended: it stands", flush=True
         )
@@ -219,9 +223,18 @@ def _asked_for(folder: Path, args: argparse.Namespace, case: Case) -> bool:
         "image": digest_in_use(args.image),
         "commit": commit(),
     }
+    device = case.device if case.device != "auto" else "cuda" if visible() else "cpu"
+    on = {"threads": args.threads, "device": device}
     wanted |= {"start_sha256": start.read_text(encoding="ascii").split()[0]} if start.is_file() else {}
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return all(record.get(name) == value for name, value in wanted.items())
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        sums = {name: sha256((folder / file).read_bytes()).hexdigest() for name, file in HASHED.items() if record.get(name)}
+    except (OSError, ValueError):  # cut off, as by a machine that died
+        return False
+    machine = record.get("machine") or {}
+    return all(record.get(name) == value for name, value in (wanted | sums).items()) and all(
+        machine.get(name) == value for name, value in on.items() if name in machine
+    )
 
 
 def _move(source: Path, target: Path) -> None:

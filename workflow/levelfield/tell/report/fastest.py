@@ -36,7 +36,10 @@ def _of_model(mine: pd.DataFrame, known: Known, words: str, used: list[Compared]
 
     mine: the rows of one model on one machine, the fastest first. used: takes the comparisons that are told.
     """
-    first, *rest = [row for row in mine.itertuples() if row.rank.split("–")[0] == "1"]
+    leaders = [row for row in mine.itertuples() if row.rank.split("–")[0] == "1"]
+    if not leaders:  # where seeds are missing, "faster" may go round in a circle
+        return ""
+    first, *rest = leaders
     alone = not rest
     seen = [(other, pair) for other in (mine.itertuples() if alone else rest) if (pair := _pair(known, first, other))]
     if not seen:  # alone, or no seed in common

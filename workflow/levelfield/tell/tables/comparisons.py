@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from levelfield.data.origin import kind_of
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
 from levelfield.tell.coherence import mixtures
@@ -135,7 +136,9 @@ def departures(results: Results) -> Table | None:
     if (data["pairs"] < ENOUGH).any():
         notes.append(f"Without an interval: {NOT_ENOUGH}.")
     if data["unlearnt"].any():
-        notes.append("Nothing is claimed of learning against a matched case whose loss was not seen to fall in some run.")
+        notes.append(
+            "Nothing is claimed of learning against a matched case whose loss was not seen to fall in some run, nor of made sequences."
+        )
     return Table("departures", f"{departures_title(data)}: {results.context}", data, shown, notes)
 
 
@@ -184,13 +187,14 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
     estimates = {name: one if one.pairs == len(first) else one.unclaimed for name, one in estimates.items()}
     elsewhere = (first["machine"] != second["machine"]).any()
     estimates["time"] = NOTHING if elsewhere else _time(first["epoch_seconds"], second["epoch_seconds"], clean, family)
-    if second["unlearnt"].any():  # a departure may well be that nothing is learnt; what it is measured against has to
+    taught = not second["unlearnt"].any() and kind_of(results.data) != "synthetic"
+    if not taught:  # a departure may well be that nothing is learnt; what it is measured against has to
         estimates = {name: one if name == "time" else one.unclaimed for name, one in estimates.items()}
     if first["barred"].notna().any() or second["barred"].notna().any():
         estimates = {name: estimate.unclaimed for name, estimate in estimates.items()}
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
-    return row | {"unlearnt": bool(second["unlearnt"].any()), "warning": found.warning}
+    return row | {"unlearnt": not taught, "warning": found.warning}
 
 
 def _time(first: pd.Series, second: pd.Series, clean: np.ndarray, family: int) -> Estimate:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from levelfield import registry
+from levelfield.data.origin import kind_of
 from levelfield.study.config import TWIN, Study
 from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.estimates import NOTHING, Estimate, difference, equivalent, ratio
@@ -174,6 +175,7 @@ def _compare(results: Results, first: Case, second: Case, machine: str, found: P
         speed = speed.unclaimed
     flat, both = int(one["unlearnt"].sum() + other["unlearnt"].sum()), len(one) + len(other)
     unlearnt = f"no claim: the loss was not seen to fall in {flat} of {both} runs" if flat else None
+    unlearnt = "no claim: made sequences teach nothing" if kind_of(results.data) == "synthetic" else unlearnt
     if barred or unlearnt or accuracy.pairs < len(one) or _of_another_program(one) or _of_another_program(other):
         accuracy = accuracy.unclaimed
     made = Compared(

@@ -19,7 +19,7 @@ def finished(results: Results) -> pd.DataFrame:
 
     `barred`: what is wrong with its case's first losses in some run, so that nothing is claimed of the case. `diverged`: a loss was
     not finite. `unproven`: in what it is not what parity was measured of. `clean`: its time may bear a claim. `unlearnt`: its loss was
-    not seen to fall, or there is nothing in its sequences to learn, so that its accuracy bears none.
+    not seen to fall, so that its accuracy bears none.
     """
     runs = results.finished.drop(columns="validation_seconds").copy()
     runs["machine"] = machine_of(runs)
@@ -29,10 +29,7 @@ def finished(results: Results) -> pd.DataFrame:
     runs = runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
     runs["barred"] = runs["case"].map(runs.dropna(subset="incoherent").groupby("case")["incoherent"].first())
     runs["diverged"] = [json.loads(checks).get("losses_finite") is False for checks in runs["checks"]]
-    runs["unlearnt"] = [
-        json.loads(checks).get("losses_fell") is not True or corpus.startswith("synthetic")
-        for checks, corpus in zip(runs["checks"], runs["corpus"], strict=True)
-    ]
+    runs["unlearnt"] = [json.loads(checks).get("losses_fell") is not True for checks in runs["checks"]]
     runs["unproven"] = unproven(results, runs)
     runs = _placed(results, runs)
     runs["clean"] = runs["unclean"].isna() & runs["unproven"].isna() & runs["barred"].isna() & ~runs["diverged"].astype(bool)

@@ -1,12 +1,14 @@
 """The table of parting: at which step the losses of two programs that are the same come apart."""
 
+from contextlib import suppress
 from itertools import combinations
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
-from levelfield.tell.kept import Records, arrays_of
+from levelfield.tell.kept import BrokenRecord, Records, arrays_of
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Row, Table
 
@@ -18,7 +20,7 @@ def parting(results: Results) -> Table | None:
     """A row each two matched cases of one protocol and each distance: the first step at which their losses are further apart; None
     without two such cases."""
     equals = _equals(results)
-    losses = _losses(results) if equals else {}
+    losses = _losses(results, {case for pair in equals for case in pair})
     rows = [row for first, second in equals for row in _rows(results, losses, first, second)]
     if not rows:
         return None
@@ -38,12 +40,13 @@ def parting(results: Results) -> Table | None:
     return Table("parting", f"Where equal programs part: {results.context}", data, pd.DataFrame(shown), notes)
 
 
-def _losses(results: Results) -> dict[tuple[str, int], np.ndarray]:
-    """(case, seed) to the losses of all steps, of the finished runs."""
+def _losses(results: Results, cases: set[str]) -> dict[tuple[str, int], np.ndarray]:
+    """(case, seed) to the losses of all steps, of the finished runs; of none whose steps are not there any more, or damaged since."""
     records, found = Records(results.folder), {}
-    for run in results.finished.itertuples():
-        content = records.read(f"runs/{run.case}/seed-{run.seed}/steps.npz")
-        found[run.case, run.seed] = arrays_of(content)["loss"].astype(float)
+    for run in results.finished[results.finished["case"].isin(cases)].itertuples():
+        with suppress(BrokenRecord, ValueError, KeyError, BadZipFile):
+            content = records.read(f"runs/{run.case}/seed-{run.seed}/steps.npz")
+            found[run.case, run.seed] = arrays_of(content)["loss"].astype(float)
     return found
 
 
