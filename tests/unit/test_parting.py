@@ -67,3 +67,11 @@ def test_a_study_of_one_model_has_no_column_for_it_and_one_of_one_case_no_table(
     alone = make_study(tmp_path / "alone", cases=["torch"], steps=5)
     collect(alone)
     assert parting(Results.read(alone)) is None
+
+
+def test_of_many_cases_each_is_told_against_the_first(tmp_path):
+    cases = [{"backend": "torch", "name": f"case-{number}"} for number in range(10)]
+    folder = make_study(tmp_path / "s", cases=cases, steps=5)
+    collect(folder)
+    data = parting(Results.read(folder)).data
+    assert set(data["case"]) == {"case-0"} and data["against"].nunique() == 9

@@ -8,12 +8,15 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from levelfield.study.protocol import Protocol
 from levelfield.tell.kept import BrokenRecord, Records, arrays_of
 from levelfield.tell.results import Results
 from levelfield.tell.tables.table import Row, Table
 
 DISTANCES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """A loss is about 0.7 at first, where float32's numbers are 6e-8 apart: 1e-7 is two of them."""
+MOST = 8
+"""Cases of one protocol of which every two are told."""
 
 
 def parting(results: Results) -> Table | None:
@@ -51,9 +54,16 @@ def _losses(results: Results, cases: set[str]) -> dict[tuple[str, int], np.ndarr
 
 
 def _equals(results: Results) -> list[tuple[str, str]]:
-    """Every two matched cases of one protocol, a case and its twin apart."""
-    cases = [case for case in results.study.expanded if case.matched and case.name not in results.twins]
-    return [(one.name, other.name) for one, other in combinations(cases, 2) if one.protocol == other.protocol]
+    """Every two matched cases of one protocol, a case and its twin apart; of more than `MOST` each against the first."""
+    groups: dict[Protocol, list[str]] = {}
+    for case in results.study.expanded:
+        if case.matched and case.name not in results.twins:
+            groups.setdefault(case.protocol, []).append(case.name)
+    return [
+        pair
+        for names in groups.values()
+        for pair in (combinations(names, 2) if len(names) <= MOST else ((names[0], other) for other in names[1:]))
+    ]
 
 
 def _rows(results: Results, losses: dict[tuple[str, int], np.ndarray], first: str, second: str) -> list[dict[str, Any]]:
