@@ -362,7 +362,7 @@ def test_the_latex_compiles(whole, tmp_path):
         ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert len(files) == 11 and "Missing character" not in done.stdout
+    assert len(files) == 12 and "Missing character" not in done.stdout
 
 
 def test_what_a_gpus_figures_hold_and_the_known_fault_of_a_version_are_told(tmp_path):
