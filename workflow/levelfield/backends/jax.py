@@ -57,7 +57,9 @@ Pair = tuple[jax.Array, jax.Array]
 GPU_PLANE = "/device:GPU"
 """How XLA's profiles name what a GPU did (xla/tsl/profiler/utils/xplane_schema.cc)."""
 SLOW_SCATTER_UNTIL = (0, 11, 1)
-SLOW_SCATTER = "jax#38806: this jaxlib adds an embedding's gradient slowly on a GPU, and 0.11.1 does not"
+SLOW_SCATTER = (
+    "jax#38806: reported of this jaxlib that it adds an embedding's gradient slowly on a GPU, and that 0.11.1 does not"
+)
 
 
 def losses_and_right(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -270,9 +270,8 @@ def take(args: argparse.Namespace, number: int, failure: Path) -> None:
             process.wait()
         last = said.tail()
     written = _version(file) != before
-    aside = (
-        args.out / "takes" / str(number)
-    )  # where a take that has finished waits for its extras, in case that this job is ended
+    # where a take that has finished waits for its extras, in case that this job is ended
+    aside = args.out / "takes" / str(number)
     shutil.rmtree(aside, ignore_errors=True)
     with contextlib.suppress(OSError):
         aside.parent.rmdir()
