@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import string
 
 import numpy as np
 import pyarrow as pa
@@ -203,6 +205,35 @@ def test_words_of_a_slice():
     assert [part.tolist() if hasattr(part, "tolist") else part for part in words(whole.slice(1, 3))[1:]] == [[0, 1, 2]]
     assert words(whole.slice(1, 3))[0].to_pylist() == ["c", "d", "e"]
     assert words(whole.slice(0, 0))[0].to_pylist() == []
+
+
+def test_words_are_split_where_bytes_lie():
+    """Against the same in Python's own operations: lower case, punctuation off, split on white space, all of ASCII alone."""
+    letters = list("aB9é語!'-.  \t\n\v\f\r\x1c\x00\xa0\u2003")
+    lower = str.maketrans(string.ascii_uppercase, string.ascii_lowercase, string.punctuation)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        texts = ["".join(rng.choice(letters, rng.integers(12))) for _ in range(rng.integers(8))]
+        ahead, behind = rng.integers(3, size=2)
+        given = pa.array(["x!"] * ahead + texts + ["y z"] * behind, pa.large_string()).slice(ahead, len(texts))
+        flat, sizes = words(given)
+        expected = [re.findall(r"[^ \t\n\v\f\r]+", text.translate(lower)) for text in texts]
+        assert sizes.tolist() == [len(row) for row in expected]
+        assert flat.to_pylist() == [word for row in expected for word in row]
+
+
+def test_words_are_numbered_alike_however_many_are_looked_up_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 300)
+    path = tmp_path / "reviews.csv"
+    rng = np.random.default_rng(0)
+    rows = [" ".join(f"w{word}" for word in rng.zipf(1.3, 20) % 400) for _ in range(80)]
+    path.write_text("text,label\n" + "".join(f"{text},{'ab'[row % 2]}\n" for row, text in enumerate(rows)))
+    several = []
+    for first in (0, 5, 10_000):
+        monkeypatch.setattr("levelfield.data.words.FIRST", first)
+        corpus = found(path, validation_share=0.25)
+        several.append((corpus.words, *(np.asarray(part.ranks).tolist() for part in (corpus.train, corpus.validation))))
+    assert several[0] == several[1] == several[2]
 
 
 def test_a_tokenizer_of_ones_own(tmp_path):

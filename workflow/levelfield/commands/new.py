@@ -190,7 +190,7 @@ def _words_of(rows: Rows) -> tuple[np.ndarray, int]:
     for block in islice(rows.blocks(), BLOCKS):
         found, counts = words(block.content)
         sizes.append(counts)
-        known |= set(found.dictionary_encode().dictionary.to_pylist())
+        known |= set(found.dictionary.to_pylist())
     return np.concatenate(sizes), len(known)
 
 

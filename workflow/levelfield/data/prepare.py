@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,23 +53,25 @@ def prepare(
                 raise UserError(f"data.{part}: found {wanted:,}, but {corpus.title} has {len(order):,} reviews in that part")
             why.append(f"{wanted:,} {part} reviews were asked for, there are {len(order):,}")
     _refuse_untaught(corpus, orders[0][:train], orders[1][:validation])
-    out, seen = Path(out), {}
+    out = Path(out)
     told: dict[str, Any] = {}
     out.mkdir(parents=True, exist_ok=True)
-    for part, reviews, order, wanted in parts:
-        rows = order[:wanted]
-        counted: dict[str, int] = {"tokens": 0, "unknown": 0}
-        short = {"train": "train", "validation": "val"}[part]
-        x = _encoded(corpus, reviews, rows, shape, counted)
-        arrays = {
-            f"x_{short}.npy": ((len(rows), shape.length), np.dtype(np.int32), x),
-            f"y_{short}.npy": ((len(rows),), np.dtype(np.float32), [reviews.labels[rows].astype(np.float32)]),
-        }
-        for name, (lengths, dtype, blocks) in arrays.items():
-            found[name] = _write(out / name, lengths, dtype, blocks)
-            lines += f"{found[name]['sha256']}  {name}\n"
-        told |= {f"{part}_{key}": value for key, value in _told(corpus, reviews, rows, shape, counted).items()}
-        seen[part] = np.sort(fingerprints(reviews, rows))
+    taken = {part: (reviews, order[:wanted]) for part, reviews, order, wanted in parts}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = {part: pool.submit(fingerprints, *chosen) for part, chosen in taken.items()}
+        for part, (reviews, rows) in taken.items():
+            counted: dict[str, int] = {"tokens": 0, "unknown": 0}
+            short = {"train": "train", "validation": "val"}[part]
+            x = _encoded(corpus, reviews, rows, shape, counted)
+            arrays = {
+                f"x_{short}.npy": ((len(rows), shape.length), np.dtype(np.int32), x),
+                f"y_{short}.npy": ((len(rows),), np.dtype(np.float32), [reviews.labels[rows].astype(np.float32)]),
+            }
+            for name, (lengths, dtype, blocks) in arrays.items():
+                found[name] = _write(out / name, lengths, dtype, blocks)
+                lines += f"{found[name]['sha256']}  {name}\n"
+            told |= {f"{part}_{key}": value for key, value in _told(corpus, reviews, rows, shape, counted).items()}
+        seen = {part: np.sort(prints.result()) for part, prints in waiting.items()}
     data = {
         "corpus": corpus.corpus,
         "title": corpus.title,

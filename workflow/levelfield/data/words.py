@@ -7,7 +7,7 @@ Lower case, punctuation off, split on white space: all three of ASCII alone, as 
 import re
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +21,42 @@ PUNCTUATION = r"""[!"#$%&()*+,\-./:;<=>?@\[\\\]^_`{|}~']"""
 UNSEEN = 2**32 - 1
 """Rank of a word that the training part does not have: above any vocabulary."""
 ROWS_AT_ONCE = 2**22
+FIRST = 2**17
+"""Words looked up by pyarrow, all of a block's at once: those that came first, most of what later blocks have."""
 PADDING = re.compile(r"[\[<|]+pad[\]>|]+", re.IGNORECASE)
 """What tokenizers call the token of padding."""
 
 
-def words(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The words of texts (large_string), one after the other, and how many each text has, int64 (texts,)."""
-    texts = pc.ascii_trim_whitespace(pc.replace_substring_regex(pc.ascii_lower(texts), PUNCTUATION, ""))
-    split = pc.ascii_split_whitespace(texts)
-    found, sizes = split.flatten(), lengths(split)
-    empty = np.asarray(pc.equal(texts, ""))
-    if empty.any():  # each has one word, which is empty
-        found, sizes = found.filter(pc.not_equal(found, "")), np.where(empty, 0, sizes)
-    return found, sizes
+def words(texts: pa.LargeStringArray) -> tuple[pa.DictionaryArray, np.ndarray]:
+    """The words of texts without nulls, one after the other, and how many each text has, int64 (texts,). A word may stand in the
+    dictionary several times.
+
+    Splitting comes first, where the bytes lie: each piece goes up to a white space and with it, or to the end of its text. What is
+    to be made of a piece is then done once for all that are alike, and since no punctuation is white space, it comes to the same.
+    """
+    bounds, content = _bytes(texts)
+    ends_here = (content == ord(" ")) | (content - np.uint8(ord("\t")) <= ord("\r") - ord("\t"))
+    ends_here[bounds[1:][bounds[1:] > bounds[:-1]] - 1] = True
+    ends = np.flatnonzero(ends_here) + 1
+    starts = np.searchsorted(ends, bounds, "right")
+    offsets = np.concatenate([[0], ends])
+    cut = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
+    pieces = cut.dictionary_encode()
+    made = pc.ascii_lower(pieces.dictionary.cast(pa.large_string()))
+    made = pc.replace_substring_regex(pc.ascii_rtrim_whitespace(made), PUNCTUATION, "")
+    empty = np.asarray(pc.equal(made, ""))
+    gone, place = empty[pieces.indices], np.cumsum(~empty, dtype=np.int32) - 1
+    sizes = np.diff(np.searchsorted(np.flatnonzero(~gone), starts))
+    return pa.DictionaryArray.from_arrays(place[np.asarray(pieces.indices)[~gone]], made.filter(pa.array(~empty))), sizes
+
+
+def _bytes(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each text begins and the last one ends, int64 (texts + 1,), in their bytes, uint8, which come with it."""
+    _, offsets, content = texts.buffers()
+    if not len(texts) or not content:
+        return np.zeros(len(texts) + 1, np.int64), np.empty(0, np.uint8)
+    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return bounds - bounds[0], np.frombuffer(content, np.uint8)[bounds[0] : bounds[-1]]
 
 
 class Growing:
@@ -79,18 +102,20 @@ class Vocabulary:
 
     def __init__(self) -> None:
         self.numbers = _Numbers()
+        self.first = pa.array([], pa.large_string())
         self.counts = np.zeros(0, np.int64)
 
-    def add(self, found: pa.Array, counted: np.ndarray) -> np.ndarray:
+    def add(self, found: pa.DictionaryArray, counted: np.ndarray) -> np.ndarray:
         """The words' numbers, uint32 (words,). counted, bool (words,): which are of the training part."""
-        encoded = found.dictionary_encode()
-        indices = np.asarray(encoded.indices)
-        known = self.numbers
-        distinct = encoded.dictionary.to_pylist()
-        table = np.fromiter(map(known.__getitem__, distinct), np.uint32, len(distinct))
+        indices, known = np.asarray(found.indices), self.numbers
+        near = pc.index_in(found.dictionary, value_set=self.first)
+        table, far = np.asarray(near.fill_null(0)).astype(np.uint32), np.flatnonzero(near.is_null())
+        table[far] = np.fromiter(map(known.__getitem__, found.dictionary.take(pa.array(far)).to_pylist()), np.uint32, len(far))
+        if len(self.first) < min(len(known), FIRST):
+            self.first = pa.array(islice(known, FIRST), pa.large_string())
         if len(known) > len(self.counts):
             self.counts = np.concatenate([self.counts, np.zeros(max(len(known), len(self.counts)), np.int64)])
-        self.counts[table] += np.bincount(indices[counted], minlength=len(table))
+        np.add.at(self.counts, table, np.bincount(indices[counted], minlength=len(table)))
         numbers: np.ndarray = table[indices]
         return numbers
 

@@ -1,7 +1,9 @@
 """Labelled text of one's own: a table, a folder for each label, or a saved data set; words by the training part alone."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,10 @@ TAKES = (
     "citation",
 )  # fmt: skip
 NEEDS = ("file",)
+AT_ONCE = 2
+"""Blocks of text split up at the same time."""
+Split = tuple[pa.DictionaryArray | np.ndarray, np.ndarray]
+"""Words or ids of a block's texts, one text's after the other's, and how many each has."""
 ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 
 
@@ -63,17 +69,18 @@ def _read(
     vocabulary: Vocabulary,
     tokenizer: Tokenizer | None,
 ) -> None:
-    """Reads a part's text into the rows held for training and for validation: a block's words are numbered while the next is split."""
-    split_up = tokenizer.words if tokenizer else words
+    """Reads a part's text into the rows held for training and for validation: a block's words are numbered while the next are split."""
+    split_up: Callable[[pa.Array], Split] = tokenizer.words if tokenizer else words
     with (
         tqdm(desc=f"text of {rows.path.name}", total=len(codes), unit=" rows", disable=None, leave=False, delay=2) as bar,
-        ThreadPoolExecutor(1) as pool,
+        ThreadPoolExecutor(1 if tokenizer else AT_ONCE) as pool,  # a tokenizer has threads of its own
     ):
-        blocks = rows.blocks(used=codes >= 0)
-        waiting = pool.submit(_next, blocks, split_up, rows)
-        while (found := waiting.result()) is not None:
-            waiting = pool.submit(_next, blocks, split_up, rows)
-            block, numbers, sizes = found
+        blocks = ((block, pool.submit(split_up, block.content)) for block in rows.blocks(used=codes >= 0))
+        waiting = deque(islice(blocks, AT_ONCE))
+        while waiting:
+            block, found = waiting.popleft()
+            numbers, sizes = _split_up(block, found, rows)
+            waiting.extend(islice(blocks, 1))
             bar.update(len(block.labels))
             mine, later = codes[block.here][block.places], validation[block.here][block.places]
             of_later = np.repeat(later, sizes)
@@ -83,17 +90,13 @@ def _read(
                 part.add(numbers[words_of], sizes[rows_of], mine[rows_of])
 
 
-def _next(
-    blocks: Iterator[Block], split_up: Callable[[pa.Array], tuple[pa.Array | np.ndarray, np.ndarray]], rows: Rows
-) -> tuple[Block, pa.Array | np.ndarray, np.ndarray] | None:
-    """The next block, its words or ids and how many each text has; None after the last."""
-    for block in blocks:
-        try:
-            return block, *split_up(block.content)
-        except TokenizerError as error:
-            number = block.first + block.places[error.place]
-            raise UserError(
-                f"{error.path}: cannot encode {rows.path}, row {number:,}, column {rows.text}: {error}: take a tokenizer that can, or "
-                "leave `data.tokenizer` out"
-            ) from None
-    return None
+def _split_up(block: Block, found: Future[Split], rows: Rows) -> Split:
+    """A block's words or ids, and how many each text has."""
+    try:
+        return found.result()
+    except TokenizerError as error:
+        number = block.first + block.places[error.place]
+        raise UserError(
+            f"{error.path}: cannot encode {rows.path}, row {number:,}, column {rows.text}: {error}: take a tokenizer that can, or "
+            "leave `data.tokenizer` out"
+        ) from None
