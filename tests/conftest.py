@@ -4,6 +4,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# the same examples each time, on any machine however busy; nothing is written beside the tests
+settings.register_profile("levelfield", derandomize=True, deadline=None, database=None)
+settings.load_profile("levelfield")
 
 
 @pytest.fixture(autouse=True)

@@ -139,7 +139,7 @@ def test_is_within_the_bounds_in_a_small_model(ahead, backend, model):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("backend", "model"), PLAIN)
+@pytest.mark.parametrize(("backend", "model"), [*PLAIN, ("torch-compile", "transformer"), ("torch-compile", "cnn")])
 def test_is_within_the_bounds_in_the_published_model(ahead, backend, model):
     skip_where_it_cannot_run(backend)
     parity = ahead.parity(whole, backend, model).result()
@@ -249,8 +249,15 @@ def test_nothing_is_left_to_compile_after_the_warm_up(backend, place):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", ["keras-tensorflow-huge-pages", "jax-huge-pages"])
-def test_the_process_of_a_timed_run_is_started_with_its_backends_environment(ahead, tmp_path, backend):
+@pytest.mark.parametrize(
+    ("backend", "malloc"),
+    [
+        ("keras-tensorflow-huge-pages", "glibc.malloc.hugetlb=1"),
+        ("jax-huge-pages", "glibc.malloc.hugetlb=1"),
+        ("torch-kept-memory", "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"),
+    ],
+)
+def test_the_process_of_a_timed_run_is_started_with_its_backends_environment(ahead, tmp_path, backend, malloc):
     """The C library reads GLIBC_TUNABLES at its start: set later it would be recorded and not heeded."""
     skip_where_it_cannot_run(backend)
     folder, run = ahead.prepared(small, "cnn").result(), tmp_path / backend / "seed-0"
@@ -258,7 +265,7 @@ def test_the_process_of_a_timed_run_is_started_with_its_backends_environment(ahe
     known = ("--case", tmp_path / "case.json", "--data", folder / "data", "--start", folder / "start.npz", "--threads", 1)
     levelfield("train", *known, "--study", "s", "--seed", 0, "--out", run)
     flags = json.loads((run / "run.json").read_text())["machine"]["flags"]
-    assert flags["malloc"] == "glibc.malloc.hugetlb=1" and flags["huge_pages"] in ("always", "madvise")
+    assert flags["malloc"] == malloc and flags.get("huge_pages", "always") in ("always", "madvise")
 
 
 @pytest.mark.long

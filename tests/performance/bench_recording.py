@@ -16,16 +16,16 @@ from levelfield.study.protocol import Protocol
 from levelfield.training.progress import progress
 
 PAIRS = 31
-EPOCH = {"bilstm": (100, 32), "transformer": (200, 96), "cnn": (200, 48)}
-"""Tokens of a sequence and steps of an epoch. The LSTM's is half the article's length, so that the cost weighs twice; the steps of
-the others are short enough as published."""
+EPOCH, SHORT = {"bilstm": (100, 32), "transformer": (200, 96)}, (200, 48)
+"""Tokens of a sequence and steps of an epoch, and of other models. The LSTM's is half the article's length, so that the cost weighs
+twice; the steps of the others are short enough as published."""
 FEWER = {"keras-torch": 2}
 """By what the steps are divided."""
 
 
 def measure(name: str, model: str = "bilstm") -> dict:
     """`ratio` of recording on to off, medians of alternating pairs."""
-    length, steps = EPOCH[model]
+    length, steps = EPOCH.get(model, SHORT)
     protocol, steps = Protocol(model=registry.model(model).sizes(), length=length), steps // FEWER.get(name, 1)
     x, y = sequences(protocol, steps * protocol.batch_size)
     threads = confine("cpu", THREADS)

@@ -35,6 +35,7 @@ def commands(tmp_path, monkeypatch) -> list[list[str]]:
         "torch": Available("cuda"),
         "jax": Available("cuda"),
         "torch-huge-pages": Available("cpu"),
+        "torch-kept-memory": Available("cpu"),
         "keras-tensorflow": Available(missing="gone"),
     }
     monkeypatch.setattr(gpu, "available_backends", lambda: here)

@@ -19,6 +19,11 @@ ORDER = [*ROOMS, *FOUNDATION]
 """From top to bottom: each uses those below it."""
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "optax"}
 BUILDERS = {"torch", "keras", "jax", "flax"}
+LOOKED_UP = {
+    "registry.py", "commands/cli.py", "commands/export.py", "backends/__init__.py", "data/corpus.py", "level/reference.py",
+    "level/mistakes.py", "export/onnx.py", "measure/calibrate.py",
+}  # fmt: skip
+"""Where parts are imported by the names that somebody registered or typed."""
 STUDY = re.compile(r"from (levelfield[\w.]*) import (\w+)")
 FILES = sorted(file for file in HOUSE.rglob("*.py") if len(file.relative_to(HOUSE).parts) > 1 or file.stem in FOUNDATION)
 
@@ -75,6 +80,12 @@ def test_a_room_uses_those_below_it_alone(name):
             used = {module for module in imports(file) if module.startswith("levelfield.")}
             above = {module for module in used if ORDER.index(room(module)) < ORDER.index(name)}
             assert not above, f"{file.relative_to(HOUSE)} imports {', '.join(sorted(above))}, which stands above it"
+
+
+def test_what_is_imported_by_name_is_what_is_registered():
+    """`importlib.import_module` goes round the order above: for registered parts, verbs, and a framework's version alone."""
+    using = {str(file.relative_to(HOUSE)) for file in FILES if "import_module(" in file.read_text(encoding="utf-8")}
+    assert using == LOOKED_UP
 
 
 @pytest.mark.parametrize("model", ["bilstm", "transformer", "cnn"])

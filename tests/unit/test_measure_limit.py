@@ -174,6 +174,10 @@ TORCH_ATTENTION = ["aten::_scaled_dot_product_flash_attention_for_cpu", "aten::l
         ("cnn", ["conv_general_dilated.6", "convert_reduce_fusion"], ["conv_general_dilated"], "not fused"),
         ("cnn", ["aten::cudnn_convolution", "aten::mm"], ["aten::cudnn_convolution"], "cuDNN"),
         ("transformer", TORCH_ATTENTION, TORCH_ATTENTION[:1], "flash"),
+        (
+            "transformer", ["aten::_scaled_dot_product_cudnn_attention", "aten::linear"],
+            ["aten::_scaled_dot_product_cudnn_attention"], "cuDNN",
+        ),
         ("transformer", ["_MklSoftmax", "_MklEinsum"], ["_MklEinsum", "_MklSoftmax"], "not fused"),
         ("transformer", ["fmha_cutlassF_f32_aligned_64x64_rf_sm80(int)"], ["fmha_cutlassF_f32_aligned_64x64_rf_sm80"], "memory-efficient"),
     ],

@@ -25,6 +25,14 @@ IMPOSSIBLE = {
         "64 heads cannot share an embedding of 32 evenly",
     ),
     "too short for two convolutions": ({"protocol": {"model": "cnn", "length": 10}, "cases": ["torch"]}, "length 10 is too short"),
+    "a key of an earlier version": (
+        {"protocol": {"units": 8}, "cases": ["torch"]},
+        "protocol.units: is the model's now: write `protocol.model.units`, as in `protocol: {model: {name: bilstm, units: 8}}`",
+    ),
+    "a key of an earlier version that several models have": (
+        {"protocol": {"embedding": 8}, "cases": ["torch"]},
+        "write `protocol.model.embedding`, as in `protocol: {model: {name: bilstm, embedding: 8}}`",
+    ),
     "no batch of training": (
         {"data": {"synthetic": True, "train": 20}, "cases": ["torch"]},
         "batch_size 32 is larger than the training data (20 sequences)",

@@ -10,6 +10,7 @@ from outside import registered
 
 from levelfield import registry
 from levelfield.errors import UserError
+from levelfield.study.config import read_study
 
 MINE = {
     "framework": "torch",
@@ -23,12 +24,12 @@ MINE = {
 
 
 @contextmanager
-def declared(rows: dict, folder: Path, monkeypatch) -> Iterator[None]:
-    """Within the block a package of that folder is known, whose one module declares these rows."""
+def declared(rows: dict, folder: Path, monkeypatch, departures: dict | None = None) -> Iterator[None]:
+    """Within the block a package of that folder is known, whose one module declares these rows, and describes these departures."""
     points = [f'{name} = "own_rows:Own"' for name in rows]
     project = folder / "project"
     project.mkdir()
-    (project / "own_rows.py").write_text(f"BACKENDS = {rows!r}\n")
+    (project / "own_rows.py").write_text(f"BACKENDS = {rows!r}\nDEPARTURES = {departures or {}!r}\n")
     (project / "pyproject.toml").write_text(
         "\n".join(['[project]\nname = "own"\nversion = "0"', '[project.entry-points."levelfield.backends"]', *points])
     )
@@ -63,3 +64,34 @@ def test_what_an_option_is_like_must_be_declared(tmp_path, monkeypatch):
         pytest.raises(UserError, match="'mine' is declared to be like 'thorch', which nobody declares"),
     ):
         registry.backends()
+
+
+def test_a_package_may_describe_departures_of_its_own(tmp_path, monkeypatch):
+    described = {"warm-start": ["Adam's moments begin at the first gradient.", "own documentation"]}
+    mine = MINE | {"departures": ["clip-norm", "warm-start"]}
+    with declared({"mine": mine, "mine-fast": {"like": "mine"}}, tmp_path, monkeypatch, described):
+        for row in ("mine", "mine-fast"):
+            found = registry.possible(row, "cnn")["warm-start"]
+            assert (found.kind, found.meaning, found.reference) == ("optimiser", *described["warm-start"])
+        assert "warm-start" in registry.departures() and "warm-start" not in registry.possible("torch", "cnn")
+        study = read_study(
+            {"study": "s", "protocol": {"data_on": "device"}, "cases": [{"backend": "mine", "departures": ["warm-start"]}]},
+            "s.yaml",
+        )
+        assert [case.departures for case in study.expanded] == [("warm-start",)]
+    assert "warm-start" not in registry.departures()
+
+
+@pytest.mark.parametrize(
+    ("departures", "described", "told"),
+    [
+        (["clip-norn"], {}, "own_rows: the backend 'mine' makes the departure 'clip-norn', which nobody describes"),
+        ([], {"clip-norm": ["other", "else"]}, "own_rows describes the departure 'clip-norm', which is there already"),
+    ],
+)
+def test_a_departure_is_described_once(tmp_path, monkeypatch, departures, described, told):
+    with (
+        declared({"mine": MINE | {"departures": departures}}, tmp_path, monkeypatch, described),
+        pytest.raises(UserError, match=told),
+    ):
+        registry.departures()

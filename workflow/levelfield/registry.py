@@ -3,7 +3,8 @@
 Four groups of entry points add to what the folders hold: `levelfield.models` (name = package), `levelfield.backends`
 (name = module:Class), `levelfield.builders` (model/framework = module) and `levelfield.sources` (name = module). What a
 backend, builder or source declares stands as a literal at the top of its file and is read without running it, so that
-neither a framework nor numpy is imported. Standard library alone.
+neither a framework nor numpy is imported. Standard library alone; what it looks up by name stands above it, which nothing else in
+the house may use so.
 """
 
 import ast
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DataOn = Literal["host", "device"]
 
+UNDESCRIBED = "which nobody describes: `DEPARTURES = {name: [meaning, reference]}` at the top of its module does"
 Row = dict[str, Any]
 """An entry of a `BACKENDS`, as it is declared or with what it leaves out."""
 
@@ -44,7 +46,8 @@ class Registered:
     options: dict[str, object] = field(default_factory=dict)
     """Keyword arguments of the class: a way of using the framework that has a row of its own."""
     departures: tuple[str, ...] = ()
-    """Departures of the optimiser that it can make."""
+    """Departures of the optimiser that it can make: those of `backends/departures.py`, and those that its module describes in a
+    `DEPARTURES` of its own, name to meaning and reference."""
     devices: str | None = None
     """What trains on several devices, as `module:Class`; None where it cannot."""
     data_on: tuple[DataOn, ...] = ("host",)
@@ -195,6 +198,15 @@ def _shared() -> dict[str, "Departure"]:
     found: dict[str, Departure] = {}
     for module in ("levelfield.backends.departures", "levelfield.study.departures"):
         found |= importlib.import_module(module).DEPARTURES
+    kind = importlib.import_module("levelfield.study.departures").Departure
+    for module in dict.fromkeys(row.module for row in backends().values()):
+        described = declared(module, "DEPARTURES") or {}
+        if both := found.keys() & described.keys():
+            raise UserError(f"{module} describes the departure {min(both)!r}, which is there already: give it another name")
+        found |= {name: kind("optimiser", *told) for name, told in described.items()}
+    for name, row in backends().items():
+        if unknown := set(row.departures) - found.keys():
+            raise UserError(f"{row.module}: the backend {name!r} makes the departure {min(unknown)!r}, {UNDESCRIBED}")
     return found
 
 
@@ -218,7 +230,10 @@ def excludes(model_name: str) -> tuple[frozenset[str], ...]:
 def possible(backend_name: str, model_name: str) -> dict[str, "Departure"]:
     """The departures that a case of this backend and model can make."""
     registered, own = backend(backend_name), model(model_name).departures
-    made = declared(builder_module(model_name, registered.framework) or __name__, "DEPARTURES") or ()
+    module = builder_module(model_name, registered.framework) or __name__
+    made = declared(module, "DEPARTURES") or ()
+    if unknown := set(made) - own.keys():
+        raise UserError(f"{module} makes the departure {min(unknown)!r}, which the model {model_name!r} does not describe")
     everyone = importlib.import_module("levelfield.study.departures").DEPARTURES
     mine = {name: departure for name, departure in own.items() if name in made}
     return mine | {name: d for name, d in _shared().items() if name in registered.departures or name in everyone}

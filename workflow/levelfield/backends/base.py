@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from platform import libc_ver
 
 import numpy as np
 
@@ -118,6 +119,14 @@ def refuse_without_huge_pages(name: str, device: str) -> None:
             f"{name}: this kernel gives no huge pages: leave the case out, or as root "
             "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`"
         )
+
+
+def refuse_without_glibc(name: str, device: str) -> None:
+    """Raises DeviceError where the row `name`, which sets the GNU C library's allocator, is asked to run on a GPU or without it."""
+    if device == "cuda":
+        raise DeviceError(f"{name} is about a CPU's memory: set `device: cpu` or `auto`")
+    if libc_ver()[0] != "glibc":
+        raise DeviceError(f"{name}: this system's C library is not glibc, and has no such switch: leave the case out")
 
 
 class Backend(ABC):

@@ -20,11 +20,12 @@ from levelfield.backends.base import (
     no_logits,
     no_steps,
     refuse_too_old,
+    refuse_without_glibc,
     refuse_without_huge_pages,
     silent,
 )
 from levelfield.backends.departures import CLIP_NORM
-from levelfield.host import huge_pages
+from levelfield.host import huge_pages, started_with
 from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
@@ -40,6 +41,11 @@ BACKENDS = {
     "torch-compile-reduce-overhead": {"like": "torch", "options": {"compiled": "reduce-overhead"}},
     "torch-compile-max-autotune": {"like": "torch", "options": {"compiled": "max-autotune"}},
     "torch-huge-pages": {"like": "torch", "class": "TorchHugePages", "environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
+    "torch-kept-memory": {
+        "like": "torch",
+        "class": "TorchKeptMemory",
+        "environment": {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"},
+    },
     "torch-flush-subnormals": {"like": "torch", "class": "TorchFlushSubnormals"},
 }
 
@@ -273,6 +279,18 @@ class TorchHugePages(Torch):
 
     def flags(self) -> dict[str, str]:
         return super().flags() | {"huge_pages": str(huge_pages())}
+
+
+class TorchKeptMemory(Torch):
+    """The same program on a CPU, its memory never handed back to the kernel: the C library's own switches, which it reads at its start
+    (glibc manual, "Memory Allocation Tunables"): no block is mapped by itself, and the heap is not cut until 1 TiB of it is free."""
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        refuse_without_glibc("torch-kept-memory", device)
+        super().__init__(protocol, departures, "cpu", threads)
+
+    def flags(self) -> dict[str, str]:
+        return super().flags() | {"malloc": started_with("GLIBC_TUNABLES") or "default"}
 
 
 class TorchFlushSubnormals(Torch):

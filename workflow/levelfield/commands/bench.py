@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from levelfield import registry
 from levelfield.commit import commit
 from levelfield.errors import UserError
 from levelfield.host import cpu_model, cpus_available
@@ -38,21 +39,17 @@ class Bar:
     unit: str = ""
 
 
+RECORDED = [
+    Bar(f"epoch with all recording / plain {row.framework}, {name}, {model}", f"bench_recording {name} {model}", "ratio", 1.01)
+    for name, row in registry.backends().items()
+    for model in registry.models()
+    if registry.supports(name, model) and not row.like
+]
+"""Each framework's own row with each model: what Keras is compared with has Keras's own Adam."""
 BARS = [
     Bar("torch epoch / plain tutorial loop", "bench_torch", "ratio", 0.97),
-    Bar("keras-tensorflow epoch with step records / plain fit", "bench_recording keras-tensorflow", "ratio", 1.01),
-    Bar("keras-jax epoch with all recording / plain Keras, its own Adam", "bench_recording keras-jax", "ratio", 1.01),
-    Bar("keras-torch epoch with all recording / plain Keras, its own Adam", "bench_recording keras-torch", "ratio", 1.01),
-    Bar("the same, keras-torch, cnn", "bench_recording keras-torch cnn", "ratio", 1.01),
-    Bar("all recording on / off, torch", "bench_recording torch", "ratio", 1.01),
-    Bar("all recording on / off, torch-compile", "bench_recording torch-compile", "ratio", 1.01),
-    Bar("all recording on / off, jax", "bench_recording jax", "ratio", 1.01),
-    Bar("all recording on / off, keras-tensorflow, transformer", "bench_recording keras-tensorflow transformer", "ratio", 1.01),
-    Bar("all recording on / off, torch, transformer", "bench_recording torch transformer", "ratio", 1.01),
-    Bar("all recording on / off, jax, transformer", "bench_recording jax transformer", "ratio", 1.01),
-    Bar("all recording on / off, keras-tensorflow, cnn", "bench_recording keras-tensorflow cnn", "ratio", 1.01),
-    Bar("all recording on / off, torch, cnn", "bench_recording torch cnn", "ratio", 1.01),
-    Bar("all recording on / off, jax, cnn", "bench_recording jax cnn", "ratio", 1.01),
+    *RECORDED,
+    Bar("the same, torch-compile", "bench_recording torch-compile", "ratio", 1.01),
     Bar("makespan of the article / sum of its epochs", "bench_study", "makespan_ratio", 1.15),
     Bar("start-up of a run", "bench_study", "start_up_seconds", 1.5, "s"),
     Bar("reading and encoding 50,000 reviews / Keras's calls", "bench_encoding", "ratio", 0.33),

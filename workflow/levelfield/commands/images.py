@@ -26,7 +26,7 @@ def arguments(parser: ArgumentParser) -> None:
     build = choices.add_parser("build", help="build images, or take a ready one, into results/.images")
     build.add_argument("--ready", help="take this image instead: a `.sif`, or `docker://…@sha256:…`")
     tried = choices.add_parser(
-        "try", help="run the contract's tests of every backend in its image, on the CPU, without a network"
+        "try", help="run the contract's tests of every backend in its image, with the LSTM alone, on the CPU, without a network"
     )
     tried.add_argument("--backend", action="append", help="only this one; default: all that run in the image")
     for command in (build, tried):

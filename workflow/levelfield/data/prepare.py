@@ -58,7 +58,8 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     taken = {part: (reviews, order[:wanted]) for part, reviews, order, wanted in parts}
     with ThreadPoolExecutor(1) as pool:
-        waiting = {part: pool.submit(fingerprints, *chosen) for part, chosen in taken.items()}
+        # in the order in which they lie, so that a file larger than memory is read once, from end to end
+        waiting = {part: pool.submit(fingerprints, reviews, np.sort(rows)) for part, (reviews, rows) in taken.items()}
         for part, (reviews, rows) in taken.items():
             counted: dict[str, int] = {"tokens": 0, "unknown": 0}
             short = {"train": "train", "validation": "val"}[part]

@@ -380,6 +380,7 @@ def _told(source: str, error: ErrorDetails) -> str:
     message, found = re.sub("^Value error, ", "", error["msg"]), _short(error["input"])
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         moved = [model.name for model in registry.models().values() if error["loc"][-1] in vars(model.small)]
+        moved.sort(key=lambda name: name != Protocol().model.name)  # the protocol's own first, whoever else has it
         if moved and error["loc"][:-1] == ("protocol",):
             own = f"protocol: {{model: {{name: {moved[0]}, {error['loc'][-1]}: {found}}}}}"
             return f"{source}: {key}: is the model's now: write `protocol.model.{error['loc'][-1]}`, as in `{own}`"

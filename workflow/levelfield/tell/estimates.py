@@ -82,10 +82,9 @@ def difference(first: ArrayLike, second: ArrayLike, family: int = 1, resolution:
     deviation = max(float(np.std(found, ddof=1)), resolution / np.sqrt(6))
     if _equal(found) and not resolution:
         same = abs(value) < 1e-12
-        # the same bits each time: nothing differs. The same difference each time has no spread that t could judge it by
-        return (
-            Estimate(value, value, value, 1.0, pairs, family, 0.0) if same else Estimate(value, None, None, None, pairs, family)
-        )
+        # the same bits each time, or but for rounding: nothing differs. The same difference each time has no spread that t could
+        # judge it by
+        return Estimate(0.0, 0.0, 0.0, 1.0, pairs, family, 0.0) if same else Estimate(value, None, None, None, pairs, family)
     error = deviation / np.sqrt(pairs)
     width = float(-stdtrit(pairs - 1, (1 - LEVEL) / 2 / family) * error)
     p = float(2 * stdtr(pairs - 1, -abs(value) / error))
@@ -118,7 +117,9 @@ def unpaired_ratio(first: ArrayLike, second: ArrayLike, family: int = 1, level: 
     if pairs < 2:
         return _exponential(Estimate(value, None, None, None, pairs, family))
     if _equal(one) and _equal(other):
-        return _exponential(Estimate(value, value, value, float(abs(value) < 1e-12), pairs, family, 0.0))
+        same = abs(value) < 1e-12
+        value = 0.0 if same else value
+        return _exponential(Estimate(value, value, value, float(same), pairs, family, 0.0))
     parts = np.array([side.var(ddof=1) / len(side) for side in (one, other)])
     error = float(np.sqrt(parts.sum()))
     freedom = float(parts.sum() ** 2 / (parts**2 / [len(one) - 1, len(other) - 1]).sum())
