@@ -29,7 +29,7 @@ def declared(rows: dict, folder: Path, monkeypatch, departures: dict | None = No
     points = [f'{name} = "own_rows:Own"' for name in rows]
     project = folder / "project"
     project.mkdir()
-    (project / "own_rows.py").write_text(f"BACKENDS = {rows!r}\nDEPARTURES = {departures or {}!r}\n")
+    (project / "own_rows.py").write_text(f"BACKENDS = {rows!r}\nOWN_DEPARTURES = {departures or {}!r}\n")
     (project / "pyproject.toml").write_text(
         "\n".join(['[project]\nname = "own"\nversion = "0"', '[project.entry-points."levelfield.backends"]', *points])
     )

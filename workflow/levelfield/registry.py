@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DataOn = Literal["host", "device"]
 
-UNDESCRIBED = "which nobody describes: `DEPARTURES = {name: [meaning, reference]}` at the top of its module does"
+UNDESCRIBED = "which nobody describes: `OWN_DEPARTURES = {name: [meaning, reference]}` at the top of its module does"
 Row = dict[str, Any]
 """An entry of a `BACKENDS`, as it is declared or with what it leaves out."""
 
@@ -47,7 +47,7 @@ class Registered:
     """Keyword arguments of the class: a way of using the framework that has a row of its own."""
     departures: tuple[str, ...] = ()
     """Departures of the optimiser that it can make: those of `backends/departures.py`, and those that its module describes in a
-    `DEPARTURES` of its own, name to meaning and reference."""
+    `OWN_DEPARTURES`, name to meaning and reference."""
     devices: str | None = None
     """What trains on several devices, as `module:Class`; None where it cannot."""
     data_on: tuple[DataOn, ...] = ("host",)
@@ -200,7 +200,7 @@ def _shared() -> dict[str, "Departure"]:
         found |= importlib.import_module(module).DEPARTURES
     kind = importlib.import_module("levelfield.study.departures").Departure
     for module in dict.fromkeys(row.module for row in backends().values()):
-        described = declared(module, "DEPARTURES") or {}
+        described = declared(module, "OWN_DEPARTURES") or {}
         if both := found.keys() & described.keys():
             raise UserError(f"{module} describes the departure {min(both)!r}, which is there already: give it another name")
         found |= {name: kind("optimiser", *told) for name, told in described.items()}
