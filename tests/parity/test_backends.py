@@ -254,7 +254,7 @@ def test_nothing_is_left_to_compile_after_the_warm_up(backend, place):
     [
         ("keras-tensorflow-huge-pages", "glibc.malloc.hugetlb=1"),
         ("jax-huge-pages", "glibc.malloc.hugetlb=1"),
-        ("torch-kept-memory", "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"),
+        ("torch-kept-memory", "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776"),
     ],
 )
 def test_the_process_of_a_timed_run_is_started_with_its_backends_environment(ahead, tmp_path, backend, malloc):

@@ -44,7 +44,7 @@ BACKENDS = {
     "torch-kept-memory": {
         "like": "torch",
         "class": "TorchKeptMemory",
-        "environment": {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"},
+        "environment": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1099511627776"},
     },
     "torch-flush-subnormals": {"like": "torch", "class": "TorchFlushSubnormals"},
 }
@@ -283,14 +283,15 @@ class TorchHugePages(Torch):
 
 class TorchKeptMemory(Torch):
     """The same program on a CPU, its memory never handed back to the kernel: the C library's own switches, which it reads at its start
-    (glibc manual, "Memory Allocation Tunables"): no block is mapped by itself, and the heap is not cut until 1 TiB of it is free."""
+    (mallopt(3), "Environment variables"): no block is mapped by itself, and the heap is not cut until 1 TiB of it is free."""
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         refuse_without_glibc("torch-kept-memory", device)
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:
-        return super().flags() | {"malloc": started_with("GLIBC_TUNABLES") or "default"}
+        given = {name: started_with(name) for name in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")}
+        return super().flags() | {"malloc": " ".join(f"{name}={value}" for name, value in given.items())}
 
 
 class TorchFlushSubnormals(Torch):
