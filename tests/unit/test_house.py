@@ -83,7 +83,7 @@ def test_a_room_uses_those_below_it_alone(name):
 
 
 def test_what_is_imported_by_name_is_what_is_registered():
-    """`importlib.import_module` goes round the order above: for registered parts, verbs, and a framework's version alone."""
+    """`importlib.import_module` goes round the order above: for what is registered, verbs and exports alone."""
     using = {str(file.relative_to(HOUSE)) for file in FILES if "import_module(" in file.read_text(encoding="utf-8")}
     assert using == LOOKED_UP
 

@@ -1,12 +1,16 @@
 """What the page says of models, settings and published programs comes from the study's cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from made_study import EVERY_KIND, TRANSFORMERS, make_study
 
+from levelfield import registry
+from levelfield.data.origin import IMDB_SHA256
 from levelfield.study.config import read_study
+from levelfield.study.protocol import Case, Protocol
 from levelfield.study.published import PUBLICATIONS
 from levelfield.tell.collect import collect
 from levelfield.tell.report import provenance
@@ -55,7 +59,9 @@ def test_the_model_is_told_in_its_own_words(tmp_path):
     assert "The model: words as 128 numbers each, two bidirectional LSTM" in page(made(tmp_path / "a", "torch"))
     several = made(tmp_path / "b", "torch", vary={"model": ["cnn", "transformer"]})
     told = provenance.models(several)
-    assert told.startswith("The models, each asked whether the review is positive: cnn, words as 128") and told in page(several)
+    assert told.startswith("The models, whose answer is whether the review is positive: cnn, words as 128") and told in page(
+        several
+    )
     assert "; transformer, words and positions" in told
 
 
@@ -88,3 +94,24 @@ def test_own_data_is_cited_as_its_owner_says():
     own = {"corpus": "own file reviews.csv", "citation": None}
     assert provenance.citations(own) == [] and provenance.citations(own | {"citation": "Me, 2026"}) == ["Me, 2026"]
     assert "Maas" in provenance.citations({"corpus": "IMDB reviews (Keras's imdb.npz)", "citation": "Maas"})[0]
+    imdb = {"corpus": "IMDB of mine", "source": {"kind": "imdb"}, "source_sha256": "0" * 64}
+    assert provenance.citations(imdb | {"citation": "Me, 2026"}) == ["Me, 2026"]
+    published = imdb | {"source_sha256": IMDB_SHA256, "citation": "Maas"}
+    assert provenance.citations(published) == list(provenance.CITATIONS.values())
+
+
+def test_what_a_model_answers_is_told_by_the_labels_of_its_data(tmp_path):
+    results = made(tmp_path / "a", "torch")
+    results.data["labels"] = ["bad", "good", "so so"]
+    assert "Its answer: which of the 3 labels a text has." in provenance.models(results)
+
+
+@pytest.mark.parametrize("publication", PUBLICATIONS, ids=lambda publication: publication.model)
+def test_a_publications_figures_stand_beside_its_own_protocol_alone(publication):
+    usual = Protocol(model=registry.model(publication.model).sizes())
+    for side, (backend, repeats) in publication.sides.items():
+        for beside in (usual, replace(usual, epochs=7), replace(usual, data_on="device")):
+            assert publication.side_of(Case(backend, backend, protocol=beside)) == side
+        for other in (replace(usual, batch_size=256), replace(usual, length=100), replace(usual, learning_rate=0.1)):
+            assert publication.side_of(Case(backend, backend, protocol=other)) is None
+            assert publication.side_of(Case(repeats, backend, protocol=other)) == side

@@ -46,7 +46,7 @@ class Registered:
     options: dict[str, object] = field(default_factory=dict)
     """Keyword arguments of the class: a way of using the framework that has a row of its own."""
     departures: tuple[str, ...] = ()
-    """Departures of the optimiser that it can make: those of `backends/departures.py`, and those that its module describes in a
+    """Departures of the optimiser that it can make: those of `backends/departures.py`, and those that its module describes in an
     `OWN_DEPARTURES`, name to meaning and reference."""
     devices: str | None = None
     """What trains on several devices, as `module:Class`; None where it cannot."""

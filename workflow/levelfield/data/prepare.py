@@ -56,11 +56,12 @@ def prepare(
     out = Path(out)
     told: dict[str, Any] = {}
     out.mkdir(parents=True, exist_ok=True)
-    taken = {part: (reviews, order[:wanted]) for part, reviews, order, wanted in parts}
+    seen = {}
     with ThreadPoolExecutor(1) as pool:
-        # in the order in which they lie, so that a file larger than memory is read once, from end to end
-        waiting = {part: pool.submit(fingerprints, reviews, np.sort(rows)) for part, (reviews, rows) in taken.items()}
-        for part, (reviews, rows) in taken.items():
+        for part, reviews, order, wanted in parts:
+            rows = order[:wanted]
+            # in the order in which they lie, so that a file larger than memory is read once, from end to end
+            prints = pool.submit(fingerprints, reviews, np.sort(rows))
             counted: dict[str, int] = {"tokens": 0, "unknown": 0}
             short = {"train": "train", "validation": "val"}[part]
             x = _encoded(corpus, reviews, rows, shape, counted)
@@ -72,7 +73,7 @@ def prepare(
                 found[name] = _write(out / name, lengths, dtype, blocks)
                 lines += f"{found[name]['sha256']}  {name}\n"
             told |= {f"{part}_{key}": value for key, value in _told(corpus, reviews, rows, shape, counted).items()}
-        seen = {part: np.sort(prints.result()) for part, prints in waiting.items()}
+            seen[part] = np.sort(prints.result())
     data = {
         "corpus": corpus.corpus,
         "title": corpus.title,

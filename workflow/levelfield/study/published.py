@@ -1,10 +1,11 @@
 """What was published of the models, side by side as it was printed, and what of it can be corrected afterwards."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from levelfield import registry
 from levelfield.study.departures import ARTICLE, TUTORIAL
-from levelfield.study.protocol import Case
+from levelfield.study.protocol import Case, Protocol
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,15 @@ class Publication:
         return undone(values) if figure in self.means_so_far.get(side, ()) else values
 
     def side_of(self, case: Case) -> str | None:
-        """The side that a case stands beside: its backend's own matched case, or the one that repeats its program."""
+        """The side that a case stands beside: its backend's own matched case, under the protocol's own settings (however many epochs,
+        and wherever the data lies), or the one that repeats its program."""
         if case.protocol.model.name != self.model:
             return None
-        return next((side for side, names in self.sides.items() if case.name in names), None)
+        usual = Protocol(model=registry.model(self.model).sizes())
+        free = {name: getattr(usual, name) for name in ("epochs", "data_on", "deterministic", "devices")}
+        named = next((side for side, names in self.sides.items() if case.name in names), None)
+        as_usual = replace(case.protocol, **free) == usual
+        return named if named and (as_usual or case.name == self.sides[named][1]) else None
 
     def repeats(self, case: Case) -> bool:
         """Whether a case repeats a side's program."""

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from levelfield import registry
-from levelfield.data.origin import is_imdb, kind_of
+from levelfield.data.origin import IMDB_SHA256, is_imdb, kind_of
 from levelfield.models.base import model_of
 from levelfield.study.asked import config_of
 from levelfield.study.protocol import Sizes
@@ -27,13 +27,15 @@ CITATIONS = {
     "VADER": "C. J. Hutto and E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
     "Proceedings of ICWSM 2014.",
 }
+POLARITY = ["negative", "positive"]
 MOST_RUNS = 2_000
 """Rows of the table of single runs; a bigger study has them in `runs.parquet`."""
 
 
 def citations(data: dict[str, Any]) -> list[str]:
     """Whom to cite: for the project's own sources theirs, for own data whom its owner names, and nobody else."""
-    if is_imdb(data) or kind_of(data) in ("snippets", "synthetic"):
+    own = data["citation"] and data.get("source_sha256") != IMDB_SHA256
+    if (is_imdb(data) and not own) or kind_of(data) in ("snippets", "synthetic"):
         return list(CITATIONS.values())
     return [data["citation"]] if data["citation"] else []
 
@@ -173,10 +175,11 @@ def protocol(results: Results) -> dict[str, str]:
 
 def models(results: Results) -> str:
     """One sentence a model of the study: what it is made of."""
-    told: dict[str, str] = {}
+    labels, told = results.data.get("labels", POLARITY), dict[str, str]()
+    asked = "whether the review is positive" if list(labels) == POLARITY else f"which of the {len(labels)} labels a text has"
     for case in results.study.expanded:
         told.setdefault(results.models[case.name], model_of(case.protocol).in_words(case.protocol))
     if len(told) == 1:
-        return f"The model: {next(iter(told.values()))}. Its answer: is the review positive?"
+        return f"The model: {next(iter(told.values()))}. Its answer: {asked}."
     parts = "; ".join(f"{name}, {words}" for name, words in told.items())
-    return f"The models, each asked whether the review is positive: {parts}."
+    return f"The models, whose answer is {asked}: {parts}."

@@ -13,8 +13,8 @@ from levelfield.tell.tables.table import Table, number, spread
 
 
 def training(results: Results) -> Table:
-    """Loss and accuracy of training by epoch, each batch measured before its update."""
-    note = "Training figures are means over the epoch's sequences, each batch measured before its own update."
+    """Loss, accuracy and seconds of training by epoch, each batch measured before its update."""
+    note = "Training figures are means over the epoch's sequences, each batch measured before its own update. Seconds: of all runs, clean or not."
     return _by_epoch(results, "train", "Training", note)
 
 
@@ -31,7 +31,8 @@ def comparable(results: Results, publication: Publication) -> bool:
 def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
     """A row each case and epoch: mean and spread over the seeds, and what was published and what that corrects to."""
     figures = [f"{part}_loss", f"{part}_accuracy"]
-    data = by_seeds(results.epochs, ["case", "epoch"], figures)
+    timed = ["train_seconds"] if part == "train" else []
+    data = by_seeds(results.epochs, ["case", "epoch"], figures + timed)
     publication = published.of(results.study.expanded)
     sides = _sides(results, publication)
     for figure in figures:
@@ -46,6 +47,8 @@ def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
             shown[f"published {figure}"] = [number(value, 4) for value in data[f"published_{name}"]]
         if not data[f"published_{name}"].equals(data[f"published_corrected_{name}"]):
             shown[f"corrected {figure}"] = [number(value, 4) for value in data[f"published_corrected_{name}"]]
+    for name in timed:
+        shown["seconds"] = [spread(mean, sd, 3) for mean, sd in zip(data[name], data[f"{name}_sd"], strict=True)]
     shown["seeds"] = data["seeds"]
     notes = [note]
     if publication and any(set(figures) & set(printed) for printed in publication.reported.values()):
