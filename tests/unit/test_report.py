@@ -8,7 +8,8 @@ import yaml
 from made_study import EVERY_KIND, TRANSFORMERS, make_study
 
 from levelfield import registry
-from levelfield.data.origin import IMDB_SHA256
+from levelfield.data.sources.imdb import MAAS
+from levelfield.data.sources.snippets import HUTTO
 from levelfield.study.config import read_study
 from levelfield.study.protocol import Case, Protocol
 from levelfield.study.published import PUBLICATIONS
@@ -96,8 +97,13 @@ def test_own_data_is_cited_as_its_owner_says():
     assert "Maas" in provenance.citations({"corpus": "IMDB reviews (Keras's imdb.npz)", "citation": "Maas"})[0]
     imdb = {"corpus": "IMDB of mine", "source": {"kind": "imdb"}, "source_sha256": "0" * 64}
     assert provenance.citations(imdb | {"citation": "Me, 2026"}) == ["Me, 2026"]
-    published = imdb | {"source_sha256": IMDB_SHA256, "citation": "Maas"}
-    assert provenance.citations(published) == list(provenance.CITATIONS.values())
+    assert provenance.citations(imdb | {"citation": None}) == [MAAS]  # a record of before own files were told apart
+
+
+def test_nobody_is_cited_whose_texts_were_not_used():
+    snippets = {"corpus": "VADER movie-review snippets", "citation": HUTTO}
+    assert provenance.citations(snippets) == provenance.citations(snippets | {"citation": None}) == [HUTTO]
+    assert provenance.citations({"corpus": "synthetic sequences", "citation": None}) == []
 
 
 def test_what_a_model_answers_is_told_by_the_labels_of_its_data(tmp_path):

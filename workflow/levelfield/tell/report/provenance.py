@@ -9,7 +9,9 @@ import pandas as pd
 import yaml
 
 from levelfield import registry
-from levelfield.data.origin import IMDB_SHA256, is_imdb, kind_of
+from levelfield.data.origin import is_imdb, kind_of
+from levelfield.data.sources.imdb import MAAS
+from levelfield.data.sources.snippets import HUTTO
 from levelfield.models.base import model_of
 from levelfield.study.asked import config_of
 from levelfield.study.protocol import Sizes
@@ -21,23 +23,16 @@ from levelfield.tell.tables.groups import finished, missed_checks
 from levelfield.tell.tables.speed import kernel_heading
 from levelfield.tell.tables.table import Table
 
-CITATIONS = {
-    "IMDB": "A. L. Maas, R. E. Daly, P. T. Pham, D. Huang, A. Y. Ng and C. Potts: Learning Word Vectors for Sentiment Analysis. "
-    "Proceedings of ACL-HLT 2011, pages 142–150.",
-    "VADER": "C. J. Hutto and E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
-    "Proceedings of ICWSM 2014.",
-}
 POLARITY = ["negative", "positive"]
 MOST_RUNS = 2_000
 """Rows of the table of single runs; a bigger study has them in `runs.parquet`."""
 
 
 def citations(data: dict[str, Any]) -> list[str]:
-    """Whom to cite: for the project's own sources theirs, for own data whom its owner names, and nobody else."""
-    own = data["citation"] and data.get("source_sha256") != IMDB_SHA256
-    if (is_imdb(data) and not own) or kind_of(data) in ("snippets", "synthetic"):
-        return list(CITATIONS.values())
-    return [data["citation"]] if data["citation"] else []
+    """Whom to cite: those whose texts this study used, or whom the owner of an own file names; nobody else."""
+    published = MAAS if is_imdb(data) else HUTTO if kind_of(data) == "snippets" else None
+    cited = data["citation"] or published
+    return [cited] if cited else []
 
 
 def facts(results: Results) -> dict[str, dict[str, str]]:
