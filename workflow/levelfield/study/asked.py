@@ -84,7 +84,12 @@ def answer_in(folder: Path) -> str | None:
 
 def linked(source: str) -> str:
     """Markdown of a source: each thread, `owner/repository#number`, as a link."""
-    return THREAD.sub(lambda found: f"[{found[2]}#{found[3]}](https://github.com/{found[1]}/issues/{found[3]})", source)
+    return THREAD.sub(lambda found: f"[{found[2]}#{found[3]}]({address(found)})", source)
+
+
+def address(thread: re.Match[str]) -> str:
+    """Where a thread that `THREAD` found is read."""
+    return f"https://github.com/{thread[1]}/issues/{thread[3]}"
 
 
 def asked_readme(root: Path = ROOT) -> str:

@@ -4,6 +4,7 @@ import gzip
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,13 +15,13 @@ from levelfield.study.asked import answer_in
 from levelfield.tell.figures.theme import PAGE, config, scale, vega_lite_version
 from levelfield.tell.report import provenance
 from levelfield.tell.report.differences import differences
-from levelfield.tell.report.sections import picture, sections
+from levelfield.tell.report.sections import Chart, picture, sections
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
 
 HERE = Path(__file__).parent
-HTML = Environment(loader=PackageLoader("levelfield", "tell/report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+HTML = Environment(loader=PackageLoader("levelfield", "tell"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                    lstrip_blocks=True)  # fmt: skip
 
 
@@ -37,7 +38,9 @@ def page(results: Results) -> str:
     shown, first = sections(results, tables), picture(results)
     charts = [*first, *(chart for section in shown for chart in section.charts)]
     colours, dashes = (scale(results, dashed).range for dashed in (False, True))
-    return HTML.get_template("page.html.j2").render(
+    return framed(
+        "report/page.html.j2",
+        charts,
         results=results,
         study=results.study,
         answer=answer_in(results.folder),
@@ -46,8 +49,6 @@ def page(results: Results) -> str:
         picture=first,
         sections=shown,
         cases=list(zip(results.cases, colours, dashes, strict=True)),
-        charts={chart.id: chart.spec for chart in charts},
-        chart_config=config(PAGE),
         facts=provenance.facts(results),
         software=provenance.software(results),
         runs=provenance.single_runs(results),
@@ -59,6 +60,15 @@ def page(results: Results) -> str:
         models=provenance.models(results),
         published=published.of(results.study.expanded),
         differences=differences(results),
+    )
+
+
+def framed(template: str, charts: list[Chart], **told: Any) -> str:
+    """A page as text: what its template makes of `told`, within the frame that draws its charts and sorts its tables."""
+    return HTML.get_template(template).render(
+        **told,
+        charts={chart.id: chart.spec for chart in charts},
+        chart_config=config(PAGE),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
         vega=vega_bundle(),

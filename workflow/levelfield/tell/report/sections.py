@@ -39,7 +39,7 @@ class Section:
     """Tables for who wants to know more: closed at first."""
 
 
-def _chart(identity: str, made: ChartType | None, wide: bool = False) -> list[Chart]:
+def charted(identity: str, made: ChartType | None, wide: bool = False) -> list[Chart]:
     if made is None:
         return []
     spec = made.to_dict()
@@ -49,7 +49,7 @@ def _chart(identity: str, made: ChartType | None, wide: bool = False) -> list[Ch
 
 def _panel(identity: str, title: str, caption: str, made: Panel) -> Chart:
     """A panel of a figure of several: on the page each is a chart of its own, so that they stack on a phone."""
-    return _chart(identity, PAGE.finish(made.properties(width="container"), title, f"\n{caption}"))[0]
+    return charted(identity, PAGE.finish(made.properties(width="container"), title, f"\n{caption}"))[0]
 
 
 def _panels(identity: str, title: str, caption: str, made: list[Panel], results: Results) -> list[Chart]:
@@ -71,10 +71,10 @@ def _remarks_first(board: Table, results: Results) -> Table:
 
 def picture(results: Results) -> list[Chart]:
     """The one picture beside the verdict: the answer to the question that the study can answer."""
-    found = _chart("verdict-chart", models.models(results, PAGE), wide=True) or [
+    found = charted("verdict-chart", models.models(results, PAGE), wide=True) or [
         replace(one, id="verdict-chart") for one in _worth(results)[:1]
     ]
-    return found or _chart("verdict-chart", comparisons.ranking(results, PAGE) or speed.throughput(results, PAGE))
+    return found or charted("verdict-chart", comparisons.ranking(results, PAGE) or speed.throughput(results, PAGE))
 
 
 def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
@@ -109,18 +109,18 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
         Section(
             "time", "Where the time goes",
             "One run from the start of its process to its record. Training speed is judged by the training part alone.",
-            charts=_chart("time-chart", speed.time(results, PAGE)), tables=chosen("performance", "devices"),
+            charts=charted("time-chart", speed.time(results, PAGE)), tables=chosen("performance", "devices"),
         ),
         Section(
             "speed", "Speed and memory", "Throughput, latency, memory and energy of training. A figure that was not measured is left out.",
             charts=[
-                *_chart("throughput", speed.throughput(results, PAGE)), *_chart("latency", speed.latency(results, PAGE)),
-                *_chart("memory", speed.memory(results, PAGE)), *_chart("energy", speed.energy(results, PAGE)),
+                *charted("throughput", speed.throughput(results, PAGE)), *charted("latency", speed.latency(results, PAGE)),
+                *charted("memory", speed.memory(results, PAGE)), *charted("energy", speed.energy(results, PAGE)),
             ],
         ),
         Section(
             "models", "Over all models", "How near to the fastest each case stays, whichever model is trained.",
-            charts=_chart("profile", models.profile(results, PAGE)),
+            charts=charted("profile", models.profile(results, PAGE)),
         ),
         Section(
             "scaling", "Growth with size", "Throughput, latency and memory as batches or sequences grow.",
@@ -135,8 +135,8 @@ def sections(results: Results, tables: dict[str, Table]) -> list[Section]:
             "Before anything was timed, each case had to compute the same function, gradient and update as a float64 reference, "
             "from the same start, within these bounds.",
             charts=[
-                *_chart("parity-chart", proof.parity(results, PAGE), wide=True),
-                *_chart("exchange-chart", proof.exchange(results, PAGE), wide=True),
+                *charted("parity-chart", proof.parity(results, PAGE), wide=True),
+                *charted("exchange-chart", proof.exchange(results, PAGE), wide=True),
             ], folded=chosen("parity", "gradients"),
         ),
         Section(

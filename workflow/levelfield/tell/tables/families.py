@@ -309,14 +309,30 @@ def _by_family(
     return said
 
 
+def _known_speed(mine: list[Compared]) -> tuple[float, int] | None:
+    """The median spread of a family's comparisons of speed, and the fewest clean pairs of one; None where there are too few for any."""
+    known = [one for one in mine if one.speed.enough]
+    spreads = pd.Series([one.speed.deviation for one in known], dtype=float)
+    return (float(spreads.median()), min(one.clean for one in known)) if known else None
+
+
+def smallest_shown(results: Results) -> list[float | None]:
+    """For each family of matched cases with clean pairs enough, the smallest ratio of times that its pairs would show in 4 of 5 such
+    studies, as `enough` tells it; None for one whose pairs would show none."""
+    found = []
+    for mine in matched_families(results).values():
+        if known := _known_speed(mine):
+            found.append(smallest_ratio(*known, max(one.speed_of_all.family for one in mine)))
+    return found
+
+
 def _speed_power(mine: list[Compared], family: int, planned: int | None) -> str:
     """planned: the number of pairs, all clean; None for those that there are."""
-    spreads = pd.Series([one.speed.deviation for one in mine if one.speed.enough], dtype=float)
-    if spreads.empty:
+    if not (known := _known_speed(mine)):
         return ""
-    pairs = planned or min(one.clean for one in mine if one.speed.enough)
-    shown = smallest_ratio(spreads.median(), pairs, family)
-    more = f"{SMALL:g} would take {_seeds(pairs_for_ratio(spreads.median(), SMALL, family))}"
+    spread, pairs = known[0], planned or known[1]
+    shown = smallest_ratio(spread, pairs, family)
+    more = f"{SMALL:g} would take {_seeds(pairs_for_ratio(spread, SMALL, family))}"
     if shown is None:
         return f"no ratio of times from {pairs} clean {'pair' if pairs == 1 else 'pairs'}; {more}"
     return f"a ratio of times of {shown:.2f} from {pairs} clean pairs{'' if shown <= SMALL else f'; {more}'}"

@@ -1,0 +1,1 @@
+"""One page over all studies of a folder, their machines and versions."""

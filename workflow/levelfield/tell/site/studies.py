@@ -1,0 +1,127 @@
+"""The collected studies of a folder, what each one says, and tables over all of them: records, machines, versions."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from levelfield.study.asked import answer_in
+from levelfield.tell.report.verdict import measured_on, verdict
+from levelfield.tell.results import Results, hosts_of, machine_of
+from levelfield.tell.tables import make_tables
+from levelfield.tell.tables.families import smallest_shown
+from levelfield.tell.tables.groups import finished
+from levelfield.tell.tables.table import Table
+
+UNRECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A study as the page over all of them tells it."""
+
+    results: Results
+    runs: pd.DataFrame
+    """Its finished runs, as `tables.groups.finished` has them."""
+    place: str
+    """Its folder as a link from the page."""
+    verdict: list[str]
+    measured_on: str
+    answer: str | None
+
+    @property
+    def name(self) -> str:
+        return self.results.study.study
+
+
+def collected(folder: Path) -> Iterator[Path]:
+    """The folders of collected studies in `folder`, in order; it goes into no study, whose runs may be thousands of files."""
+    for place, folders, files in os.walk(folder):
+        if "runs.parquet" in files:
+            folders.clear()
+            yield Path(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def told(folder: Path, page: Path) -> Told:
+    """What the study in `folder` says; raises UserError where it cannot be read. page: the folder of the page that links to it."""
+    results = Results.read(folder)
+    link = Path(os.path.relpath(folder, page)).as_posix()
+    return Told(
+        results, finished(results), link, verdict(results, make_tables(results)), measured_on(results), answer_in(folder)
+    )
+
+
+def records(studies: list[Told]) -> Table:
+    """A row a study: what was trained on what, how many of its runs bear claims, and the smallest ratio that they could show."""
+    rows = []
+    for one in studies:
+        results, runs = one.results, one.runs
+        rows.append(
+            {
+                "study": one.name, "models": ", ".join(results.by_model), "texts": results.data["title"],
+                "sequences": results.data["train_sequences"], "machine": " and ".join(results.machines),
+                "cases": len(results.cases), "runs": len(runs), "planned": len(results.runs), "clean": int(runs["clean"].sum()),
+                "taken_again": int((runs["take"] > 1).sum()), "blocks": runs.groupby(["block", "session"]).ngroups,
+                "sessions": runs["session"].nunique(), "hosts": hosts_of(runs).nunique(),
+                "smallest_ratio": _ratios(smallest_shown(results)),
+                "commit": ", ".join(sorted(runs["commit"].dropna().str[:12].unique())) or UNRECORDED,
+            }
+        )  # fmt: skip
+    data = pd.DataFrame(rows)
+    shown = data.drop(columns=["runs", "planned"])
+    shown["sequences"] = data["sequences"].map("{:,}".format)
+    shown.insert(6, "runs", [f"{row.runs} of {row.planned}" for row in data.itertuples()])
+    shown = shown.rename(columns={"taken_again": "taken again", "smallest_ratio": "smallest ratio it could show"})
+    notes = [
+        "Clean: runs that noise, pauses and the study's own checks leave standing; claims of speed rest on them alone. Taken again: runs "
+        "whose first take was spoilt, by criteria blind to what it learnt.",
+        "Smallest ratio: of times, that the study would show in 4 of 5 such studies at the median spread of its pairs, from family to family; "
+        "empty where it has too few clean pairs to claim anything.",
+    ]
+    return Table("records", "The records", data, shown, notes)
+
+
+def _ratios(found: list[float | None]) -> str:
+    """`1.05`, or over several families `1.05 to 1.31`."""
+    known = sorted(f"{ratio:.2f}" for ratio in found if ratio is not None)
+    return " to ".join(dict.fromkeys([known[0], known[-1]])) if known else ""
+
+
+def machines(studies: list[Told]) -> Table:
+    """A row a machine: how many hosts of it there were, how often one was started, and what ran on it."""
+    parts = [one.runs.assign(study=one.name, machine=machine_of(one.runs), host_told=hosts_of(one.runs)) for one in studies]
+    runs = pd.concat(parts, ignore_index=True)
+    rows = [
+        {
+            "machine": machine, "hosts": mine["host_told"].nunique(), "boots": mine["boot"].nunique(), "runs": len(mine),
+            "studies": ", ".join(dict.fromkeys(mine["study"])), "system": _different(mine["system"]),
+        }
+        for machine, mine in runs.groupby("machine")
+    ]  # fmt: skip
+    data = pd.DataFrame(rows)
+    return Table("machines", "Machines", data, data)
+
+
+def versions(studies: list[Told]) -> Table:
+    """A row each version of a package that runs found: in which studies, and how many runs."""
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in studies:
+        for row in one.runs[["python", "versions"]].itertuples():
+            found["Python", row.python].append(one.name)
+            for package, version in json.loads(row.versions).items():
+                found[package, version].append(one.name)
+    rows = [
+        {"package": package, "version": version, "runs": len(names), "studies": ", ".join(sorted(set(names)))}
+        for (package, version), names in sorted(found.items(), key=lambda item: (item[0][0].lower(), item[0][1]))
+    ]
+    data = pd.DataFrame(rows, columns=["package", "version", "runs", "studies"])
+    return Table("versions", "Versions", data, data)
+
+
+def _different(column: pd.Series) -> str:
+    return "; ".join(sorted(column.dropna().astype(str).unique()))
