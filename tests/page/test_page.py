@@ -13,6 +13,7 @@ from levelfield.tell.collect import collect
 from levelfield.tell.report.render import page as rendered
 from levelfield.tell.report.render import write_report
 from levelfield.tell.results import Results
+from levelfield.tell.site.render import write_site
 
 pytestmark = pytest.mark.long
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -217,4 +218,22 @@ def test_a_thousand_runs_open_in_three_seconds(browser, tmp_path):
     assert file.stat().st_size < 5_000_000
     visit = Visit(browser, file)
     assert visit.said == [] and visit.open_seconds < 3
+    visit.page.close()
+
+
+@pytest.mark.parametrize(("size", "theme"), [("desk", "light"), ("phone", "dark")])
+def test_the_page_over_all_studies_draws_sorts_and_links(browser, pages, size, theme):
+    root = pages["article"].parents[1]
+    file = root / "index.html"
+    write_site(root, file)
+    visit = Visit(browser, file, size, theme)
+    assert visit.said == []
+    assert [url for url in visit.asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
+    assert visit.page.locator(".drawing").count() == visit.page.locator(".drawing > svg, .drawing svg.marks").count() >= 3
+    visit.page.locator("#records th button", has_text="cases").click()
+    cases = [int(text) for text in visit.page.locator("#records tbody tr > :nth-child(6)").all_text_contents()]
+    assert cases == sorted(cases) and len(cases) == len(STUDIES) - 1  # of one no run has finished
+    visit.page.locator('article a[href="article/report.html"]').click()
+    visit.page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
+    assert visit.page.url == pages["article"].as_uri()
     visit.page.close()

@@ -43,6 +43,13 @@ def test_the_page_has_not_drifted():
     assert (ROOT / PAGE).read_text() == asked_readme(), "type `levelfield schema`"
 
 
+def test_the_readme_lists_each_question_with_its_runs():
+    text = (ROOT / "README.md").read_text()
+    for study in ASKED.values():
+        for one in answers(study.study):
+            assert f"- [{study.question}]({one.folder.as_posix()}/README.md)" in text, study.study
+
+
 @pytest.mark.parametrize("one", KEPT)
 def test_what_is_kept_is_answered_in_words_and_its_runs_bear_them(one):
     assert one.words, f"write {one.folder}/answer.md, then type `levelfield schema`"

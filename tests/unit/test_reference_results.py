@@ -1,5 +1,6 @@
 """The committed results are what their records tell: made anew, they come out unchanged; they are small; the README quotes them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from levelfield.commands.cli import main
 from levelfield.commands.rules import tables
 from levelfield.tell.collect import collect
 from levelfield.tell.figures import write_figures
+from levelfield.tell.site.render import write_site
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("article", "quick")
@@ -104,3 +106,13 @@ def test_the_readme_quotes_the_published_figures_as_reproduced():
     quoted = [" | ".join(figures) for _, figure, epoch, *figures in rows if figure.endswith("accuracy") and epoch == "2"]
     assert len(quoted) == 4
     assert all(figures in (ROOT / "README.md").read_text() for figures in quoted)
+
+
+@pytest.mark.long
+def test_the_page_over_all_committed_studies_is_what_they_tell(tmp_path):
+    root = ROOT / "results/reference"
+    out = tmp_path / "results/reference/index.html"
+    number, unread = write_site(root, out)
+    assert (number, unread) == (len(STUDIES), {})
+    up = os.path.relpath(root, out.parent)
+    assert out.read_text().replace(f"{up}/", "") == (root / "index.html").read_text()
