@@ -39,7 +39,7 @@ def test_labels_of_an_archive_are_those_that_occur(tmp_path):
     [
         ([0, 0], [0], r"stars.npz: y_train: every row has the label '0': two at least are needed$"),
         ([0, 1], [2], r"y_train: no row has the label '2'; y_test has it: it has '0', '1'$"),
-        ([0, 1000], [0], "labels other than 0 to 999"),
+        ([0, 1000], [0], "row 1, counted from 0: found the label 1000, expected 0 to 999"),
         ([0.0, 1.0], [0], "y_train holds float64, expected whole numbers"),
     ],
 )
@@ -55,11 +55,11 @@ def test_ids_above_the_vocabulary_become_unknown_in_keras_own_alone(tmp_path):
     assert corpus.why == "data.file names it; 9 ids not below the vocabulary became 2, as `load_data(num_words=…)` makes them"
     assert found(npz(tmp_path / "keras.npz", rows=[[1, 4, 40]])).why == "data.file names it"
     for name, rows in {"bytes": [[1, 3, 60]], "twice": [[1, 4, 1, 60]], "bert": [[7, 60]]}.items():
-        with pytest.raises(UserError, match=r"the largest token id is 60, the protocol's vocabulary 50: write `protocol"):
+        with pytest.raises(UserError, match=r"x_train, row \d, counted from 0: the largest token id is 60, the protocol's vocabulary 50"):
             found(npz(tmp_path / f"{name}.npz", rows=rows))
     rows = [[1, 60], [1, 5]] * 4
     pa.parquet.write_table(pa.table({"ids": rows, "label": [0, 0, 1, 1] * 2}), tmp_path / "ids.parquet")
-    with pytest.raises(UserError, match=r"the largest token id is 60"):
+    with pytest.raises(UserError, match=r"ids\.parquet: the largest token id is 60, .* 50: write `protocol: \{vocabulary: 61\}`"):
         found(tmp_path / "ids.parquet")
 
 

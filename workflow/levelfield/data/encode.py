@@ -59,13 +59,17 @@ class Reviews:
         if not ranks:
             raise ValueError("found no words in it")
         flat = np.frombuffer(ranks, np.uintc)
-        if flat.min() < lowest:
-            raise ValueError(f"found the rank {flat.min()}, expected ranks from {lowest}")
+        low = np.flatnonzero(flat < lowest)
+        if len(low):
+            row = np.searchsorted(ends, low[0], "right")
+            raise ValueError(f"row {row}, counted from 0: found the rank {flat[low[0]]}, expected ranks from {lowest}")
         labels = np.asarray(labels)
         if len(labels) != len(ends):
             raise ValueError(f"found {len(labels)} labels for {len(ends)} reviews")
-        if not np.isin(labels, np.arange(classes)).all():
-            raise ValueError(f"found labels other than {'0 and 1' if classes == 2 else f'0 to {classes - 1}'}")
+        other = np.flatnonzero(~np.isin(labels, np.arange(classes)))
+        if len(other):
+            expected = "0 and 1" if classes == 2 else f"0 to {classes - 1}"
+            raise ValueError(f"row {other[0]}, counted from 0: found the label {labels[other[0]]}, expected {expected}")
         return cls(flat, np.array(ends, np.int64), labels.astype(np.int64))
 
 

@@ -95,16 +95,20 @@ def _unpadded(reviews: Reviews) -> Reviews:
 def _within(data: Data, vocabulary: int, of_keras: bool, train: Reviews, validation: Reviews) -> tuple[Reviews, Reviews, int]:
     """Ids not below the vocabulary become UNKNOWN where the rows are Keras's, as `load_data(num_words=…)` makes them, and how many
     did; else they are refused, since nobody knows which id stands for what."""
-    parts = train, validation
-    largest = max(int(np.max(part.ranks)) for part in parts)
+    parts = {"x_train": train, "x_test": validation}
+    part = max(parts, key=lambda name: int(parts[name].ranks.max()))
+    place = int(parts[part].ranks.argmax())
+    largest = int(parts[part].ranks[place])
     if largest < vocabulary:
         return train, validation, 0
-    if of_keras and all(map(_by_load_data, parts)):
-        beyond = sum(int((part.ranks >= vocabulary).sum()) for part in parts)
-        changed = [np.where(part.ranks < vocabulary, part.ranks, np.uint32(UNKNOWN)) for part in parts]
+    if of_keras and all(map(_by_load_data, parts.values())):
+        beyond = sum(int((one.ranks >= vocabulary).sum()) for one in parts.values())
+        changed = [np.where(one.ranks < vocabulary, one.ranks, np.uint32(UNKNOWN)) for one in parts.values()]
         return replace(train, ranks=changed[0]), replace(validation, ranks=changed[1]), beyond
+    row = np.searchsorted(parts[part].ends, place, "right")
+    where = f": {part}, row {row}, counted from 0" if of_keras else ""
     raise UserError(
-        f"{data.file}: the largest token id is {largest:,}, the protocol's vocabulary {vocabulary:,}: write "
+        f"{data.file}{where}: the largest token id is {largest:,}, the protocol's vocabulary {vocabulary:,}: write "
         f"`protocol: {{vocabulary: {largest + 1}}}`"
     )
 
