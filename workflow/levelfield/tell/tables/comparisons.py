@@ -77,10 +77,10 @@ def _row(one: Compared, margin: float) -> dict[str, Any]:
         "pairs": one.pairs, "clean_pairs": one.clean, "family": accuracy.family,
         "speed_by_session": " ".join(f"{value:.3f}" for value in one.by_session),
         "speed": speed.value, "speed_low": speed.low, "speed_high": speed.high, "speed_p": speed.p, "speed_p_corrected": speed.p_corrected,
-        "faster": one.faster,
+        "speed_sd": speed.deviation, "faster": one.faster,
         "speed_of_all": everything.value, "speed_of_all_low": everything.low, "speed_of_all_high": everything.high,
         "accuracy_difference": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high, "accuracy_p": accuracy.p,
-        "accuracy_p_corrected": accuracy.p_corrected, "equivalent": one.equivalent(margin),
+        "accuracy_p_corrected": accuracy.p_corrected, "accuracy_difference_sd": accuracy.deviation, "equivalent": one.equivalent(margin),
         "speed_verdict": one.verdict, "accuracy_verdict": accuracy_verdict(accuracy, margin, one.unlearnt or NOT_ENOUGH),
         "warning": one.found.warning,
     }  # fmt: skip
