@@ -23,6 +23,8 @@ import pytest
 from levelfield.data import archive
 from levelfield.data.archive import MEMBERS, read_archive
 from levelfield.errors import UserError
+from levelfield.level.start import file_sha256, load_start
+from levelfield.records import load_arrays
 
 CASES = 240
 
@@ -262,6 +264,24 @@ def test_a_hostile_pickle_is_never_run(tmp_path, watched, kind, within):
     loaded = set(sys.modules)
     with pytest.raises(UserError, match="refused"):
         read_archive_bytes(content, tmp_path)
+    assert not Path(TRACE).exists() and not {"antigravity", "webbrowser", "runpy"} & (set(sys.modules) - loaded)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("within", ["array", "file"])
+def test_a_hostile_pickle_in_a_start_or_in_weights_is_never_run(tmp_path, watched, kind, within):
+    """Made by hand, with a checksum that fits: in place of one of its arrays, and of the whole file."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(objects([[1], [2]])))
+    plain = WHOLE["y_train.npy"]
+    entries = {"order.npy": plain, "seed.npy": plain, "dense/bias.npy": head.getvalue() + HOSTILE[kind]}
+    path = tmp_path / "seed-1.npz"
+    path.write_bytes(packed(list(entries.items())) if within == "array" else HOSTILE[kind])
+    path.with_name("seed-1.npz.sha256").write_text(f"{file_sha256(path)}  seed-1.npz\n")
+    loaded = set(sys.modules)
+    for read in (load_start, load_arrays):
+        with pytest.raises(UserError, match=r"seed-1\.npz: no archive of plain arrays"):
+            read(path)
     assert not Path(TRACE).exists() and not {"antigravity", "webbrowser", "runpy"} & (set(sys.modules) - loaded)
 
 

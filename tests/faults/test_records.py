@@ -157,6 +157,18 @@ def wrong_types(run, rng):
     values = record(run)
     part, name = rng.choice([("times", name) for name in NEEDED] + [("memory", "host_peak_bytes"), ("machine", "threads")])
     values[part][name] = rng.choice(["fast", "1.5", [], {}, None, [1.5], {"value": 1}, True])
+    if rng.randrange(2):  # or a measurement, which may be text or a number by its name alone
+        values = record(run)
+        name, found = rng.choice(
+            [
+                ("noise_warning", 1.5),
+                ("gpu_warning", 0.0),
+                ("share_of_limit", "fast"),
+                ("steal_share", ""),
+                ("stalled_seconds", "1.5"),
+            ]
+        )
+        values["measurements"][name] = found
     rewrite(run, values)
 
 
@@ -171,8 +183,12 @@ def wrong_parts(run, rng):
 
 def huge(run, rng):
     values = record(run)
-    kind = rng.randrange(5)
-    if kind == 0:
+    kind = rng.randrange(7)
+    if kind == 5:
+        values["take"] = rng.choice([10**12, 0, -1, 2**62])
+    elif kind == 6:
+        values["ended"] = rng.choice(["2190-01-01T00:00:00+00:00", "2001-01-01T00:00:00+00:00"])
+    elif kind == 0:
         values["times"][rng.choice(NEEDED)] = rng.choice([1e300, -1.0, 1e12])
     elif kind == 1:
         values["memory"]["host_peak_bytes"] = rng.choice([10**30, -1, 2**63])

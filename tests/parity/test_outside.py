@@ -115,7 +115,10 @@ def test_a_study_of_both_runs_to_the_end_and_tells_of_them(tmp_path, python):
     runs = {file.parts[-3]: json.loads(file.read_text()) for file in results.glob("runs/*/*/run.json")}
     assert set(runs) == {"torch", "plain-numpy+sum-of-words", "plain-numpy-float64"}
     assert {run["parameters"] for run in runs.values()} == {50 * 64 + 64 + 1}
-    for case in ("plain-numpy+sum-of-words", "plain-numpy-float64"):  # what its row asks for, the second by the row that it is like
+    for case in (
+        "plain-numpy+sum-of-words",
+        "plain-numpy-float64",
+    ):  # what its row asks for, the second by the row that it is like
         assert runs[case]["machine"]["environment"]["OPENBLAS_NUM_THREADS"] == "1"
     parity = json.loads((results / "parity/plain-numpy-float64.json").read_text())["measured"]
     assert parity["probabilities"] < 1e-7 and parity["weights_step_1"] < 1e-7

@@ -207,11 +207,29 @@ def test_pytorch_had_its_data_on_the_device_before_the_protocol_said_where(tmp_p
 
 def test_a_measurement_that_is_text_in_one_run_and_a_number_in_another_is_text(tmp_path):
     folder = make_study(tmp_path / "s", steps=5)
-    file = folder / "runs/torch/seed-1/run.json"
-    record = json.loads(file.read_text())
-    record["measurements"] |= {"kernel": 3.5, "share_of_limit": "half"}
-    file.write_text(json.dumps(record))
+    for seed, told in ((0, {"grade": 0.31}), (1, {"kernel": 3.5, "grade": "half"})):
+        file = folder / f"runs/torch/seed-{seed}/run.json"
+        record = json.loads(file.read_text())
+        record["measurements"] |= told
+        file.write_text(json.dumps(record))
     runs = runs_of(folder)
     assert (runs["status"] == "finished").all()
-    assert runs.loc[("torch", 1), ["kernel", "share_of_limit"]].tolist() == ["3.5", "half"]
-    assert runs.loc[("torch", 0), ["kernel", "share_of_limit"]].tolist() == ["oneDNN", "0.31"]
+    assert runs.loc[("torch", 1), ["kernel", "grade"]].tolist() == ["3.5", "half"]
+    assert runs.loc[("torch", 0), ["kernel", "grade"]].tolist() == ["oneDNN", "0.31"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "expected"),
+    [("share_of_limit", "half", "a number"), ("steal_share", "", "a number"), ("noise_warning", 1.5, "text")],
+)
+def test_a_measurement_is_text_or_a_number_as_its_name_says_or_its_run_is_damaged(tmp_path, name, found, expected):
+    """One such run would make a text of every other run's number, or end the telling."""
+    folder = make_study(tmp_path / "s", steps=5)
+    file = folder / "runs/torch/seed-1/run.json"
+    record = json.loads(file.read_text())
+    record["measurements"][name] = found
+    file.write_text(json.dumps(record))
+    runs = runs_of(folder)
+    assert (runs["status"] == "failed").sum() == 1 and runs["share_of_limit"].dtype == float
+    told = f"damaged: runs/torch/seed-1/run.json: measurements.{name}: {found!r}: expected {expected}, or null"
+    assert runs.loc[("torch", 1), "error"] == told

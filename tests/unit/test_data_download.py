@@ -92,6 +92,19 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, tmp_path):
     assert server.ranges_asked[-1] == "bytes=131072-"
 
 
+def test_two_that_fetch_at_once_do_not_write_into_one_part(server, tmp_path, capsys):
+    """The first one holds the folder; the second waits, and finds the file there."""
+    other, found = threading.Thread(target=lambda: found.append(fetch(server.url, tmp_path / "imdb.npz", SHA256))), []
+    with download._alone(tmp_path):
+        other.start()
+        other.join(0.5)
+        assert other.is_alive() and not server.ranges_asked
+        (tmp_path / "imdb.npz").write_bytes(CONTENT)
+    other.join(10)
+    assert found == [tmp_path / "imdb.npz"] and not server.ranges_asked
+    assert "waiting for another download" in capsys.readouterr().err
+
+
 def test_a_server_without_ranges_starts_again(server, tmp_path):
     server.ranges, server.behaviour = False, [("cut", 2 * 65_536)]
     assert fetch(server.url, tmp_path / "imdb.npz", SHA256).read_bytes() == CONTENT

@@ -55,11 +55,15 @@ def test_ids_above_the_vocabulary_become_unknown_in_keras_own_alone(tmp_path):
     assert corpus.why == "data.file names it; 9 ids not below the vocabulary became 2, as `load_data(num_words=…)` makes them"
     assert found(npz(tmp_path / "keras.npz", rows=[[1, 4, 40]])).why == "data.file names it"
     for name, rows in {"bytes": [[1, 3, 60]], "twice": [[1, 4, 1, 60]], "bert": [[7, 60]]}.items():
-        with pytest.raises(UserError, match=r"x_train, row \d, counted from 0: the largest token id is 60, the protocol's vocabulary 50"):
+        with pytest.raises(
+            UserError, match=r"x_train, row \d, counted from 0: the largest token id is 60, the protocol's vocabulary 50"
+        ):
             found(npz(tmp_path / f"{name}.npz", rows=rows))
     rows = [[1, 60], [1, 5]] * 4
     pa.parquet.write_table(pa.table({"ids": rows, "label": [0, 0, 1, 1] * 2}), tmp_path / "ids.parquet")
-    with pytest.raises(UserError, match=r"ids\.parquet: the largest token id is 60, .* 50: write `protocol: \{vocabulary: 61\}`"):
+    with pytest.raises(
+        UserError, match=r"ids\.parquet: the largest token id is 60, .* 50: write `protocol: \{vocabulary: 61\}`"
+    ):
         found(tmp_path / "ids.parquet")
 
 

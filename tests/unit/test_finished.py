@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from snakemake.persistence.file import FilePersistence
 
 from levelfield.errors import UserError
 from levelfield.plan import finished
@@ -74,17 +75,22 @@ def test_the_second_of_two_snakemakes_is_told_of_the_first(tmp_path):
     finished.os.close(finished.hold(str(tmp_path / "s")))
 
 
-def test_a_run_that_an_orphan_finished_is_not_incomplete(tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", ["torch", "of-a-name-as-long-as-one-may-be-" * 4], ids=["short", "long"])
+def test_a_run_that_an_orphan_finished_is_not_incomplete(tmp_path, monkeypatch, case):
+    """The marks as Snakemake itself makes them."""
     monkeypatch.chdir(tmp_path)
     finished.INCOMPLETE.mkdir(parents=True)
-    records = [finished.Path(f"results/s/runs/torch/seed-{seed}/run.json") for seed in (0, 1)]
+    kept = FilePersistence.__new__(FilePersistence)
+    kept._max_len = None
+    study = "a-study-of-a-long-name-" * 4
+    records = [finished.Path(f"results/{study}/runs/{case}/seed-{seed}/run.json") for seed in (0, 1)]
     marks = {}
     for record in records:
         record.parent.mkdir(parents=True)
         for name in finished.WHOLE:
             record.with_name(name).touch()
-            key = finished.urlsafe_b64encode(str(record.with_name(name)).encode()).decode()
-            marks[record, name] = finished.INCOMPLETE / key
+            marks[record, name] = finished.Path(kept._record_path(str(finished.INCOMPLETE), str(record.with_name(name))))
+            marks[record, name].parent.mkdir(parents=True, exist_ok=True)
             marks[record, name].touch()
     records[1].with_name("failure.json").touch()
     finished.keep_whole(records)

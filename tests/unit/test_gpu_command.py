@@ -1,14 +1,17 @@
 """`levelfield gpu` without a GPU: what it asks for, in which time, and what it keeps. The GPU, its tests and Snakemake are pretended."""
 
 import json
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from made_study import make_study
 
+from levelfield import registry
 from levelfield.commands import gpu
 from levelfield.commands.cli import main
+from levelfield.measure import inventory
 from levelfield.measure.gpu import Gpu
 from levelfield.measure.inventory import Available
 
@@ -67,3 +70,12 @@ def test_a_study_that_left_nothing_to_keep_is_no_success(commands, monkeypatch, 
     monkeypatch.setattr(gpu, "within", lambda *_: 0)
     assert main(["gpu"]) == 2
     assert "holds no records of a study" in capfd.readouterr().err
+
+
+def test_a_framework_that_hangs_while_it_is_imported_is_told_and_not_waited_for(monkeypatch):
+    monkeypatch.setattr(inventory, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(inventory, "PROBE", "import time; time.sleep(30)")
+    began = time.monotonic()
+    found = inventory.available_backends()
+    assert time.monotonic() - began < 20 and found.keys() == registry.backends().keys()
+    assert {one.missing for one in found.values()} == {"no answer in 0.5 s: its import or the driver hangs"}

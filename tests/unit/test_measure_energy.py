@@ -133,6 +133,15 @@ def test_the_thread_counts_in_the_background(packages, monkeypatch):
     assert 4 <= used.joules <= 7
 
 
+def test_the_whole_platforms_counter_is_not_added_to_the_packages_in_it(packages, tmp_path):
+    packages(10, 95)
+    for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:1", "psys")):
+        (tmp_path / zone / "name").write_text(f"{name}\n")
+    with energy.Energy() as used:
+        packages(15, 195)
+    assert used.joules == 5
+
+
 def test_without_rapl_there_is_no_energy(tmp_path, monkeypatch):
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     with energy.Energy() as used:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from checkout import ROOT
 from made_study import make_study
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import format
 
 from levelfield.commands.cli import main
@@ -181,3 +182,13 @@ use rule * from levelfield
     done = subprocess.run([sys.executable, "-m", "snakemake", "-n"], cwd=here, capture_output=True, text=True, timeout=120)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "`git clone` the repository" in said and "ModuleNotFoundError" not in said, said[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [(["mine/config.yaml"], "mine/config.yaml"), (["config/config.yaml", "a.yaml"], "a.yaml"),
+     (["config/config.yaml"], "config/config.yaml or --config"), ([], "config/config.yaml or --config")],
+)  # fmt: skip
+def test_an_error_names_the_persons_file_whatever_it_is_called(files, told):
+    with pytest.raises(WorkflowError, match=f"^{re.escape(told)}: protocl: unknown key"):
+        Plan.read({"study": "s", "cases": ["torch"], "protocl": {}}, files)

@@ -131,7 +131,7 @@ def test_a_job_that_was_ended_in_a_retake_goes_on_with_the_next(job, monkeypatch
     assert (job.folder / "takes/1/run.json").exists() and not (job.folder / "run.json").exists()
     job.takes(("never made", 0, {}), (None, 0.9, {}), same=same)
     job.run(retakes)
-    assert job.last == last and (job.folder / "takes/1").exists()
+    assert job.last == last and (job.folder / "takes/1/run.json").exists() == (last == 2)
 
 
 @pytest.mark.parametrize("retakes", [2, 0])
@@ -155,6 +155,33 @@ def test_a_take_that_had_finished_before_its_job_was_ended_stands(job, monkeypat
     job.run(retakes)
     assert job.last == 1 and not (job.folder / "failure.json").exists() and not list(job.folder.glob("takes/*/run.json"))
     assert "take 1 had finished before its job was ended: it stands" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ended_by", [train.EndedFromOutside("killed by SIGTERM"), KeyboardInterrupt()])
+def test_a_take_stands_though_its_job_is_ended_at_the_very_last(job, monkeypatch, ended_by):
+    """While it looks whether the clock was set back: the workflow deletes what the job wrote, and the copy that was set aside is there."""
+    same = of_this_run(monkeypatch)
+    job.takes((None, 0.8, {}), same=same)
+    making = train.take
+
+    def set_aside_too(args, number, failure):
+        making(args, number, failure)
+        set_aside(args.out, args.out / "takes" / str(number))
+
+    def ended(folder):
+        raise ended_by
+
+    looked = train.pulled_back
+    monkeypatch.setattr(train, "take", set_aside_too)
+    monkeypatch.setattr(train, "pulled_back", ended)
+    with pytest.raises(type(ended_by)):
+        job.run()
+    for name in WHOLE:
+        (job.folder / name).unlink()
+    monkeypatch.setattr(train, "take", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setattr(train, "pulled_back", looked)
+    job.run()
+    assert job.last == 1 and not (job.folder / "failure.json").exists() and not (job.folder / "takes").exists()
 
 
 def test_what_a_killed_snakemakes_job_finished_while_this_one_waited_stands(job, monkeypatch):

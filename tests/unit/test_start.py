@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from levelfield.errors import UserError
-from levelfield.level.start import initial_weights, load_start, make_start, save_start
+from levelfield.level.start import file_sha256, initial_weights, load_start, make_start, save_start
 from levelfield.models.base import parameters, shapes
 from levelfield.models.bilstm import BiLstm
 from levelfield.models.cnn import Cnn
 from levelfield.models.transformer import Transformer
+from levelfield.records import save_arrays
 from levelfield.study.protocol import Protocol
 
 SMALL = Protocol(model=BiLstm(embedding=8, units=4), vocabulary=100, epochs=3)
@@ -138,6 +139,20 @@ def test_an_altered_file_is_refused(tmp_path):
     (tmp_path / "seed-1.npz").write_bytes(content)
     with pytest.raises(UserError, match="is altered"):
         load_start(tmp_path / "seed-1.npz")
+
+
+def test_what_is_no_start_is_refused_by_name(tmp_path):
+    path = tmp_path / "seed-1.npz"
+    save_arrays(path, {"dense/bias": np.zeros(1)})
+    with pytest.raises(UserError, match=r"seed-1\.npz\.sha256 is not there"):
+        load_start(path)
+    beside = path.with_name("seed-1.npz.sha256")
+    beside.write_text("")
+    with pytest.raises(UserError, match="is altered"):
+        load_start(path)
+    beside.write_text(f"{file_sha256(path)}  seed-1.npz\n")
+    with pytest.raises(UserError, match="has no order: it is no start"):
+        load_start(path)
 
 
 @pytest.mark.parametrize("departure", ["naive-init", "adapted-init"])

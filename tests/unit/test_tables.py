@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -380,3 +381,25 @@ def test_what_a_gpus_figures_hold_and_the_known_fault_of_a_version_are_told(tmp_
     collect(make_study(tmp_path / "cpu", ["jax"], seeds=[0], steps=5))
     notes = make_tables(Results.read(tmp_path / "cpu"))["performance"].notes
     assert not any("Known fault" in note or "compiling and" in note for note in notes)
+
+
+def test_moments_written_in_several_ways_are_compared_as_moments(tmp_path):
+    """To the second by earlier versions, to the millisecond by this one, with another zone by hand: one order, one drift."""
+    folder = make_study(tmp_path / "s", steps=20)
+    cases, whole = ("keras-tensorflow", "torch"), {}
+    for number, file in enumerate(sorted(folder.glob("runs/*/seed-*/run.json"))):
+        values = json.loads(file.read_text())
+        whole[file] = values["started"]
+        moment = datetime.fromisoformat(values["started"])
+        written = [
+            moment.isoformat(timespec="seconds"),
+            moment.isoformat(timespec="milliseconds"),
+            moment.astimezone(timezone(timedelta(hours=3))).isoformat(),
+        ]
+        file.write_text(json.dumps(values | {"started": written[number % 3]}))
+    results = results_of(folder)
+    assert set(finished(results)["case"]) == set(cases) and "performance" in make_tables(results)
+    for file, started in whole.items():
+        values = json.loads(file.read_text())
+        file.write_text(json.dumps(values | {"started": started}))
+    assert finished(results)["place"].tolist() == finished(results_of(folder))["place"].tolist()

@@ -10,7 +10,7 @@ from checkout import Checkout
 
 ROWS = 1_000
 WORDS = {"dull": ("tedious", "flat", "grey"), "fine": ("decent", "solid", "fair"), "great": ("superb", "moving", "bright")}
-FILLING = "the film was in its way and for me with a plot that one knows".split()
+FILLING = ["the", "film", "was", "in", "its", "way", "and", "for", "me", "with", "a", "plot", "that", "one", "knows"]
 
 
 @pytest.mark.long

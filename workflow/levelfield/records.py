@@ -11,10 +11,13 @@ import os
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from levelfield.errors import UserError
 
 
 @dataclass
@@ -216,15 +219,32 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path | BinaryIO) -> dict[str, np.ndarray]:
-    """Reads an `.npz` of plain arrays; refuses pickled ones."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """Reads an `.npz` of plain arrays; never unpickles. Raises UserError naming the file where it is none; of a stream numpy's own errors."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError:
+        raise
+    except Exception as error:  # a zip, an array and a pickle each have errors of their own
+        if not isinstance(path, (str, os.PathLike)):
+            raise
+        told = " ".join(str(error).split())
+        raise UserError(f"{path}: no archive of plain arrays ({told}): delete it and run `snakemake` again") from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a dataclass or plain data as JSON, whole; NaN is refused."""
-    plain = value if isinstance(value, (dict, list)) else asdict(value)
+    """Writes a dataclass or plain data as JSON, whole; NaN is refused. Text that is no Unicode, as the system's may be, becomes so."""
+    plain = _unicode(value if isinstance(value, (dict, list)) else asdict(value))
     write_whole(path, (json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def _unicode(value: Any) -> Any:
+    """The same with `\\udce9` written out in its texts, where Python kept a byte of a variable or path that is no UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_unicode(name): _unicode(one) for name, one in value.items()}
+    return [_unicode(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 HASHED = {"epochs_sha256": "epochs.csv", "steps_sha256": "steps.npz"}
@@ -240,7 +260,18 @@ def sha256_of_run(values: dict[str, Any]) -> str:
 def write_run(folder: Path, run: Run) -> None:
     """Writes `run.json` into `folder`, where the run's other files are, with checksums: a number edited later is noticed."""
     values = asdict(run) | {name: sha256((folder / file).read_bytes()).hexdigest() for name, file in HASHED.items()}
+    values = _unicode(_told(values))
     write_json(folder / "run.json", values | {"sha256": sha256_of_run(values)})
+
+
+def _told(value: Any) -> Any:
+    """The same with numpy's numbers as Python's, and None for those that are not finite: a framework that tells such loses no training."""
+    if isinstance(value, dict):
+        return {name: _told(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_told(one) for one in value]
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and not isfinite(plain) else plain
 
 
 def set_aside(folder: Path, place: Path) -> None:

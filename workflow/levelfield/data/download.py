@@ -1,8 +1,12 @@
 """Fetches one file over https: progress, retries, resumption, and its final name only when the checksum is right."""
 
+import errno
+import fcntl
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -65,16 +69,38 @@ def fetch(url: str, target: Path, expected: str, algorithm: str = "sha256") -> P
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        went_on = part.exists()
-        _fetch_part(url, part, target.name)
-        if went_on and checksum(part, algorithm) != expected:
-            part.unlink()
+        with _alone(target.parent):
+            if target.exists() and checksum(target, algorithm) == expected:
+                return target  # fetched by another process meanwhile
+            went_on = part.exists()
             _fetch_part(url, part, target.name)
-        refuse_unless(part, expected, algorithm, told_as=target.name)
-        part.replace(target)
+            if went_on and checksum(part, algorithm) != expected:
+                part.unlink()
+                _fetch_part(url, part, target.name)
+            refuse_unless(part, expected, algorithm, told_as=target.name)
+            part.replace(target)
     except OSError as error:  # requests' own were told above
         raise UserError(f"{error.filename or part}: cannot be written: {error.strerror or error}") from None
     return target
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within the block no other process fetches into the folder: two of them would write into one part."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"levelfield: waiting for another download into {folder}", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF, errno.EINVAL):
+                raise
+            # a file system without locks, or with none of folders
+        yield
+    finally:
+        os.close(lock)
 
 
 def _fetch_part(url: str, part: Path, name: str) -> None:

@@ -82,10 +82,15 @@ def save_start(path: Path, start: Start) -> None:
 def load_start(path: Path) -> tuple[Start, str]:
     """The start and its sha256; raises UserError where the file is not the one that was written."""
     path = Path(path)
-    found, expected = file_sha256(path), path.with_name(path.name + ".sha256").read_text(encoding="utf-8").split()[0]
+    beside = path.with_name(path.name + ".sha256")
+    if not beside.is_file():
+        raise UserError(f"{beside} is not there: delete {path} and run snakemake again")
+    found, (expected, *_) = file_sha256(path), [*beside.read_text(encoding="utf-8", errors="replace").split(), ""]
     if found != expected:
         raise UserError(f"{path} is altered: sha256 {found}, written with {expected}; delete it and run snakemake again")
     arrays = load_arrays(path)
+    if missing := sorted({"order", "seed"} - arrays.keys()):
+        raise UserError(f"{path} has no {missing[0]}: it is no start; delete it and run snakemake again")
     order, seed = arrays.pop("order"), int(arrays.pop("seed"))
     return Start(seed, arrays, order), found
 

@@ -90,15 +90,21 @@ def source(uuids: Sequence[str] = (), device: str = "cpu") -> str | None:
 def rapl() -> Reading | None:
     """Each processor package's counter and the range after which it starts anew, joules; None where they cannot be read.
 
-    Linux powercap: `intel-rapl:<package>/energy_uj`, on AMD, too; often readable by root alone.
+    Linux powercap: `intel-rapl:<n>/energy_uj`, on AMD, too; often readable by root alone. A zone's `name` says what it counts:
+    `psys` is the whole platform, packages and all, and is left out.
     """
-    packages = sorted(path for path in POWERCAP.glob("intel-rapl:*") if path.name.count(":") == 1)
     try:
+        packages = [zone for zone in sorted(POWERCAP.glob("intel-rapl:*")) if zone.name.count(":") == 1 and _of_package(zone)]
         return {
             path.name: (_microjoules(path / "energy_uj"), _microjoules(path / "max_energy_range_uj")) for path in packages
         } or None
     except (OSError, ValueError):
         return None
+
+
+def _of_package(zone: Path) -> bool:
+    name = zone / "name"
+    return not name.exists() or name.read_text(encoding="utf-8").startswith("package")
 
 
 def _microjoules(path: Path) -> float:

@@ -33,6 +33,8 @@ for name in sys.argv[1:]:
 
 
 ANSWER_SECONDS = 30
+PROBE_SECONDS = 300
+"""For a framework to be imported, were it from a slow network's disk, and a model to be built."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,16 @@ def available_backends() -> dict[str, Available]:
 
 def _probe(names: list[str]) -> dict[str, Available]:
     command = [sys.executable, "-c", PROBE, *names]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
-    said = (done.stderr.strip().splitlines() or ["no word"])[-1]
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+    )
+    try:
+        answer, errors = process.communicate(timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # and not waited for: a call into a driver that hangs cannot be ended
+        return {name: Available(missing=f"no answer in {PROBE_SECONDS} s: its import or the driver hangs") for name in names}
+    said = (errors.strip().splitlines() or ["no word"])[-1]
+    lines = [json.loads(line) for line in answer.splitlines() if line.startswith("{")]
     told = {name: Available(**values) for line in lines for name, values in line.items()}
     return {name: told.get(name, Available(missing=said)) for name in names}
 

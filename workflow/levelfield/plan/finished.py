@@ -20,6 +20,8 @@ WHOLE = ("run.json", "epochs.csv", "steps.npz", "weights.npz")
 """What a run leaves that has finished, its `failure.json` gone."""
 INCOMPLETE = Path(".snakemake/incomplete")
 """Where Snakemake marks what a job has begun to write: a file each, named by its path in base64 (persistence/file.py, 9.27)."""
+LONGEST_NAME = 255
+"""Of a file, where the file system does not tell."""
 
 
 def whole(folder: Path) -> bool:
@@ -33,9 +35,15 @@ def keep_whole(records: Iterable[Path]) -> None:
     for record in records:
         if whole(record.parent) and not record.with_name("failure.json").exists():
             for name in WHOLE:
-                mark = INCOMPLETE / urlsafe_b64encode(str(record.with_name(name)).encode()).decode()
-                if len(mark.name) <= 255:
-                    mark.unlink(missing_ok=True)
+                _mark(str(record.with_name(name))).unlink(missing_ok=True)
+
+
+def _mark(file: str) -> Path:
+    """Where Snakemake marks a file as incomplete; a name longer than the file system takes is cut into folders."""
+    name = urlsafe_b64encode(file.encode()).decode()
+    size = (os.pathconf(INCOMPLETE, "PC_NAME_MAX") if INCOMPLETE.is_dir() else 0) or LONGEST_NAME
+    parts = [name[first : first + size - 1] for first in range(0, len(name), size - 1)]
+    return INCOMPLETE.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
 def refuse_to_replace(folder: str, jobs: "Iterable[tuple[Job, Reason]]") -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1]
 NEED_THE_DEVICE = ("train", "block", "parity", "evaluate_others")
 """The rules whose jobs run on a GPU where the study has one; of the first two a study runs one."""
+USUAL = "config/config.yaml"
+"""The config that the Snakefile takes, others before it."""
 CATEGORIES = {
     "1 Verdict": ("ranking", "models", "departures", "leaderboard", "unfinished", "comparisons"),
     "2 Learning": ("loss", "accuracy", "validation", "training", "published", "parting"),
@@ -100,8 +102,8 @@ class Plan:
                     f"replace: found {replacing!r}: `data` replaces a study's data, and with it its starts and runs; `runs` makes finished "
                     "runs anew that are out of date"
                 )
-            own = [str(file) for file in files if Path(file).name != "config.yaml"]
-            plan = cls(read_study(config, own[0] if own else "--config"), steps, replacing, runs, workflow, gpu)
+            own = [str(file) for file in files if Path(file).resolve() != Path(USUAL).resolve()]
+            plan = cls(read_study(config, own[0] if own else f"{USUAL} or --config"), steps, replacing, runs, workflow, gpu)
             if replacing != "data":
                 refuse_another(Path(plan.folder), plan.study.data, Path(plan.downloads))
             _ = plan.data_tracked  # a file that is not there is said now

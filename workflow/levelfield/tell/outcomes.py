@@ -6,6 +6,7 @@ file and tells why: it never stops the rest of the study.
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -33,6 +34,11 @@ RUN, PARITY = TypeAdapter(Run), TypeAdapter(Parity)
 STATUS = ("finished", "failed", "missing", "failed-parity")
 DAMAGED = "damaged: "
 """What the error of a run begins with that left records of which one is not what it should be."""
+IN_WORDS = re.compile(r"_warning$")
+IN_NUMBERS = re.compile(r"_(seconds|bytes|joules|mhz|watts|percent|share|processes|spread|average|change)$|_per_|^share_of_")
+"""Names of measurements that are text, and of those that are numbers."""
+MOST_TAKES, MOST_DAYS = 10, 366
+"""Of a run; and of days that one may have lasted."""
 MOST_SECONDS, STEP_BYTES, HEADERS = 1e9, 32, 2**16
 """Of a part of a run; of a step in `steps.npz`, were its numbers of 64 bits; of that file beside its numbers."""
 
@@ -206,15 +212,22 @@ def _implausible(run: Run) -> str | None:
         for name, value in vars(getattr(run, part) or run.memory).items():
             if value is not None and value < 0:
                 return f"{part}.{name}: {value:g} is below 0"
-    if run.train_sequences < 1 or run.validation_sequences < 0 or run.take < 1:
+    for name, told in run.measurements.items():
+        if (isinstance(told, float) and IN_WORDS.search(name)) or (isinstance(told, str) and IN_NUMBERS.search(name)):
+            return f"measurements.{name}: {told!r}: expected {'text' if IN_WORDS.search(name) else 'a number'}, or null"
+    if run.train_sequences < 1 or run.validation_sequences < 0 or not 1 <= run.take <= MOST_TAKES:
         return f"{run.train_sequences} training sequences, {run.validation_sequences} for validation, take {run.take}"
     if run.machine.device not in ("cpu", "cuda"):
         return f"machine.device: {run.machine.device!r}: expected cpu or cuda"
+    moments = []
     for name in ("started", "ended"):
-        if (told := getattr(run, name)) is not None:
-            moment = datetime.fromisoformat(told)
+        if (written := getattr(run, name)) is not None:
+            moment = datetime.fromisoformat(written)
             if moment.tzinfo is None or not 2000 <= moment.year < 2200:
-                return f"{name}: {told}: expected a time of this century with its zone"
+                return f"{name}: {written}: expected a time of this century with its zone"
+            moments.append(moment)
+    if moments and abs(moments[-1] - moments[0]).days > MOST_DAYS:
+        return f"ended: {run.ended}: no run lasts from {run.started} to then"
     return None
 
 

@@ -126,6 +126,14 @@ def run(args: argparse.Namespace) -> None:
             print(f"{failure}: cannot be written: {full.strerror}", file=sys.stderr, flush=True)
         raise
     failure.unlink(missing_ok=True)  # a job that outlived its Snakemake may have ended it already
+    drop_aside(args.out)
+
+
+def drop_aside(folder: Path) -> None:
+    """Deletes the copy of the take that stands: while the job could be ended, it would have been all that was left of the training."""
+    shutil.rmtree(folder / "takes" / str(_told_in(folder / "run.json").get("take")), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / "takes").rmdir()
 
 
 def for_good(error: BaseException) -> bool:
@@ -134,10 +142,10 @@ def for_good(error: BaseException) -> bool:
     return isinstance(error, UserError) and not isinstance(error, TakeError | EndedFromOutside | NodeError)
 
 
-def _told_in(failure: Path) -> dict[str, Any]:
-    """What a `failure.json` says; nothing where another job of this run has taken it away."""
+def _told_in(file: Path) -> dict[str, Any]:
+    """What a `failure.json` or `run.json` says; nothing where another job of this run has taken it away."""
     try:
-        told: dict[str, Any] = json.loads(failure.read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return told
     except FileNotFoundError:
         return {}
@@ -270,11 +278,6 @@ def take(args: argparse.Namespace, number: int, failure: Path) -> None:
             process.wait()
         last = said.tail()
     written = _version(file) != before
-    # where a take that has finished waits for its extras, in case that this job is ended
-    aside = args.out / "takes" / str(number)
-    shutil.rmtree(aside, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        aside.parent.rmdir()
     ended = None if code == 0 and written else _ended(number, code, args.minutes, failure, last)
     if ended and written:
         record = add_measurements(file, extras_failed=ended)

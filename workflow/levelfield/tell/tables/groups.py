@@ -46,7 +46,7 @@ def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
         block_name=[block.name if block else "" for block in mine],
         block_cases=[len(block.cases) if block else 1 for block in mine],
     )
-    by_time = runs.sort_values("started")
+    by_time = runs.sort_values("started", key=lambda times: pd.to_datetime(times, format="ISO8601", utc=True))
     runs["place"] = by_time.groupby(["session", "card"], dropna=False).cumcount()
     runs["place_in_block"] = by_time.groupby(["session", "card", "block_name"], dropna=False).cumcount()
     return runs

@@ -91,7 +91,7 @@ def _drifts(runs: pd.DataFrame) -> list[str]:
     """For each machine, how much slower or faster its runs became from the first to the last."""
     found = []
     for machine, mine in runs.groupby("machine", sort=False):
-        started = pd.to_datetime(mine["started"])
+        started = pd.to_datetime(mine["started"], format="ISO8601", utc=True)
         hours = (started - started.min()).dt.total_seconds() / 3600
         change = drift(hours, mine["epoch_seconds"], mine["case"])
         if change is not None:
