@@ -32,9 +32,9 @@ long-jobs: setup
 long-rest: setup
 	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long tests $(JOBS:%=--ignore=%)
 
-# everything that is thrown at it, the long tables too
+# everything that is thrown at it, the long tables too: an hour
 faults: setup
-	pytest tests/faults
+	LEVELFIELD_KILLS=50 pytest tests/faults
 
 bench: setup
 	levelfield bench

@@ -21,7 +21,8 @@ from levelfield.records import load_arrays
 
 pytestmark = pytest.mark.long
 KILLS = int(os.environ.get("LEVELFIELD_KILLS", "2"))
-VICTIMS = ("snakemake", "levelfield train", "levelfield take", "any")
+VICTIMS = {"snakemake": None, "any": None, "levelfield train": 8.0, "levelfield take": 6.0, "levelfield collect": 1.5}
+"""Who is killed: somebody at a moment of the whole study, or a process of that name so many seconds after it began, at most."""
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/small.yaml"]
 
 
@@ -47,17 +48,26 @@ def members(group: int) -> dict[int, str]:
     return {int(pid): args for pid, pgid, args in rows if int(pgid) == group}
 
 
+def named(wanted: str, found: dict[int, str]) -> list[int]:
+    return [pid for pid, args in found.items() if wanted == "any" or wanted in args.replace("-m ", "").replace("python3 ", "")]
+
+
 def kill_at_random(checkout: Checkout, chance: random.Random, seconds: float) -> str:
-    """Starts the study, kills one of its processes at a moment within `seconds`; returns what was killed, once all have ended."""
+    """Starts the study, which takes `seconds`, and kills one of its processes; returns what was killed, once all have ended."""
     running = subprocess.Popen(
         SNAKEMAKE, cwd=checkout.folder, env=checkout.environment(), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(chance.uniform(0.5, seconds))
-    wanted = chance.choice(VICTIMS)
+    wanted = chance.choice(list(VICTIMS))
+    if within := VICTIMS[wanted]:
+        deadline = time.monotonic() + 3 * seconds
+        while not named(wanted, members(running.pid)) and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, within))
+    else:
+        time.sleep(chance.uniform(0.5, seconds))
     found = members(running.pid)
-    named = [pid for pid, args in found.items() if wanted == "any" or wanted in args.replace("-m ", "").replace("python3 ", "")]
-    victim = chance.choice(sorted(named or found)) if found else None
+    victim = chance.choice(sorted(named(wanted, found) or found)) if found else None
     killed = f"{wanted}: {found.get(victim, 'nothing: it was over')[:80]}"
     if victim:
         try:
