@@ -225,7 +225,7 @@ def test_a_thousand_runs_open_in_three_seconds(browser, tmp_path):
 def test_the_page_over_all_studies_draws_sorts_and_links(browser, pages, size, theme):
     root = pages["article"].parents[1]
     file = root / "index.html"
-    write_site(root, file)
+    write_site(root, file, refuse=lambda folder: None)
     visit = Visit(browser, file, size, theme)
     assert visit.said == []
     assert [url for url in visit.asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]

@@ -103,3 +103,13 @@ def test_readme_and_page_begin_with_the_question_its_source_and_the_answer(tmp_p
 def test_no_answer_is_none_and_words_are_no_link(tmp_path):
     assert answer_in(tmp_path) is None
     assert linked("our own, from results") == "our own, from results"
+
+
+def test_an_answer_of_several_machines_names_them_all(tmp_path):
+    shutil.copytree(ROOT / "config/asked", tmp_path / "config/asked")
+    folder = make_study(tmp_path / "results/reference/cpu/lstm-on-a-cpu", steps=5)
+    file = folder / "runs/torch/seed-1/run.json"
+    file.write_text(file.read_text().replace("Made Processor 9000", "Other Processor 1"))
+    collect(folder)
+    (one,) = answers("lstm-on-a-cpu", tmp_path)
+    assert one.measured.startswith("Made Processor 9000, 2 threads and Other Processor 1, 2 threads, ")

@@ -1,13 +1,14 @@
 """Records of one study belong together: another data or start is refused, overlaps and sessions are seen, hosts are named."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from made_study import make_study
 
-from levelfield.tell.coherence import mixtures, overlaps, sessions
+from levelfield.tell.coherence import mixtures, one_order, overlaps, sessions
 from levelfield.tell.collect import collect
 from levelfield.tell.report.provenance import coherence
 from levelfield.tell.report.verdict import measured_on, verdict
@@ -291,3 +292,23 @@ def test_a_clock_that_was_set_back_takes_a_runs_cleanness_and_never_a_time(tmp_p
     assert (runs["status"] == "finished").all() and runs["train_seconds"].equals(right)
     assert runs["unclean"].notna().sum() >= 2 and "ran beside" in runs.loc[("keras-tensorflow", 3), "unclean"]
     assert make_tables(Results.read(folder))["leaderboard"].data["seeds"].tolist() == [4, 4]
+
+
+def test_a_checkout_that_was_changed_is_another_commit(tmp_path):
+    folder = make_study(tmp_path / "s", steps=5)
+    with_changes(folder, "torch", 1, commit="c" * 40 + "+changes")
+    assert mixtures(_results(folder).finished) == ["Runs of several commits: cccccccccccc (5), cccccccccccc+changes (1)."]
+
+
+def test_one_order_of_the_cases_in_every_block_is_told(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch", "jax", "flax"], seeds=range(4), steps=5)
+    assert one_order(_results(folder).finished) == "", "drawn for each seed"
+    began = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    for seed in range(4):
+        for place, case in enumerate(("torch", "jax", "flax")):
+            with_changes(folder, case, seed, started=(began + timedelta(hours=seed, minutes=10 * place)).isoformat())
+    results = _results(folder)
+    told = one_order(results.finished)
+    assert told.startswith("In all 4 blocks the cases ran in one order") and "no interval covers it" in told
+    for name in ("leaderboard", "comparisons"):
+        assert told in make_tables(results)[name].notes

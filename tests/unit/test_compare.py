@@ -1,9 +1,11 @@
 """Two studies are compared case by case; a slower or lost case is exit code 1, too few runs 3, and unequal conditions are refused."""
 
+import pandas as pd
 import pytest
 from made_study import make_study
 
 from levelfield.commands.cli import main
+from levelfield.tell.changes import compare
 from levelfield.tell.collect import collect
 
 
@@ -145,3 +147,21 @@ def test_another_host_of_the_same_model_is_another_machine(capsys, studies, tmp_
     told = compared(capsys, studies, tmp_path / "one", tmp_path / "other")[1]
     assert "(host 0123456789ab) → Made Processor 9000, 2 threads (host fedcba987654): another machine" in told
     assert "another machine" not in compared(capsys, studies, tmp_path / "one", tmp_path / "one")[1]
+
+
+def test_of_several_hosts_the_time_is_of_one_that_both_sides_have(capsys, studies, tmp_path):
+    """Else the mixture alone would move it: three of four runs on a slow host before, one of four after."""
+    for name, slow in (("one", (0, 1, 2)), ("other", (3,))):
+        folder = make_study(tmp_path / name, seeds=range(4), steps=5)
+        for file in folder.glob("runs/*/*/run.json"):
+            host = "fedcba987654" if int(file.parent.name.removeprefix("seed-")) in slow else "0123456789ab"
+            file.write_text(file.read_text().replace('"host_id": null', f'"host_id": "{host}"'))
+            if host == "fedcba987654":
+                epochs = pd.read_csv(file.parent / "epochs.csv")
+                epochs["train_seconds"] *= 3
+                epochs.to_csv(file.parent / "epochs.csv", index=False)
+        collect(folder)
+    _, told = compared(capsys, studies, tmp_path / "one", tmp_path / "other")
+    assert "(host 0123456789ab, fedcba987654): the time is of host 0123456789ab alone" in " ".join(told.split())
+    change = compare(tmp_path / "one", tmp_path / "other").changes[0]
+    assert change.clean == (1, 3) and 0.8 < change.time.value < 1.25

@@ -16,7 +16,8 @@ from levelfield.tell.report import faster
 from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
-from levelfield.tell.tables.families import compared, enough
+from levelfield.tell.tables.comparisons import _noise, departures
+from levelfield.tell.tables.families import compared, enough, floors, smallest_shown
 
 ARTICLE = [
     {"backend": "torch", "name": "torch-article", "departures": ["clip-norm"]},
@@ -365,3 +366,45 @@ def test_what_was_published_is_said_beside_what_repeating_and_matching_it_gave(t
         in measured_on(results)
     )
     assert "Published" not in " ".join(said(tmp_path / "few", cases=TRANSFORMERS, steps=40, protocol={"model": "transformer"}))
+
+
+def test_beside_several_models_another_protocol_is_told_too(tmp_path):
+    cases = [
+        "torch",
+        "jax",
+        *({"backend": one, "name": f"{one}-bf16", "settings": {"precision": "bfloat16"}} for one in ("torch", "jax")),
+    ]
+    told = " ".join(said(tmp_path / "s", cases=cases, vary={"model": ["bilstm", "cnn"]}, seeds=range(6)))
+    assert told.startswith("Fastest by model: bilstm torch,") and "precision bfloat16: " in told
+
+
+def test_of_several_models_and_sessions_each_sessions_ratio_is_told(tmp_path):
+    folder = make_study(tmp_path / "s", ["torch", "jax"], vary={"model": ["bilstm", "cnn"]}, seeds=range(6), steps=5)
+    for seed in range(3, 6):
+        for file in folder.glob(f"runs/*/seed-{seed}/run.json"):
+            values = json.loads(file.read_text())
+            values["machine"]["boot"] = "another"
+            file.write_text(json.dumps(values))
+    collect(folder)
+    results = Results.read(folder)
+    first, second, *_ = verdict(results, make_tables(results))
+    assert len(re.findall(r"\] \(by session \d\.\d\d and \d\.\d\d\)", first)) == 2
+    assert "from 6 clean pairs of seeds of 2 sessions" in second
+
+
+def test_noise_bounds_what_a_study_could_show_and_what_a_departure_is_worth(tmp_path):
+    cases = ["torch", "jax", {"backend": "torch", "departures": ["clip-norm"]}]
+    results = made(tmp_path / "s", cases=cases, seeds=range(12), steps=20, twin=True)
+    (floor,) = floors(results).values()
+    assert 1 < floor < 1.2
+    assert (
+        smallest_shown(results) == [pytest.approx(max(floor, smallest_shown(results)[0]))]
+        and smallest_shown(results)[0] >= floor
+    )
+    row = departures(results).data.iloc[0]
+    assert row["time_floor"] == floor
+    for value, words in ((0.5 * (1 + floor), f", within the noise floor of {floor:.2f}"), (2 * floor, "")):
+        low, high = (1 + value) / 2, 2 * value
+        assert _noise({"time": value, "time_low": low, "time_high": high, "time_floor": floor}) == words
+        assert _noise({"time": 1 / value, "time_low": 1 / high, "time_high": 1 / low, "time_floor": floor}) == words
+    assert _noise({"time": 1.0, "time_low": None, "time_high": None, "time_floor": floor}) == ""

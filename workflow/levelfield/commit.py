@@ -5,6 +5,12 @@ import subprocess
 from pathlib import Path
 
 
+def shortened(told: str) -> str:
+    """A commit as people read it: twelve digits, and `+changes` where its checkout had such."""
+    digits, changed, _ = told.partition("+changes")
+    return digits[:12] + changed
+
+
 def commit() -> str | None:
     """The code's git commit, with `+changes` where the checkout was changed since.
 

@@ -56,7 +56,10 @@ def run(args: Namespace) -> int:
     for change in found.changes:
         if change.versions:
             console.print(Text(f"{change.case}: {change.versions}"))
-        if change.machines[0] != change.machines[1]:
+        if change.host:
+            several = " and ".join(dict.fromkeys(change.machines))
+            console.print(Text(f"{change.case}: ran on {several}: the time is of host {change.host} alone"))
+        elif change.machines[0] != change.machines[1]:
             console.print(
                 Text(f"{change.case}: {change.machines[0]} → {change.machines[1]}: another machine, not the program alone")
             )

@@ -66,13 +66,14 @@ def answers(study: str, root: Path = ROOT) -> list[Answer]:
         runs = pd.read_parquet(folder / "runs.parquet", columns=columns)
         runs = runs[runs["status"] == "finished"]
         if len(runs):
-            machine = runs.iloc[0]
-            told = machine["gpu"] if machine["device"] == "cuda" else f"{machine['cpu']}, {machine['threads']:.0f} threads"
+            kinds = {
+                row.gpu if row.device == "cuda" else f"{row.cpu}, {row.threads:.0f} threads": None for row in runs.itertuples()
+            }
             data = json.loads((folder / "data/data.json").read_text(encoding="utf-8"))
             counts = {"seed": runs["seed"].nunique(), "session": runs["session"].nunique()}
             numbers = [f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count]
-            measured = ", ".join([told, f"{data['train_sequences']:,} training sequences", *numbers])
-            found.append(Answer(machine["device"], measured, folder.relative_to(root), answer_in(folder) or ""))
+            measured = ", ".join([" and ".join(map(str, kinds)), f"{data['train_sequences']:,} training sequences", *numbers])
+            found.append(Answer(runs["device"].iloc[0], measured, folder.relative_to(root), answer_in(folder) or ""))
     return found
 
 

@@ -30,11 +30,13 @@ class Change:
     """Of clean runs. Each end of its interval holds, for all cases together, in 95 of 100 comparisons."""
     accuracy: Estimate
     clean: tuple[int, int]
-    """Clean runs before and after."""
+    """Clean runs before and after that the time is of."""
     runs: tuple[int, int]
     machines: tuple[str, str]
     versions: str
     """Packages whose version changed, `torch 2.12.0 → 2.13.0`."""
+    host: str | None = None
+    """The one whose runs alone the time is of, where a side has several."""
 
     def slower(self, threshold: float) -> bool:
         """Whether the time is shown to have grown by more than `threshold` (0.05: 5 %): its whole interval lies above that."""
@@ -135,25 +137,36 @@ def _described(data: dict[str, Any]) -> str:
 def _change(case: str, before: pd.DataFrame, after: pd.DataFrame, family: int) -> Change:
     seeds = before.index.intersection(after.index)
     clean = [part[part["clean"]] for part in (before, after)]
+    host = _common_host(*clean)
+    timed = [part if host is None else part[hosts_of(part) == host] for part in clean]
     return Change(
         case,
-        unpaired_ratio(clean[1]["epoch_seconds"], clean[0]["epoch_seconds"], family),
+        unpaired_ratio(timed[1]["epoch_seconds"], timed[0]["epoch_seconds"], family),
         difference(after.loc[seeds, "validation_accuracy"], before.loc[seeds, "validation_accuracy"], family),
-        (len(clean[0]), len(clean[1])),
+        (len(timed[0]), len(timed[1])),
         (len(before), len(after)),
         _machines(before, after),
         _versions(before, after),
+        host,
     )
 
 
+def _common_host(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
+    """The host whose runs alone are compared, where a side has several: of those that both have, the one with the most runs. None where
+    each side has one, and where they have none in common: what then is compared is named."""
+    counts = [hosts_of(part).value_counts() for part in (before, after)]
+    if max(map(len, counts)) < 2:
+        return None
+    common = sorted(counts[0].index.intersection(counts[1].index))
+    return max(common, key=lambda host: min(count[host] for count in counts)) if common else None
+
+
 def _machines(before: pd.DataFrame, after: pd.DataFrame) -> tuple[str, str]:
-    """What each side ran on; with their hosts, where these are not the same ones: one model is not one machine."""
-    machines, hosts = [], []
-    for part in (before, after):
-        machines.append(", ".join(sorted(set(part["machine"]))))
-        hosts.append(", ".join(sorted(set(hosts_of(part)))))
-    if hosts[0] != hosts[1]:
-        machines = [f"{machine} (host {host})" for machine, host in zip(machines, hosts, strict=True)]
+    """What each side ran on; with their hosts, where there are several: one model is not one machine."""
+    machines = [", ".join(sorted(set(part["machine"]))) for part in (before, after)]
+    hosts = [sorted(set(hosts_of(part))) for part in (before, after)]
+    if hosts[0] != hosts[1] or len(hosts[0]) > 1:
+        machines = [f"{machine} (host {', '.join(mine)})" for machine, mine in zip(machines, hosts, strict=True)]
     return machines[0], machines[1]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from levelfield.commit import shortened
 from levelfield.level.parity import Parity
 from levelfield.models.base import weights_of
 from levelfield.plan.sessions import BREAK
@@ -275,7 +276,8 @@ def mixtures(runs: "pd.DataFrame") -> list[str]:
     """
     said = []
     hosts = Counter(host_of(row) for row in runs[["host", "host_id", "cpu"]].to_dict("records"))
-    named = {"commit": Counter(runs["commit"].dropna().str[:12]), "Python": Counter(runs["python"])}
+    commits = Counter(map(shortened, runs["commit"].dropna()))
+    named = {"commit": commits, "Python": Counter(runs["python"])}
     versions: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for text in runs["versions"].dropna():
         for package, version in json.loads(text).items():
@@ -289,6 +291,28 @@ def mixtures(runs: "pd.DataFrame") -> list[str]:
                 else f"Runs of several versions of {what}: {told}."
             )
     return said
+
+
+LEAST_BLOCKS = 3
+"""Fewest blocks of the same cases whose one order is told."""
+
+
+def one_order(runs: "pd.DataFrame") -> str:
+    """That the same cases ran in the same order in every block, where they did: earlier versions had no other; nothing where they did not.
+
+    runs: of `runs.parquet`, finished.
+    """
+    orders: defaultdict[frozenset[str], list[tuple[str, ...]]] = defaultdict(list)
+    for _, block in runs.sort_values("position").groupby(["block", "session"]):
+        orders[frozenset(block["case"])].append(tuple(block["case"]))
+    fixed = [found for found in orders.values() if len(found) >= LEAST_BLOCKS and len(found[0]) > 1 and len(set(found)) == 1]
+    if not fixed:
+        return ""
+    blocks = max(map(len, fixed))
+    return (
+        f"In all {blocks} blocks the cases ran in one order: what changes from run to run, such as other work or a processor that warms "
+        "up, is in what they differ by, and no interval covers it."
+    )
 
 
 def unhashed(runs: "pd.DataFrame") -> str:

@@ -18,13 +18,26 @@ DESCRIBED = {
     **dict.fromkeys(("train_sequences", "validation_sequences", "vocabulary", "length"), int),
 }
 """What tables and page tell of the data."""
+COLLECTED = {
+    "runs.parquet": {
+        "case", "seed", "status", "error", "accepted", "departures", "unclean", "incoherent", "first_losses_apart", "session", "block", "position",
+        "started", "take", "checks", "corpus", "commit", "versions", "python", "device", "gpu", "gpu_uuid", "cpu", "threads", "host", "host_id",
+        "boot", "sha256",
+    },
+    "epochs.parquet": {"case", "seed", "epoch", "train_seconds", "validation_seconds", "energy_joules", "sequences_per_second"},
+}  # fmt: skip
+"""Columns without which nothing can be told."""
+
+
+def kind_of_machine(runs: pd.DataFrame) -> pd.Series:
+    """What each run ran on, in words: `Tesla V100`, `GPU not told`, `AMD EPYC, 2 threads`."""
+    threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
+    return runs["gpu"].fillna("GPU not told").where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
 
 
 def machine_of(runs: pd.DataFrame) -> pd.Series:
-    """What each run ran on, in words: `Tesla V100`, `GPU not told`, `AMD EPYC, 2 threads`; and on how many hosts of it, where there are
-    several: only runs of one host are a pair, and intervals are over the hosts."""
-    threads = runs["threads"].map(lambda count: "1 thread" if count == 1 else f"{count:.0f} threads").astype(str)
-    words = runs["gpu"].fillna("GPU not told").where(runs["device"] == "cuda", runs["cpu"] + ", " + threads)
+    """The same, and on how many hosts of it, where there are several: only runs of one host are a pair, and intervals are over the hosts."""
+    words = kind_of_machine(runs)
     several = hosts_of(runs).groupby(words).transform("nunique")
     return words.where(several < 2, words + ", " + several.astype(str) + " hosts")
 
@@ -50,6 +63,19 @@ def load_data(folder: Path) -> dict[str, Any]:
     return {"source_sha256": None, "citation": None} | told
 
 
+def read_collected(folder: Path, name: str) -> pd.DataFrame:
+    """A table that `collect` wrote; raises UserError where it is cut off or of a version that collected otherwise."""
+    try:
+        table = pd.read_parquet(folder / name)
+    except (OSError, ValueError) as error:  # pyarrow's own are among them
+        raise UserError(f"{folder / name}: cannot be read ({one_line(error)}): type `levelfield tell {folder}`") from None
+    if missing := sorted(COLLECTED[name] - set(table.columns)):
+        raise UserError(
+            f"{folder / name}: has no column {missing[0]}, it is of another version: type `levelfield tell {folder}`"
+        )
+    return table
+
+
 def sizes_in_words(model: Sizes) -> str:
     """A model's sizes: `embedding 128, units 64, outputs 1`."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in vars(model).items() if name != "name")
@@ -71,13 +97,8 @@ class Results:
         folder = Path(folder)
         for name in ("study.json", "data/data.json", "runs.parquet", "epochs.parquet"):
             must_be_there(folder, name)
-        return cls(
-            folder,
-            load_study(folder),
-            load_data(folder),
-            pd.read_parquet(folder / "runs.parquet"),
-            pd.read_parquet(folder / "epochs.parquet"),
-        )
+        study, data = load_study(folder), load_data(folder)
+        return cls(folder, study, data, read_collected(folder, "runs.parquet"), read_collected(folder, "epochs.parquet"))
 
     @cached_property
     def cases(self) -> list[str]:

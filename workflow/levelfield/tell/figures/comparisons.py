@@ -7,7 +7,7 @@ from altair.typing import ChartType
 from levelfield.tell.estimates import NOT_ENOUGH
 from levelfield.tell.figures.theme import ROW, SHOWN, WIDTH, Look, Panel, scale
 from levelfield.tell.results import Results
-from levelfield.tell.tables.comparisons import departures, departures_title
+from levelfield.tell.tables.comparisons import departures, departures_title, within
 from levelfield.tell.tables.leaderboard import leaderboard
 
 WORTH = {
@@ -30,6 +30,7 @@ def worth_panel(results: Results, look: Look, measure: str) -> Panel | None:
     low, high = f"{measure}_low", f"{measure}_high"
     rows = table.data[["case", "pairs", measure, low, high]].copy()
     rows["pairs"] = table.data["clean_pairs"] if measure == "time" else rows["pairs"]
+    rows["noise"] = [measure == "time" and within(row.time, row.time_floor) for row in table.data.itertuples()]
     rows["differs"] = [
         ", ".join(filter(None, both)) for both in zip(table.data["departures"], table.data["settings"], strict=True)
     ]
@@ -37,7 +38,7 @@ def worth_panel(results: Results, look: Look, measure: str) -> Panel | None:
     form = "+.4f" if none == 0 else ".3f"
     rows = rows.rename(columns={measure: "value", low: "low", high: "high"})
     rows["interval"] = _intervals(rows, form)
-    clear = f"isValid(datum.low) && (datum.low > {none} || datum.high < {none})"
+    clear = f"isValid(datum.low) && !datum.noise && (datum.low > {none} || datum.high < {none})"
     base = alt.Chart(rows).transform_filter(SHOWN).transform_calculate(
         clear=f"!isValid(datum.low) ? 'too few pairs' : {clear} ? 'effect shown' : 'no effect shown'"
     ).encode(alt.Y("case:N", sort=rows["case"].tolist(), title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)))  # fmt: skip

@@ -16,10 +16,16 @@ MOST = 6
 
 
 def speed(results: Results, sized: bool = True) -> list[str]:
-    """The fastest matched case of each protocol and machine against each other one, the closest first. sized: also of the protocols that
-    differ from the study's in a size that it varies, which `sizes` tells."""
+    """The fastest matched case of each protocol and machine against each other one, the closest first; not of those that are the study's
+    own but for one of several models, which `fastest_by_model` tells. sized: also of the protocols that differ from the study's in a
+    size that it varies, which `sizes` tells."""
     said = []
-    families = {key: mine for key, mine in matched_families(results).items() if sized or not _of_a_size(results, mine[0].case)}
+    families = {
+        key: mine
+        for key, mine in matched_families(results).items()
+        if not (results.several_models and _own_but_for_the_model(results, mine[0].case))
+        and (sized or not _of_a_size(results, mine[0].case))
+    }
     for (setting, machine), mine in list(families.items())[:MOST]:
         where = [f"with {setting}"] * bool(setting) + [f"on {machine}"] * (len(results.machines) > 1)
         told = _family(mine)
@@ -37,6 +43,11 @@ def _of_a_size(results: Results, name: str) -> bool:
     protocol = next(case.protocol for case in results.study.expanded if case.name == name)
     varied = [setting for setting in SIZES if setting in results.study.vary]
     return any(_like(results, protocol, setting, getattr(protocol, setting)) for setting in varied)
+
+
+def _own_but_for_the_model(results: Results, name: str) -> bool:
+    protocol = next(case.protocol for case in results.study.expanded if case.name == name)
+    return protocol == replace(results.study.protocol, model=protocol.model)
 
 
 def _like(results: Results, protocol: Protocol, setting: str, size: object) -> bool:
@@ -64,13 +75,13 @@ def _family(mine: list[Compared]) -> list[str]:
     said = []
     if clear:
         figures = [
-            f"{one.value:.2f} times as fast as {other} {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair, fastest)}"
+            f"{one.value:.2f} times as fast as {other} {_interval(one)}{of_sessions(pair, fastest)}{_of_all(pair, fastest)}"
             for pair, other, one in clear[:MOST]
         ]
         said.append(f"{fastest} trained {listed(figures, len(clear))}; in brackets {_brackets(clear)}.")
     if close:
         figures = [
-            f"{other}, {one.value:.2f} times {_interval(one)}{_of_sessions(pair, fastest)}{_of_all(pair, fastest)}"
+            f"{other}, {one.value:.2f} times {_interval(one)}{of_sessions(pair, fastest)}{_of_all(pair, fastest)}"
             for pair, other, one in close[:MOST]
         ]
         floor = close[0][0].floor
@@ -96,7 +107,7 @@ def _interval(found: Estimate) -> str:
     return f"[{found.low:.2f}, {found.high:.2f}]"
 
 
-def _of_sessions(one: Compared, fastest: str) -> str:
+def of_sessions(one: Compared, fastest: str) -> str:
     """The ratio in each session, where there are several: the interval is over them all, and tells nothing of a further one."""
     values = [value if one.case == fastest else 1 / value for value in one.by_session]
     return f" (by session {listed([f'{value:.2f}' for value in values], len(values))})" if values else ""

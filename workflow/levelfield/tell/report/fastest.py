@@ -4,7 +4,7 @@ import pandas as pd
 
 from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.models import by_model
-from levelfield.tell.report.faster import MOST
+from levelfield.tell.report.faster import MOST, of_sessions
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import Compared, compared, unclaimed
 from levelfield.tell.tables.table import Row
@@ -47,7 +47,7 @@ def _of_model(mine: pd.DataFrame, known: Known, words: str, used: list[Compared]
     if alone:
         seen = [min(seen, key=lambda found: _ratio(found[1], first).value or 0)]
     used += [pair for _, pair in seen[:MOST] if pair.speed.enough]
-    figures = [_figure(_ratio(pair, first), pair, words if alone else "") for _, pair in seen[:MOST]]
+    figures = [_figure(_ratio(pair, first), pair, first.case, words if alone else "") for _, pair in seen[:MOST]]
     if alone:
         return f"{first.line}, {figures[0]}"
     others = [f"{other.line} ({figure})" for (other, _), figure in zip(seen, figures, strict=False)]
@@ -65,9 +65,11 @@ def _ratio(pair: Compared, first: Row) -> Estimate:
     return pair.speed if pair.case == first.case else pair.speed.inverse
 
 
-def _figure(ratio: Estimate, pair: Compared, words: str) -> str:
+def _figure(ratio: Estimate, pair: Compared, first: str, words: str) -> str:
     told = f"{ratio.value:.2f} times{words}"
-    return f"{told} [{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.enough else f"{told}, {unclaimed(pair)}"
+    if not ratio.enough:
+        return f"{told}, {unclaimed(pair)}"
+    return f"{told} [{ratio.low:.2f}, {ratio.high:.2f}]{of_sessions(pair, first)}"
 
 
 def _brackets(used: list[Compared]) -> str:
@@ -76,7 +78,9 @@ def _brackets(used: list[Compared]) -> str:
         return "Models are not compared with each other."
     counts = sorted({min(one.clean for one in used), max(one.clean for one in used)})
     together = "simultaneous for each model" if max(one.speed.family for one in used) > 1 else "each by itself"
+    number = max(len(one.by_session) for one in used)
+    sessions = f" of {number} sessions" if number > 1 else ""
     return (
-        f"In brackets 95 % intervals, {together}, from {' to '.join(map(str, counts))} clean pairs of seeds; "
+        f"In brackets 95 % intervals, {together}, from {' to '.join(map(str, counts))} clean pairs of seeds{sessions}; "
         "models are not compared with each other."
     )

@@ -26,8 +26,7 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     matched = _matched(tables)
     by_size = sizes(results)
     said = fastest_by_model(results) + by_size
-    if not results.several_models:
-        said += speed(results, sized=not by_size)
+    said += speed(results, sized=not by_size)
     said += different_machines(results, compared(results)) + noise_floor(results)
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")

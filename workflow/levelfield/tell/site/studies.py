@@ -2,22 +2,21 @@
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from levelfield.commit import shortened
 from levelfield.study.asked import answer_in
 from levelfield.tell.report.verdict import measured_on, verdict
-from levelfield.tell.results import Results, hosts_of, machine_of
+from levelfield.tell.results import Results, hosts_of, kind_of_machine
 from levelfield.tell.tables import make_tables
 from levelfield.tell.tables.families import smallest_shown
 from levelfield.tell.tables.groups import finished
 from levelfield.tell.tables.table import Table
-
-UNRECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ class Told:
     verdict: list[str]
     measured_on: str
     answer: str | None
-
-    @property
-    def name(self) -> str:
-        return self.results.study.study
+    label: str
+    """Its name; where another study is called so, too, its folder."""
 
 
 def collected(folder: Path) -> Iterator[Path]:
@@ -50,10 +47,15 @@ def collected(folder: Path) -> Iterator[Path]:
 def told(folder: Path, page: Path) -> Told:
     """What the study in `folder` says; raises UserError where it cannot be read. page: the folder of the page that links to it."""
     results = Results.read(folder)
+    said = verdict(results, make_tables(results))
     link = Path(os.path.relpath(folder, page)).as_posix()
-    return Told(
-        results, finished(results), link, verdict(results, make_tables(results)), measured_on(results), answer_in(folder)
-    )
+    return Told(results, finished(results), link, said, measured_on(results), answer_in(folder), results.study.study)
+
+
+def apart(studies: list[Told]) -> list[Told]:
+    """The same, each with a label of its own."""
+    names = Counter(one.label for one in studies)
+    return [replace(one, label=one.place) if names[one.label] > 1 else one for one in studies]
 
 
 def records(studies: list[Told]) -> Table:
@@ -63,13 +65,13 @@ def records(studies: list[Told]) -> Table:
         results, runs = one.results, one.runs
         rows.append(
             {
-                "study": one.name, "models": ", ".join(results.by_model), "texts": results.data["title"],
+                "study": one.label, "models": ", ".join(results.by_model), "texts": results.data["title"],
                 "sequences": results.data["train_sequences"], "machine": " and ".join(results.machines),
                 "cases": len(results.cases), "runs": len(runs), "planned": len(results.runs), "clean": int(runs["clean"].sum()),
                 "taken_again": int((runs["take"] > 1).sum()), "blocks": runs.groupby(["block", "session"]).ngroups,
                 "sessions": runs["session"].nunique(), "hosts": hosts_of(runs).nunique(),
                 "smallest_ratio": _ratios(smallest_shown(results)),
-                "commit": ", ".join(sorted(runs["commit"].dropna().str[:12].unique())) or UNRECORDED,
+                "commit": ", ".join(sorted(set(map(shortened, runs["commit"].dropna())))) or "not recorded",
             }
         )  # fmt: skip
     data = pd.DataFrame(rows)
@@ -88,17 +90,17 @@ def records(studies: list[Told]) -> Table:
 
 def _ratios(found: list[float | None]) -> str:
     """`1.05`, or over several families `1.05 to 1.31`."""
-    known = sorted(f"{ratio:.2f}" for ratio in found if ratio is not None)
-    return " to ".join(dict.fromkeys([known[0], known[-1]])) if known else ""
+    known = [ratio for ratio in found if ratio is not None]
+    return " to ".join(dict.fromkeys([f"{min(known):.2f}", f"{max(known):.2f}"])) if known else ""
 
 
 def machines(studies: list[Told]) -> Table:
-    """A row a machine: how many hosts of it there were, how often one was started, and what ran on it."""
-    parts = [one.runs.assign(study=one.name, machine=machine_of(one.runs), host_told=hosts_of(one.runs)) for one in studies]
+    """A row a kind of machine: how many hosts of it there were, how often one was started, and what ran on it."""
+    parts = [one.runs.assign(study=one.label, machine=kind_of_machine(one.runs)) for one in studies]
     runs = pd.concat(parts, ignore_index=True)
     rows = [
         {
-            "machine": machine, "hosts": mine["host_told"].nunique(), "boots": mine["boot"].nunique(), "runs": len(mine),
+            "machine": machine, "hosts": _counted(mine["host_id"]), "boots": _counted(mine["boot"]), "runs": len(mine),
             "studies": ", ".join(dict.fromkeys(mine["study"])), "system": _different(mine["system"]),
         }
         for machine, mine in runs.groupby("machine")
@@ -107,14 +109,21 @@ def machines(studies: list[Told]) -> Table:
     return Table("machines", "Machines", data, data)
 
 
+def _counted(column: pd.Series) -> str:
+    """How many different ones there are; earlier records had none."""
+    if column.isna().all():
+        return "not recorded"
+    return f"{column.nunique()}{', and some not recorded' if column.isna().any() else ''}"
+
+
 def versions(studies: list[Told]) -> Table:
     """A row each version of a package that runs found: in which studies, and how many runs."""
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for one in studies:
         for row in one.runs[["python", "versions"]].itertuples():
-            found["Python", row.python].append(one.name)
+            found["Python", row.python].append(one.label)
             for package, version in json.loads(row.versions).items():
-                found[package, version].append(one.name)
+                found[package, version].append(one.label)
     rows = [
         {"package": package, "version": version, "runs": len(names), "studies": ", ".join(sorted(set(names)))}
         for (package, version), names in sorted(found.items(), key=lambda item: (item[0][0].lower(), item[0][1]))

@@ -9,15 +9,18 @@ import pandas as pd
 from levelfield.data.origin import kind_of
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
-from levelfield.tell.coherence import mixtures
+from levelfield.tell.coherence import mixtures, one_order
 from levelfield.tell.estimates import ENOUGH, NOT_ENOUGH, NOTHING, Estimate, accuracy_verdict, difference, ratio
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, compared, enough, program, resolution, twins
+from levelfield.tell.tables.families import Compared, compared, enough, floors, program, resolution, twins
 from levelfield.tell.tables.groups import Pairs, finished, pairs
-from levelfield.tell.tables.table import Table
+from levelfield.tell.tables.table import Table, number
 
 SETTINGS = ("learning_rate", "batch_size", "epochs", "data_on")
 """Settings of a case's own that are priced as a departure is."""
+
+
+SPREAD = "± by pair, points"
 
 
 def comparisons(results: Results) -> Table | None:
@@ -34,11 +37,12 @@ def comparisons(results: Results) -> Table | None:
             "by session": [", ".join(f"{value:.2f}" for value in one.by_session) for one in found],
             "over all pairs": [_of_all(one) for one in found],
             "validation accuracy": data["accuracy_verdict"],
+            SPREAD: [number(value, 2, 100) for value in data["accuracy_difference_sd"]],
             "pairs of seeds": data["pairs"],
             "clean": data["clean_pairs"],
         }
     )
-    shown = shown.drop(columns=[name for name in ("by session", "over all pairs") if (shown[name] == "").all()])
+    shown = shown.drop(columns=[name for name in ("by session", "over all pairs", SPREAD) if (shown[name] == "").all()])
     if len(results.machines) > 1:
         shown.insert(2, "machine", data["machine"])
     if (data["warning"] != "").any():
@@ -49,10 +53,11 @@ def comparisons(results: Results) -> Table | None:
         "accuracy: all pairs, since a busy machine changes no figure of learning. In brackets intervals (t, ratios on logarithms) that "
         f"hold together in 95 of 100 studies, those of speed and those of accuracy each, for all comparisons of a family ({sizes}): of cases "
         "of one protocol on one kind of machine, matched or with departures. Shown is what an interval leaves out; equivalent within "
-        f"{100 * margin:g} points, what lies in there whole.",
+        f"{100 * margin:g} points, what lies in there whole. ± by pair: standard deviation of the difference of accuracies over the pairs.",
         *enough(results),
         *noise_floor(results),
         *mixtures(finished(results)),
+        *filter(None, [one_order(finished(results))]),
     ]
     return Table("comparisons", f"Comparisons: {results.context}", data, shown, notes)
 
@@ -117,7 +122,7 @@ def departures(results: Results) -> Table | None:
             "validation loss": [_shown(row, "validation_loss", "+.4f") for row in rows],
             "validation accuracy, points": [_shown(row, "validation_accuracy", "+.2f", 100) for row in rows],
             "training loss": [_shown(row, "train_loss", "+.4f") for row in rows],
-            "time": [_shown(row, "time", ".2f", suffix=" times") for row in rows],
+            "time": [_shown(row, "time", ".2f", suffix=" times") + _noise(row) for row in rows],
             "pairs of seeds": data["pairs"],
             "clean": data["clean_pairs"],
         }
@@ -194,7 +199,19 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
         estimates = {name: estimate.unclaimed for name, estimate in estimates.items()}
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
-    return row | {"unlearnt": not taught, "warning": found.warning}
+    floor = max((floors(results).get((matched.protocol, machine), 1.0) for machine in first["machine"].unique()), default=1.0)
+    return row | {"time_floor": floor, "unlearnt": not taught, "warning": found.warning}
+
+
+def _noise(row: dict[str, Any]) -> str:
+    """Of a time that a twin's noise could have made: that it is no claim."""
+    shown = row["time_low"] is not None and (row["time_low"] > 1 or row["time_high"] < 1)
+    return f", within the noise floor of {row['time_floor']:.2f}" if shown and within(row["time"], row["time_floor"]) else ""
+
+
+def within(ratio: float, floor: float) -> bool:
+    """Whether a ratio of times is no further from 1 than a case's to itself."""
+    return max(ratio, 1 / ratio) <= floor
 
 
 def _time(first: pd.Series, second: pd.Series, clean: np.ndarray, family: int) -> Estimate:

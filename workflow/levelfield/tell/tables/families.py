@@ -244,11 +244,12 @@ def twins(results: Results) -> tuple[Compared, ...]:
 def floors(results: Results) -> dict[tuple[Protocol, str], float]:
     """(protocol, machine) to the ratio of a case to itself, where it was run twice: what is smaller is noise."""
     protocols = {case.name: case.protocol for case in results.study.expanded}
-    return {
-        (protocols[one.case], one.machine): one.speed.value
-        for one in twins(results)
-        if one.clean and one.speed.value is not None
-    }
+    found: dict[tuple[Protocol, str], float] = {}
+    for one in twins(results):
+        if one.clean and one.speed.value is not None:
+            key = protocols[one.case], one.machine
+            found[key] = max(one.speed.value, found.get(key, 1.0))
+    return found
 
 
 def matched_families(results: Results) -> dict[tuple[str, str], list[Compared]]:
@@ -318,11 +319,12 @@ def _known_speed(mine: list[Compared]) -> tuple[float, int] | None:
 
 def smallest_shown(results: Results) -> list[float | None]:
     """For each family of matched cases with clean pairs enough, the smallest ratio of times that its pairs would show in 4 of 5 such
-    studies, as `enough` tells it; None for one whose pairs would show none."""
+    studies, as `enough` tells it, and no smaller than noise; None for one whose pairs would show none."""
     found = []
     for mine in matched_families(results).values():
         if known := _known_speed(mine):
-            found.append(smallest_ratio(*known, max(one.speed_of_all.family for one in mine)))
+            shown = smallest_ratio(*known, max(one.speed_of_all.family for one in mine))
+            found.append(None if shown is None else max(shown, *(one.floor for one in mine)))
     return found
 
 
@@ -335,6 +337,11 @@ def _speed_power(mine: list[Compared], family: int, planned: int | None) -> str:
     more = f"{SMALL:g} would take {_seeds(pairs_for_ratio(spread, SMALL, family))}"
     if shown is None:
         return f"no ratio of times from {pairs} clean {'pair' if pairs == 1 else 'pairs'}; {more}"
+    floor = max(one.floor for one in mine)
+    if shown < floor:
+        return (
+            f"a ratio of times of {floor:.2f}, the noise floor, below which more pairs show nothing, from {pairs} clean pairs"
+        )
     return f"a ratio of times of {shown:.2f} from {pairs} clean pairs{'' if shown <= SMALL else f'; {more}'}"
 
 

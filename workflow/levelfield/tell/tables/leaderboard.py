@@ -7,13 +7,13 @@ import pandas as pd
 from scipy.stats import gmean
 
 from levelfield.measure.spoilt import TIMING
-from levelfield.tell.coherence import mixtures, unhashed
+from levelfield.tell.coherence import mixtures, one_order, unhashed
 from levelfield.tell.estimates import NOTHING, Estimate, ratio
 from levelfield.tell.kept import BrokenRecord
 from levelfield.tell.outcomes import STATUS, read_parity
 from levelfield.tell.proven import otherwise
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, compared, unclaimed
+from levelfield.tell.tables.families import Compared, compared, floors, unclaimed
 from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, pairs
 from levelfield.tell.tables.table import Row, Table, number, second_digits, spread
 
@@ -108,6 +108,8 @@ class Against(NamedTuple):
     clean_pairs: int | None = None
     unclaimed: str | None = None
     """Why nothing is claimed, if so."""
+    shown_slower: bool | None = None
+    """Of a matched case whether that is shown: the interval leaves out 1, and the ratio is no noise, where a twin tells what is."""
 
 
 class _Ratios:
@@ -126,14 +128,14 @@ class _Ratios:
         if fastest is None or pd.isna(row.machine):
             return Against()
         if row.case == fastest:
-            return Against(fastest, 1.0, 1.0, 1.0)
+            return Against(fastest, 1.0, 1.0, 1.0, shown_slower=False)
         one = self.family.get((frozenset({row.case, fastest}), row.machine))
         if one is None:
             found, clean, why = self._apart(row, fastest)
-        else:
-            found = one.speed if one.case == fastest else one.speed.inverse
-            clean, why = one.clean, None if found.enough else unclaimed(one)
-        return Against(fastest, found.value, found.low, found.high, clean, why)
+            return Against(fastest, found.value, found.low, found.high, clean, why)
+        found = one.speed if one.case == fastest else one.speed.inverse
+        why = None if found.enough else unclaimed(one)
+        return Against(fastest, found.value, found.low, found.high, one.clean, why, one.faster and one.case == fastest)
 
     def _apart(self, row: Row, fastest: str) -> tuple[Estimate, int, str | None]:
         """Of a case with departures, or of a twin: they are a family of their own, each against each matched case, since these runs
@@ -191,12 +193,14 @@ def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool
     if (board["diverged"] > 0).any():
         notes.append("Diverged: a loss was not finite; such a run is in no claim about speed.")
     if twin:
-        notes.append("A twin is the same program once more, and has no rank: what it differs by is noise.")
+        known = sorted({f"{floor:.2f}" for floor in floors(results).values()})
+        smaller = f"; a ratio of no more than {' or '.join(known)} is no claim" if known else ""
+        notes.append(f"A twin is the same program once more, and has no rank: what it differs by is noise{smaller}.")
     if runs["session"].nunique() > 1:
         notes.append(
             f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them, and tell nothing of a further one."
         )
-    return [*notes, *mixtures(runs), *filter(None, [unhashed(runs)])]
+    return [*notes, *mixtures(runs), *filter(None, [one_order(runs), unhashed(runs)])]
 
 
 def _outcomes(results: Results) -> pd.DataFrame:
