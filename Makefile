@@ -4,7 +4,7 @@ CORES ?= 4
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run setup test test-all long-jobs long-rest faults bench gpu cuda-images locks clean
+.PHONY: run setup test test-all long-jobs long-rest faults coverage mutants bench gpu cuda-images locks clean
 
 run: setup
 	snakemake --cores $(CORES) --configfile config/quick.yaml
@@ -35,6 +35,15 @@ long-rest: setup
 # everything that is thrown at it, the long tables too: an hour
 faults: setup
 	LEVELFIELD_KILLS=50 pytest tests/faults
+
+# which lines of the package the everyday tests run, in the processes that they start, too
+coverage: setup
+	pytest -n 2 --dist loadfile -m "not long" --cov --cov-report term:skip-covered --cov-fail-under 95 tests
+
+# small changes of statistics, data, records and start, each of which some test has to notice
+mutants: setup
+	pip install -q mutmut==3.8.1
+	python tests/mutants.py
 
 bench: setup
 	levelfield bench

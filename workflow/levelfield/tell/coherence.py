@@ -308,10 +308,10 @@ def one_order(runs: "pd.DataFrame") -> str:
     fixed = [found for found in orders.values() if len(found) >= LEAST_BLOCKS and len(found[0]) > 1 and len(set(found)) == 1]
     if not fixed:
         return ""
-    blocks = max(map(len, fixed))
+    told = "; ".join(f"in all {len(found)} blocks {', then '.join(found[0])}" for found in fixed)
     return (
-        f"In all {blocks} blocks the cases ran in one order: what changes from run to run, such as other work or a processor that warms "
-        "up, is in what they differ by, and no interval covers it."
+        f"In one order {told}: what changes from run to run, such as other work or a processor that warms up, is in what they differ by, "
+        "and no interval covers it."
     )
 
 
