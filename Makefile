@@ -32,9 +32,9 @@ long-jobs: setup
 long-rest: setup
 	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long tests $(JOBS:%=--ignore=%)
 
-# everything that is thrown at it, the long tables too: an hour
+# everything that is thrown at it, the long tables too: an hour and a half
 faults: setup
-	LEVELFIELD_KILLS=50 pytest tests/faults
+	LEVELFIELD_KILLS=50 LEVELFIELD_FAULTS=all pytest tests/faults
 
 # which lines of the package the everyday tests run, in the processes that they start, too
 coverage: setup

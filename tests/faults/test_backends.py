@@ -1,6 +1,7 @@
 """Backends that go wrong: each is told as failed, with its cause and the last lines of its log; the study goes on; a rerun tries those."""
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -185,6 +186,57 @@ def broken(*asked):
     return make
 backends.load_backend = broken
 """
+GOES_WRONG = """
+import ctypes, os, time
+import numpy as np
+from levelfield import backends
+from levelfield.measure import calibrate
+load, calibration = backends.load_backend, calibrate.of_this_machine
+def go_wrong(part):
+    if {fault!r} == part + "-crashes":
+        ctypes.string_at(0)
+    if {fault!r} == part + "-hangs":
+        print("waiting for a peer", flush=True)
+        time.sleep(3600)
+def faulty(*asked):
+    made = load(*asked)
+    def make(*arguments):
+        backend = made(*arguments)
+        train_epoch, kernels, warm_up, warm = backend.train_epoch, backend.kernels, backend.warm_up, []
+        def warmed(*arguments, **more):
+            warm_up(*arguments, **more)
+            warm.append(True)
+        def trained(x, y, order, *rest, **more):
+            if warm:
+                go_wrong("probe" if more.get("wait") or True in rest else "training")
+                if {fault!r} == "training-prints":
+                    os.write(1, bytes(range(256)) * 4096)
+            losses, right = train_epoch(x, y, order, *rest, **more)
+            return (np.full_like(losses, np.nan) if warm and {fault!r} == "training-nan" else losses), right
+        def profiled(x, y):
+            go_wrong("profile")
+            return kernels(x, y)
+        backend.train_epoch, backend.kernels, backend.warm_up = trained, profiled, warmed
+        return backend
+    return make
+def calibrated(*arguments):
+    go_wrong("calibration")
+    return calibration(*arguments)
+backends.load_backend, calibrate.of_this_machine = faulty, calibrated
+"""
+WRONG = {
+    "training-nan": None, "training-prints": None,
+    "training-crashes": "SIGSEGV (a crash in compiled code)", "training-hangs": "did not end within",
+    **{f"{part}-{how}": told for part in ("probe", "profile", "calibration")
+       for how, told in (("crashes", "was ended by SIGSEGV"), ("hangs", "did not end within"))},
+}  # fmt: skip
+"""Fault of a real framework to what is said of it, where it fails in its training or in an extra after it."""
+LONGER = "from levelfield.commands.rules import train; train.HANG = 1"
+"""Of a minute that is granted, 60 s: a framework may take 15 to be imported, beside other tests more."""
+OWN = [name for name in registry.backends() if not registry.backend(name).like]
+EACH = [(fault, backend) for fault in WRONG for backend in OWN]
+FAULTS = os.environ.get("LEVELFIELD_FAULTS", "some")
+"""`all`: each fault in each framework; else each fault in one, another one for each."""
 BROKEN_IMPORT = "raise ImportError('libbroken.so.1: cannot open shared object file')\n"
 
 
@@ -206,7 +258,7 @@ def beside(tiny: Tiny, folder: Path, code: str) -> dict[str, str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", [name for name in registry.backends() if not registry.backend(name).like])
+@pytest.mark.parametrize("backend", OWN)
 def test_each_backend_that_cannot_be_imported_runs_out_of_memory_or_fails_in_its_extras(real, large, tmp_path, backend):
     (tmp_path / "broken").mkdir()
     for name in ("torch", "tensorflow", "jax", "flax", "keras"):
@@ -241,3 +293,27 @@ def test_each_backend_that_cannot_be_imported_runs_out_of_memory_or_fails_in_its
     assert {"probe_failed", "profile_failed", "calibration_failed"} <= set(run["measurements"]), run["measurements"]
     assert run["latency"] is None and run["kernels"] == [] and run["measurements"]["share_of_limit"] is None
     assert not (tmp_path / "extras/failure.json").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("fault", "backend"), EACH if FAULTS == "all" else [(fault, OWN[place % len(OWN)]) for place, fault in enumerate(WRONG)]
+)
+def test_each_fault_of_a_real_framework_costs_its_run_or_its_extra_alone(real, tmp_path, fault, backend):
+    """A crash in compiled code and a hang, in the training and in each extra after it; losses that are none; every byte there is."""
+    hangs, out = fault.endswith("hangs"), tmp_path / "run"
+    known = beside(real, tmp_path / "faulty", GOES_WRONG.format(fault=fault))
+    options = ("--calibration", tmp_path / "calibration", "--minutes", 1 if hangs else 10)
+    done = real.train(backend, out, *options, environment=known, code=LONGER if hangs else "")
+    if fault in ("training-crashes", "training-hangs"):
+        assert done.returncode == 2 and WRONG[fault] in told(out)["error"], done.stdout[-3000:]
+        assert fault == "training-crashes" or "waiting for a peer" in told(out)["log_tail"]
+        mended = real.train(backend, out, *options)
+        assert mended.returncode == 0 and (out / "run.json").exists() and not (out / "failure.json").exists()
+        return
+    assert done.returncode == 0, done.stdout[-3000:]
+    run = json.loads((out / "run.json").read_text())
+    assert not (out / "failure.json").exists() and (out / "weights.npz").exists() and not (out / "takes").exists()
+    assert run["checks"]["losses_finite"] == (fault != "training-nan")
+    if WRONG[fault]:
+        assert WRONG[fault] in run["measurements"]["extras_failed"]
