@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results/.mutants"
 MODULES = {
     "tell/estimates.py": ["unit/test_estimates.py", "unit/test_properties.py"],
-    "tell/power.py": ["unit/test_estimates.py", "unit/test_properties.py"],
+    "tell/power.py": ["unit/test_power.py"],
     "data/encode.py": ["unit/test_data_sequences.py", "unit/test_properties.py", "unit/test_data_archive.py"],
     "data/words.py": ["unit/test_data_text.py", "unit/test_properties.py"],
     "level/start.py": ["unit/test_start.py"],
@@ -34,7 +34,8 @@ pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not lo
 also_copy = ["config", "containers", "Snakefile", "workflow", "README.md", "results"]
 process_isolation = "forkserver"
 """
-RESULT = re.compile(r"^\\s*(levelfield\\S+?)\\.(x\\S*__mutmut_\\d+): (.+)$", re.MULTILINE)
+RESULT = re.compile(r"^\s*(levelfield\S+?)\.(x\S*__mutmut_\d+): (.+)$", re.MULTILINE)
+NOTICED = ("killed", "timeout", "segfault")
 
 
 def prepared() -> None:
@@ -59,11 +60,13 @@ def main(patterns: list[str]) -> int:
     told = subprocess.run(["mutmut", "results", "--all", "true"], cwd=FOLDER, check=True, capture_output=True, text=True).stdout
     counts: dict[str, Counter[str]] = {}
     for module, mutant, status in RESULT.findall(told):
+        if status == "not checked":
+            continue
         counts.setdefault(module, Counter())[status] += 1
-        if status != "killed":
+        if status not in NOTICED:
             print(f"{status}: {module}.{mutant}")
     for module, found in counts.items():
-        print(f"{module}: {found['killed'] + found['timeout']} of {found.total()} noticed")
+        print(f"{module}: {sum(found[status] for status in NOTICED)} of {found.total()} noticed")
     return 0
 
 
