@@ -36,9 +36,9 @@ long-rest: setup
 faults: setup
 	LEVELFIELD_KILLS=50 LEVELFIELD_FAULTS=all pytest tests/faults
 
-# which lines of the package the everyday tests run, in the processes that they start, too
+# which lines of the package the tests run, in the processes that they start, too: an hour
 coverage: setup
-	pytest -n 2 --dist loadfile -m "not long" --cov --cov-report term:skip-covered --cov-fail-under 95 tests
+	pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 95 tests/unit tests/faults tests/parity tests/workflow
 
 # small changes of statistics, data, records and start, each of which some test has to notice
 mutants: setup
