@@ -1,6 +1,5 @@
 """The committed results are what their records tell: made anew, they come out unchanged; they are small; the README quotes them."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -111,9 +110,8 @@ def test_the_readme_quotes_the_published_figures_as_reproduced():
 
 @pytest.mark.long
 def test_the_page_over_all_committed_studies_is_what_they_tell(tmp_path):
-    root = ROOT / "results/reference"
-    out = tmp_path / "results/reference/index.html"
-    number, unread = write_site(root, out, refuse_pretended)
+    root, copy = ROOT / "results/reference", tmp_path / "reference"
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns("figures", "report.html", "index.html"))
+    number, unread = write_site(copy, copy / "index.html", refuse_pretended)
     assert (number, unread) == (len(STUDIES), {})
-    up = os.path.relpath(root, out.parent)
-    assert out.read_text().replace(f"{up}/", "") == (root / "index.html").read_text()
+    assert (copy / "index.html").read_text() == (root / "index.html").read_text()
