@@ -32,11 +32,11 @@ long-jobs: setup
 long-rest: setup
 	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long tests $(JOBS:%=--ignore=%)
 
-# everything that is thrown at it, the long tables too: an hour and a half
+# everything that is thrown at it, the long tables too
 faults: setup
 	LEVELFIELD_KILLS=50 LEVELFIELD_FAULTS=all pytest tests/faults
 
-# which lines of the package the tests run, in the processes that they start, too: an hour
+# which lines of the package the tests run, in the processes that they start, too
 coverage: setup
 	pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 95 tests/unit tests/faults tests/parity tests/workflow
 

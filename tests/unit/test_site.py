@@ -16,7 +16,6 @@ from levelfield.tell.report.sections import PAGE
 from levelfield.tell.site.render import page
 from levelfield.tell.site.standings import NO_CLAIM, OPEN, SLOWER, chart, colours_of, left_out, own_row, standings
 from levelfield.tell.site.studies import _ratios, apart, collected, machines, records, told, versions
-from levelfield.tell.tables.leaderboard import leaderboard
 
 FRAMES = ("keras-tensorflow", "torch", "torch-compile", "jax")
 
@@ -104,7 +103,7 @@ def test_what_bears_no_claim_is_marked_as_such_wherever_it_lies(tmp_path):
 
 def test_a_ratio_within_the_noise_of_a_twin_is_not_shown(tmp_path):
     one = of(tmp_path / "s", cases=("keras-tensorflow", "torch"), twin=True, seeds=range(6))
-    rows, board = standings([one]), leaderboard(one.results).data
+    rows, board = standings([one]), one.board
     assert set(rows["case"]) == {"keras-tensorflow", "torch"}
     for row in rows.itertuples():
         assert (row.claim == SLOWER) == board.set_index("case").loc[row.case, "shown_slower"]
@@ -165,7 +164,7 @@ def test_departures_and_settings_are_no_equals_of_the_study(tmp_path):
 
 def test_the_table_of_records_counts_what_the_records_have(studies):
     data = records([one for one in studies if len(one.runs)]).data.set_index("study")
-    assert data.loc["frames", ["runs", "planned", "sessions", "hosts"]].tolist() == [12, 12, 1, 1]
+    assert data.loc["frames", ["runs", "planned", "sessions", "hosts"]].tolist() == [12, 12, 1, "not recorded"]
     assert data.loc["models", "models"] == "bilstm, cnn" and data.loc["models", "cases"] == 4
     assert data.loc["one-asked", "smallest_ratio"] in ("", *(f"{value / 100:.2f}" for value in range(100, 10_000)))
 

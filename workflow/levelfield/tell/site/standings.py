@@ -12,7 +12,6 @@ from levelfield.tell.figures.models import LOGARITHMIC, TITLE
 from levelfield.tell.figures.theme import CASE_COLOURS, ROW, Look
 from levelfield.tell.site.studies import Told
 from levelfield.tell.tables.families import setting
-from levelfield.tell.tables.leaderboard import leaderboard
 from levelfield.tell.tables.table import Row
 
 SLOWER, OPEN, NO_CLAIM = "slower", "open", "no claim"
@@ -35,7 +34,7 @@ def standings(studies: list[Told]) -> pd.DataFrame:
         usual = results.study.protocol
         matched = {case.name: case for case in results.study.expanded if case.matched and case.name not in results.twins}
         own = {name for name, case in matched.items() if case.protocol == replace(usual, model=case.protocol.model)}
-        rows = leaderboard(results).data
+        rows = one.board
         rows = rows[rows["case"].isin(own or matched.keys()) & rows["times_fastest"].notna()]
         rows = rows.assign(setting=["" if own else setting(results, matched[case]) for case in rows["case"]])
         for (model, what, machine), mine in rows.groupby(["model", "setting", "machine"], sort=False):

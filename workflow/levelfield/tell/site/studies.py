@@ -12,7 +12,7 @@ import pandas as pd
 from levelfield.commit import shortened
 from levelfield.study.asked import answer_in
 from levelfield.tell.report.verdict import measured_on, verdict
-from levelfield.tell.results import Results, hosts_of, kind_of_machine
+from levelfield.tell.results import Results, kind_of_machine
 from levelfield.tell.tables import make_tables
 from levelfield.tell.tables.families import smallest_shown
 from levelfield.tell.tables.groups import finished
@@ -26,6 +26,10 @@ class Told:
     results: Results
     runs: pd.DataFrame
     """Its finished runs, as `tables.groups.finished` has them."""
+    board: pd.DataFrame
+    """The rows of its leaderboard."""
+    smallest: list[float | None]
+    """The smallest ratio of times that each family could show."""
     place: str
     """Its folder as a link from the page."""
     verdict: list[str]
@@ -47,9 +51,18 @@ def collected(folder: Path) -> Iterator[Path]:
 def told(folder: Path, page: Path) -> Told:
     """What the study in `folder` says; raises UserError where it cannot be read. page: the folder of the page that links to it."""
     results = Results.read(folder)
-    said = verdict(results, make_tables(results))
-    link = Path(os.path.relpath(folder, page)).as_posix()
-    return Told(results, finished(results), link, said, measured_on(results), answer_in(folder), results.study.study)
+    tables = make_tables(results)
+    return Told(
+        results,
+        finished(results),
+        tables["leaderboard"].data,
+        smallest_shown(results),
+        Path(os.path.relpath(folder, page)).as_posix(),
+        verdict(results, tables),
+        measured_on(results),
+        answer_in(folder),
+        results.study.study,
+    )
 
 
 def apart(studies: list[Told]) -> list[Told]:
@@ -69,8 +82,8 @@ def records(studies: list[Told]) -> Table:
                 "sequences": results.data["train_sequences"], "machine": " and ".join(results.machines),
                 "cases": len(results.cases), "runs": len(runs), "planned": len(results.runs), "clean": int(runs["clean"].sum()),
                 "taken_again": int((runs["take"] > 1).sum()), "blocks": runs.groupby(["block", "session"]).ngroups,
-                "sessions": runs["session"].nunique(), "hosts": hosts_of(runs).nunique(),
-                "smallest_ratio": _ratios(smallest_shown(results)),
+                "sessions": runs["session"].nunique(), "hosts": _counted(runs["host_id"]),
+                "smallest_ratio": _ratios(one.smallest),
                 "commit": ", ".join(sorted(set(map(shortened, runs["commit"].dropna())))) or "not recorded",
             }
         )  # fmt: skip
@@ -101,7 +114,7 @@ def machines(studies: list[Told]) -> Table:
     rows = [
         {
             "machine": machine, "hosts": _counted(mine["host_id"]), "boots": _counted(mine["boot"]), "runs": len(mine),
-            "studies": ", ".join(dict.fromkeys(mine["study"])), "system": _different(mine["system"]),
+            "studies": ", ".join(dict.fromkeys(mine["study"])), "system": "; ".join(sorted(mine["system"].unique())),
         }
         for machine, mine in runs.groupby("machine")
     ]  # fmt: skip
@@ -130,7 +143,3 @@ def versions(studies: list[Told]) -> Table:
     ]
     data = pd.DataFrame(rows, columns=["package", "version", "runs", "studies"])
     return Table("versions", "Versions", data, data)
-
-
-def _different(column: pd.Series) -> str:
-    return "; ".join(sorted(column.dropna().astype(str).unique()))
