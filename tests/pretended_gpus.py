@@ -14,13 +14,15 @@ DRIVER = "pretended 590.10"
 """No real driver is called so: records that name it can be told from real ones."""
 
 ERRORS = {
-    "uninitialised": 1, "invalid argument": 2, "not supported": 3, "no permission": 4, "not found": 6, "insufficient size": 7,
+    "uninitialised": 1, "invalid argument": 2, "not supported": 3, "no permission": 4, "already initialised": 5, "not found": 6,
+    "insufficient size": 7,
     "insufficient power": 8, "driver not loaded": 9, "timeout": 10, "IRQ issue": 11, "library not found": 12,
     "function not found": 13, "corrupted infoROM": 14, "GPU is lost": 15, "reset required": 16, "operating system": 17,
-    "library and driver differ": 18, "in use": 19, "memory": 20, "no data": 21, "argument's version differs": 25,
-    "not ready": 27, "unknown": 999,
+    "library and driver differ": 18, "in use": 19, "memory": 20, "no data": 21, "no ECC under vGPU": 22, "insufficient resources": 23,
+    "frequency not supported": 24, "argument's version differs": 25, "deprecated": 26, "not ready": 27, "GPU not found": 28,
+    "invalid state": 29, "reset type not supported": 30, "unknown": 999,
 }  # fmt: skip
-"""nvmlReturn_t of NVML's reference. Those that the reference lists for a function are among them, and others have been seen."""
+"""nvmlReturn_t, all of NVML's reference."""
 
 
 def a_gpu(number: int, **values) -> dict:

@@ -53,10 +53,13 @@ def test_a_block_is_one_job_on_one_card_in_its_own_order(in_blocks):
 
 
 def test_blocks_run_beside_each_other_each_on_its_own_card(in_blocks):
-    """Two nodes with two cards each: what a block's job was given is in none of the others that ran at the same time."""
-    spans = {}
+    """Two nodes with two cards each: Slurm gave each block's job another card, and they ran at the same time. The study computes on the CPU."""
+    spans, given = {}, {}
     for run in records(in_blocks):
-        spans.setdefault(run["machine"]["scheduler"]["SLURM_JOB_ID"], []).append((run["started"], run["ended"]))
+        told = run["machine"]["scheduler"]
+        spans.setdefault(told["SLURM_JOB_ID"], []).append((run["started"], run["ended"]))
+        given[told["SLURM_JOB_ID"]] = (told["SLURMD_NODENAME"], told["SLURM_JOB_GPUS"])
+    assert len(given) == len(set(given.values())) == 2 and all(card for _, card in given.values()), given
     first, second = ((min(start for start, _ in spans[job]), max(end for _, end in spans[job])) for job in sorted(spans))
     assert max(first[0], second[0]) < min(first[1], second[1]), "at the same time"
     runs = pd.read_parquet(in_blocks.results / "runs.parquet")

@@ -255,8 +255,7 @@ def fault_share(protocol: Protocol, found: Trajectory, x: np.ndarray, y: np.ndar
         part = share(distance(wrong(), found.probabilities), bounds["probabilities"]["probabilities"])
         yield name, part if part > 1 else max(part, by_gradients(name))
     for name, wrong in mistakes.of_update(protocol, start, x, y):
-        if name != f"Adam's ε is {protocol.epsilon:.0e} instead of the protocol's {protocol.epsilon:.0e}":
-            yield name, of_weights(wrong())
+        yield name, of_weights(wrong())
     # of the optimiser of all models: a gradient clipped, where its norm reaches 5, and the first step without bias correction
     norm = np.sqrt(sum(np.sum(slope**2) for slope in found.gradients.values()))
     if norm > 5:

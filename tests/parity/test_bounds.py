@@ -142,7 +142,7 @@ def test_tf32_as_a_gpu_rounds_it_is_within_its_bounds_and_outside_those_of_float
     start = {name: value.astype(np.float32) for name, value in before.start.items()}
     found = proven(protocol, start, x, y, before.rows[: protocol.batch_size])
     told = by_numpy(protocol, found, x, y)
-    assert judge(told, found.bounds["tf32"])["missed"] == []
+    assert judge(told, found.bounds["tf32"], found.bounds["float32"])["missed"] == []
     assert judge(told, found.bounds["float32"])["missed"] != []
 
 

@@ -23,7 +23,7 @@ from levelfield.records import read_epochs
 from levelfield.study.protocol import Case, Protocol
 
 SEQUENCES = 9 * 32 + 15
-"""Ten steps, the last of 15 sequences, which neither two devices nor four can share evenly: the tenth step's weights are judged."""
+"""Ten steps; a batch of 15 sequences, which neither two devices nor four can share evenly, is the third: the third step's weights are judged."""
 SMALL = {
     "bilstm": BiLstm(embedding=32, units=16),
     "transformer": Transformer(embedding=16, heads=2, feed_forward=16),

@@ -244,3 +244,39 @@ def test_torch_compile_has_a_program_of_its_own_for_each_size_and_all_are_made_i
     backend.train_epoch(x, y, start.order[0].astype(np.int64))
     backend.predict(x[: 2 * protocol.batch_size + 2])
     assert warmed and len(made) == warmed and not any(made)
+
+
+UNEVEN = """
+    import sys
+    import numpy as np
+    from dataclasses import replace
+    from levelfield import registry
+    from levelfield.backends import confine, load_backend
+    from levelfield.level.start import make_start
+    from levelfield.level.trial import small_protocol
+    threads, count, name = confine("cpu", 1), 35 * 4 + 3, sys.argv[1]
+    rng, found = np.random.default_rng(3), []
+    for row in (name, registry.backend(name).like):
+        lies = "device" if row == name and name.endswith("scan") else "host"
+        protocol = replace(small_protocol("cnn", lies), epochs=2)
+        if not found:
+            x = rng.integers(1, protocol.vocabulary, (count, protocol.length)).astype(np.int32)
+            y = rng.integers(0, 2, count).astype(np.float32)
+            start = make_start(protocol, 0, count)
+        backend = load_backend(row)(protocol, frozenset(), "cpu", threads)
+        backend.warm_up(x, y, start.weights, 7)
+        epochs = [backend.train_epoch(x, y, order.astype(np.int64)) for order in start.order]
+        found.append([np.concatenate(parts) for parts in zip(*epochs)] + [backend.predict(x[:7])])
+    (losses, correct, logits), (plain, counted, others) = found
+    assert len(losses) == len(plain) == 72 and list(correct) == list(counted), (correct, counted)
+    print(max(abs(losses - plain).max(), abs(logits - others).max()))
+"""
+
+
+@pytest.mark.parametrize(
+    "backend",
+    quick([name for name, row in registry.backends().items() if row.like and name.endswith(("-16-steps", "scan"))], ()),
+)
+def test_several_steps_a_call_are_the_steps_of_one_a_call_with_a_rest_and_a_smaller_batch_in_each_epoch(backend):
+    """Two epochs of 35 whole batches and one of 3 sequences: two calls of 16 and a rest of 3, or one call of all."""
+    assert float(told(UNEVEN, backend)) < 1e-5

@@ -57,6 +57,15 @@ def test_what_is_not_finite_never_passes():
     assert judge(between, BOUNDS)["missed"] == ["loss of step 2: not finite"]
 
 
+def test_what_float32_explains_was_computed_in_no_coarser_precision():
+    coarse = {name: {tensor: 1e4 * bound for tensor, bound in known.items()} for name, known in BOUNDS.items()}
+    judged = judge(found(), coarse, BOUNDS)
+    assert judged["passed"] is False and judged["missed"][0].startswith("precision: outputs and gradients are within")
+    for quantity in ("probabilities", "gradients"):
+        assert judge(found(**{quantity: 2e-5}), coarse, BOUNDS)["passed"], quantity
+    assert not judge(found(moved_step_1=2e-3), coarse, BOUNDS)["passed"], "which of Adam's steps turn is no sign of a precision"
+
+
 def test_a_cpu_computes_tf32_as_float32():
     assert computed_in("tf32", "cpu") == "float32" and computed_in("tf32", "cuda") == "tf32"
     assert computed_in("bfloat16", "cpu") == "bfloat16" and computed_in("float32", "cuda") == "float32"

@@ -29,6 +29,10 @@ class OnAGpu:
         super().__init__(protocol, departures, "cpu", threads)
         self.device, self.preallocates = "cuda", False
 
+    @property
+    def lies_on(self):
+        return self.device
+
     def flags(self):
         return super().flags() | {"pretended": "computes on the CPU"}
 

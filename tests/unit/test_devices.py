@@ -210,11 +210,17 @@ def test_several_gpus_are_told_as_one():
         ({"gpu": 2}, 2),
         ({"gres": "gpu:2"}, 2),
         ({"gres": "'gpu:a100:4'"}, 4),
+        ({"gres": "gpu:2080ti:1,scratch:100"}, 1),
+        ({"gres": "gpu:3090-24gb:4"}, 4),
+        ({"gres": "gpu:1g.5gb:2"}, 2),
+        ({"gres": "gpu:2080ti"}, 1),
         ({"slurm_extra": "--gpus=2"}, 2),
         ({"slurm_extra": "--gpus-per-node=a100:2"}, 2),
         ({"tres_per_task": "gres/gpu:3"}, 3),
         ({"gpu_model": "a100", "gpu": 2}, 2),
         ({"slurm_extra": "-G a100:2"}, 2),
+        ({"slurm_extra": "--gpus-per-task=2080ti:3 --partition=gpu"}, 3),
+        ({"slurm_extra": "-G4"}, 4),
         ({"slurm_extra": "--reservation=gpu:9 --gpus 2"}, 2),
         ({"gpu": "2 if 'devices=2' in wildcards.case else 1"}, None),
         ({"mem_mb": 8000}, None),
@@ -227,7 +233,7 @@ def test_how_many_gpus_a_job_asks_for(resources, asked):
         slurm.refuse_too_few_gpus("cuda", 8, resources)
         return
     slurm.refuse_too_few_gpus("cuda", asked, resources)
-    with pytest.raises(WorkflowError, match=f"on 8 devices.*with {asked} GPUs each: nothing was submitted.*`gpu: 8`"):
+    with pytest.raises(WorkflowError, match=f"on 8 devices.*with {asked} GPUs? each: nothing was submitted.*`gpu: 8`"):
         slurm.refuse_too_few_gpus("auto", 8, resources)
 
 

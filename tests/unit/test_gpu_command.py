@@ -1,6 +1,7 @@
 """`levelfield gpu` without a GPU: what it asks for, in which time, and what it keeps. The GPU, its tests and Snakemake are pretended."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -64,6 +65,25 @@ def test_what_was_kept_before_is_not_touched(commands, capsys):
     (OUT / "scaling").mkdir(parents=True)
     assert main(["gpu"]) == 2
     assert not commands and "there already; delete" in capsys.readouterr().err
+
+
+def test_a_command_that_does_not_end_in_time_is_interrupted_as_by_ctrl_c_and_told_apart(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "GRACE_SECONDS", 0.5)
+    assert gpu.within(60, time.monotonic(), [sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    goes = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(2)"
+    stays = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
+    for command in (goes, stays):
+        began = time.monotonic()
+        assert gpu.within(0, began, [sys.executable, "-c", command]) == gpu.TIME_IS_UP
+        assert time.monotonic() - began < 20
+    assert capsys.readouterr().out.count("time is up after 0 s") == 2
+
+
+def test_gpu_tests_that_ran_out_of_time_are_not_told_as_failed(commands, monkeypatch, capsys):
+    makes_a_study = gpu.within
+    monkeypatch.setattr(gpu, "within", lambda *given: gpu.TIME_IS_UP if "pytest" in given[2] else makes_a_study(*given))
+    assert main(["gpu"]) == gpu.TIME_IS_UP
+    assert "GPU tests were NOT FINISHED in time" in capsys.readouterr().out
 
 
 def test_a_study_that_left_nothing_to_keep_is_no_success(commands, monkeypatch, capfd):

@@ -4,7 +4,9 @@ What is expected is computed here once more, the plain way, and never by the cod
 """
 
 import string
+import tempfile
 from math import isclose, log
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from levelfield.data import shuffle
 from levelfield.data.encode import Reviews, encode, fingerprints
 from levelfield.data.split import split
 from levelfield.data.words import Vocabulary, words
@@ -60,6 +63,21 @@ def test_rows_are_equal_where_their_fingerprints_are(rows):
     reviews = Reviews.from_lists(rows, np.zeros(len(rows), np.int64))
     found = fingerprints(reviews, np.arange(len(rows)))
     assert [[one == other for other in rows] for one in rows] == (found[:, None] == found).tolist()
+
+
+@given(st.permutations(range(23)), st.integers(1, 23), st.integers(1, 3), st.integers(1, 24))
+def test_rows_come_out_at_their_places_whatever_the_blocks_and_the_buckets(order, rows, columns, bucket):
+    places = np.argsort(np.argsort(order[:rows]))
+    lines = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
+    expected = np.empty_like(lines)
+    expected[places] = lines
+    cuts = sorted(place for place in order[rows:] if place < rows)
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as folder:
+        patched.setattr(shuffle, "BUCKET_BYTES", 4 * columns * bucket)
+        found = list(shuffle.in_order(np.split(lines, cuts), places, columns, Path(folder)))
+        assert not list(Path(folder).iterdir())
+    assert np.array_equal(np.concatenate(found), expected) and {block.dtype for block in found} == {np.dtype(np.int32)}
+    assert [len(block) for block in found[:-1]] == [min(bucket, rows)] * (len(found) - 1)
 
 
 @given(st.lists(st.text("abC é\t.!'9", max_size=20), min_size=1, max_size=10), st.integers(1, 4), st.data())

@@ -15,7 +15,7 @@ from levelfield.models.bilstm import BiLstm
 from levelfield.records import Epoch, Steps, read_epochs, write_json
 from levelfield.study.protocol import Case, Protocol
 from levelfield.tell.outcomes import RUN
-from levelfield.training.train import Training, add_extras, checks, train
+from levelfield.training.train import Training, add_extras, check_device, checks, train
 
 
 class Broken:
@@ -43,6 +43,18 @@ def training(run) -> Training:
         epochs=epochs, pauses=[Pauses(10, 1.0, 0.1, 0.1, 0.1, 0) for _ in epochs], waited_seconds=[0.0 for _ in epochs]
     )
     return done
+
+
+class Elsewhere:
+    def __init__(self, device, lies_on):
+        self.device, self.lies_on = device, lies_on
+
+
+def test_a_run_whose_weights_lie_elsewhere_than_it_says_is_refused():
+    case = Case("torch", "torch", Protocol())
+    check_device(Elsewhere("cpu", "cpu"), case)
+    with pytest.raises(UserError, match="torch computes on cuda, says torch, and its weights lie on cpu"):
+        check_device(Elsewhere("cuda", "cpu"), case)
 
 
 def no_calibration():

@@ -1,6 +1,7 @@
 """A study that runs whole on a pretended GPU: NVML and the device are pretended, the frameworks compute on the CPU."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -89,10 +90,22 @@ def test_tables_and_page_name_the_gpu(on_a_gpu):
     assert DRIVER in (results / "report.html").read_text(encoding="utf-8")
 
 
+def levelfield(checkout: Checkout, *words: str, **environment: str):
+    command = [sys.executable, "-m", "levelfield", *words]
+    environment = checkout.environment() | {"PYTHONPATH": "workflow"} | environment
+    return subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True)
+
+
+def test_doctor_tells_of_the_card(on_a_gpu):
+    done = levelfield(on_a_gpu, "doctor", CUDA_VISIBLE_DEVICES="0", FAKE_NVML=str(on_a_gpu.folder / "nvml.json"))
+    assert done.returncode == 0, done.stderr
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
+    assert lines["GPU"] == f"Pretended GPU, {1 << 20} GiB, driver {DRIVER}" and lines["GPUs to be used"] == "0"
+    assert lines["energy"] == "the GPU's counter" and lines.keys() >= {"torch", "keras-tensorflow", "jax", "flax"}
+
+
 def cannot_be_kept(checkout: Checkout) -> None:
-    command = [sys.executable, "-m", "levelfield", "keep", "results/small", "kept"]
-    environment = checkout.environment() | {"PYTHONPATH": "workflow"}
-    done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True)
+    done = levelfield(checkout, "keep", "results/small", "kept")
     assert done.returncode == 2 and "pretended" in done.stderr and not (checkout.folder / "kept").exists()
 
 

@@ -121,12 +121,15 @@ def refuse_without_huge_pages(name: str, device: str) -> None:
         )
 
 
-def refuse_without_glibc(name: str, device: str) -> None:
-    """Raises DeviceError where the row `name`, which sets the GNU C library's allocator, is asked to run on a GPU or without it."""
+def refuse_without_glibc(name: str, device: str, least: tuple[int, int] = (2, 0)) -> None:
+    """Raises DeviceError where the row `name`, which sets the GNU C library's allocator, is asked to run on a GPU, without that library,
+    or with one older than the switch."""
     if device == "cuda":
         raise DeviceError(f"{name} is about a CPU's memory: set `device: cpu` or `auto`")
-    if libc_ver()[0] != "glibc":
-        raise DeviceError(f"{name}: this system's C library is not glibc, and has no such switch: leave the case out")
+    library, found = libc_ver()
+    if library != "glibc" or tuple(map(int, found.split(".")[:2])) < least:
+        told = f"is glibc {found}, older than {'.'.join(map(str, least))}" if library == "glibc" else "is not glibc"
+        raise DeviceError(f"{name}: this system's C library {told}, and has no such switch: leave the case out")
 
 
 class Backend(ABC):
@@ -225,6 +228,11 @@ class Backend(ABC):
 
     def reset_peak_memory(self) -> None:  # noqa: B027, most have nothing to do
         """Forgets peaks so far, so that those told are of what comes; nothing where the framework cannot (JAX)."""
+
+    @property
+    def lies_on(self) -> str:
+        """`cpu` or `cuda`: where the weights that were loaded lie, as the framework tells it; `device` where it does not."""
+        return self.device
 
     @property
     def process_ids(self) -> list[int]:

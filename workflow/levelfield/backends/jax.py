@@ -25,6 +25,7 @@ from levelfield.backends.base import (
     installed,
     no_logits,
     no_steps,
+    refuse_without_glibc,
     refuse_without_huge_pages,
     silent,
 )
@@ -167,6 +168,11 @@ class Jax(Backend):
     @property
     def batch_size(self) -> int:
         return self.protocol.batch_size
+
+    @property
+    def lies_on(self) -> str:
+        platforms = {device.platform for device in jax.tree.leaves(self.state)[0].devices()}
+        return "cuda" if platforms == {"gpu"} else "cpu"
 
     def load(self, weights: Weights) -> None:
         held = {name: jnp.array(weights[name]) for name in shapes(self.protocol, self.departures)}
@@ -372,6 +378,7 @@ class JaxHugePages(Jax):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         refuse_without_huge_pages("jax-huge-pages", device)
+        refuse_without_glibc("jax-huge-pages", device, (2, 35))
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:

@@ -26,6 +26,7 @@ from levelfield.backends.base import (
     no_logits,
     no_steps,
     refuse_too_old,
+    refuse_without_glibc,
     refuse_without_huge_pages,
     silent,
 )
@@ -249,6 +250,15 @@ class Keras(Backend):
         return self.protocol.batch_size
 
     @property
+    def lies_on(self) -> str:
+        first = self.model.trainable_variables[0].value
+        if ON == "torch":
+            kind: str = first.device.type
+            return kind
+        on_gpu = "GPU" in first.device if ON == "tensorflow" else {each.platform for each in first.devices()} == {"gpu"}
+        return "cuda" if on_gpu else "cpu"
+
+    @property
     def _put_on(self) -> str | None:
         return self.device if self.protocol.data_on == "device" else None
 
@@ -392,6 +402,7 @@ class KerasHugePages(Keras):
 
     def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
         refuse_without_huge_pages(f"keras-{ON}-huge-pages", device)
+        refuse_without_glibc(f"keras-{ON}-huge-pages", device, (2, 35))
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:

@@ -143,6 +143,10 @@ class Torch(Backend):
     def batch_size(self) -> int:
         return self.protocol.batch_size
 
+    @property
+    def lies_on(self) -> str:
+        return self.trainable[0].device.type
+
     def _tokens(self, x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(x))
 

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 TESTS_UNTIL, FRAMEWORKS_UNTIL, SCALING_UNTIL = 120, 330, 480
 """Seconds since the start; what is left of nine minutes is for tables and pages, which tell what was not reached as missing."""
 GRACE_SECONDS = 20
+TIME_IS_UP = 124
+"""What `within` returns of a command that it interrupted, as `timeout` does."""
 STUDIES = {"frameworks": FRAMEWORKS_UNTIL, "scaling": SCALING_UNTIL}
 
 
@@ -62,9 +64,8 @@ def run(args: Namespace) -> int:
         within(until, began, [*command, *blocks, "--configfile", f"config/{study}.yaml", str(override)])
         keep = [sys.executable, "-m", "levelfield", "keep", f"results/{study}", str(out / study)]
         kept.append(subprocess.run(keep, check=False).returncode)
-    print(
-        f"{out}: results of {', '.join(names)}; {time.monotonic() - began:.0f} s; GPU tests {'passed' if tests == 0 else 'FAILED'}"
-    )
+    verdict = {0: "passed", TIME_IS_UP: "were NOT FINISHED in time"}.get(tests, "FAILED")
+    print(f"{out}: results of {', '.join(names)}; {time.monotonic() - began:.0f} s; GPU tests {verdict}")
     return tests or max(kept)
 
 
@@ -75,12 +76,17 @@ def _asked() -> set[str]:
 
 
 def within(until: float, began: float, command: list[str]) -> int:
-    """Runs the command until so many seconds after `began`, then interrupts it and its jobs as Ctrl-C does; its exit code."""
+    """Runs the command until so many seconds after `began`, then interrupts it and its jobs as Ctrl-C does; its exit code, TIME_IS_UP
+    where it was interrupted."""
     process = subprocess.Popen(command, start_new_session=True)
-    for signal_, seconds in ((signal.SIGINT, max(1.0, began + until - time.monotonic())), (signal.SIGKILL, GRACE_SECONDS)):
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            print(f"time is up after {until} s: {signal_.name} to {' '.join(command[1:])}", flush=True)
-            os.killpg(process.pid, signal_)
-    return process.wait()
+    try:
+        return process.wait(max(1.0, began + until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        print(f"time is up after {until} s: {' '.join(command[1:])} is interrupted", flush=True)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return TIME_IS_UP

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from levelfield.data.corpus import Corpus
 from levelfield.data.encode import UNKNOWN, Reviews, encode, fingerprints, shuffled_orders
 from levelfield.data.origin import Origin
+from levelfield.data.shuffle import in_order
 from levelfield.errors import UserError
 from levelfield.records import write_json
 
@@ -60,11 +61,12 @@ def prepare(
     with ThreadPoolExecutor(1) as pool:
         for part, reviews, order, wanted in parts:
             rows = order[:wanted]
-            # in the order in which they lie, so that a file larger than memory is read once, from end to end
-            prints = pool.submit(fingerprints, reviews, np.sort(rows))
+            # in the order in which they lie: what is larger than memory is read from end to end
+            places = np.argsort(rows)
+            prints = pool.submit(fingerprints, reviews, rows[places])
             counted: dict[str, int] = {"tokens": 0, "unknown": 0}
             short = {"train": "train", "validation": "val"}[part]
-            x = _encoded(corpus, reviews, rows, shape, counted)
+            x = in_order(_encoded(corpus, reviews, rows[places], shape, counted), places, shape.length, out)
             arrays = {
                 f"x_{short}.npy": ((len(rows), shape.length), np.dtype(np.int32), x),
                 f"y_{short}.npy": ((len(rows),), np.dtype(np.float32), [reviews.labels[rows].astype(np.float32)]),

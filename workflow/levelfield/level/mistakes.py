@@ -77,10 +77,10 @@ def of_update(
     if hasattr(own, "of_update"):
         yield from own.of_update(weights, moved(protocol.epsilon / b))
     yield "Adam's ε stands beside √v̂ instead of √v: m̂ / (√v̂ + ε)", lambda: moved(protocol.epsilon)
-    for epsilon in (1e-7, 1e-8):
+    for epsilon in (value for value in (1e-7, 1e-8) if value != protocol.epsilon):
         name = f"Adam's ε is {epsilon:.0e} instead of the protocol's {protocol.epsilon:.0e}"
-        yield name, partial(moved, epsilon)
         yield name, partial(moved, epsilon / b)
+        yield f"{name}, and stands beside √v̂", partial(moved, epsilon)
     yield (
         "duplicate slices of the embedding's gradient are squared one by one",
         lambda: _sparse(protocol, weights, x, y, slopes),

@@ -144,10 +144,12 @@ def computed_in(precision: str, device: str) -> str:
     return "float32" if (precision, device) == ("tf32", "cpu") else precision
 
 
-def judge(found: Measured, bounds: Bounds) -> dict[str, Any]:
+def judge(found: Measured, bounds: Bounds, finer: Bounds | None = None) -> dict[str, Any]:
     """What was found against the bounds of its precision, by the names of Parity's fields.
 
-    A quantity is judged tensor by tensor, and told of the one with the largest share of its bound; a warm-up's bound is 0.
+    A quantity is judged tensor by tensor, and told of the one with the largest share of its bound; a warm-up's bound is 0. finer: the
+    bounds of float32 where a coarser precision was computed in: what is nowhere beyond them was computed in float32, and would be
+    timed under another name.
     """
     bounds = {WARM_UP: dict.fromkeys(found.distances[WARM_UP], 0.0), **bounds}
     nearest, measured, shares, held = {}, {}, {}, {}
@@ -165,6 +167,8 @@ def judge(found: Measured, bounds: Bounds) -> dict[str, Any]:
         for name, value in measured.items()
         if value is None or value > held[name]
     ]
+    if finer and all(within(found.distances[quantity], finer[quantity]) for quantity in ("probabilities", "gradients")):
+        missed.append("precision: outputs and gradients are within what float32 explains, and a coarser one was asked for")
     lost = next((step for step, value in enumerate(found.losses, 1) if value is None), None)
     if lost:
         missed.append(f"loss of step {lost}: not finite")
@@ -187,6 +191,10 @@ def judge(found: Measured, bounds: Bounds) -> dict[str, Any]:
         },
         "losses": found.losses,
     }
+
+
+def within(distances: dict[str, float | None], bounds: dict[str, float]) -> bool:
+    return all(share(value, bounds[tensor]) <= 1 for tensor, value in distances.items())
 
 
 def share(value: float | None, bound: float) -> float:

@@ -7,8 +7,8 @@ for what it is in a given program depends on the order of its sums, which is the
 - of exp, tanh and log, which libraries approximate, by `FUNCTION` as much: 2 units in the last place, as CUDA
   documents of expf and tanhf;
 - of a sum or product of K terms by u √(K + 3) / 3 of the sum of its terms' sizes. That is the
-  largest standard deviation that K roundings have which are independent of each other, terms of one sign added one after another: each partial
-  sum s_k ≤ T k / K is off by u s_k √(1/3), which makes u T √K / 3 (the √K of Higham and Mary, SIAM J. Sci. Comput. 41, 2019, A2815),
+  standard deviation of K roundings that are independent of each other, of terms alike in size added one after another: each partial
+  sum s_k = T k / K is off by u s_k √(1/3), which makes u T √K / 3 (the √K of Higham and Mary, SIAM J. Sci. Comput. 41, 2019, A2815),
   and so is each product. A gradient whose terms cancel is thereby off by the size of its terms, not of its sum;
 - of which a product is added up in float32, a plain sum in the precision itself, as XLA adds up the gradient of a bias in bfloat16;
 - of a sum over an axis, besides, by what float32 makes of these terms one after another: where terms are equal their

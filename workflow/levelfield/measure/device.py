@@ -31,8 +31,8 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
     if too few are, it waits. Inside a scheduler's job the locks are the job's own: two runs of one job wait for each other, and two jobs,
     to which the scheduler gave what they have, do not; a job that was given no cards takes them as anyone on the machine does. GPUs are
     numbered as NVML numbers them, whatever CUDA_DEVICE_ORDER said. handed_on: a child that is started with `close_fds=False` holds the
-    locks, too, so that they outlive this process where the child does. Raises NodeError where there are fewer, and for `cuda` where NVML
-    does not answer.
+    locks, too, so that they outlive this process where the child does. Raises NodeError where there are fewer, and where NVML hangs: a
+    framework may find a card that could then be neither held nor watched.
     """
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -40,8 +40,8 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
         # another order would have another card work than the one that is watched
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     candidates = [] if device == CPU else visible()
-    if device == "cuda" and not candidates and (reason := silence()):
-        raise NodeError(f"device is cuda, and no GPU can be held: {reason}; `device: cpu` does without")
+    if device != CPU and not candidates and (reason := silence()):
+        raise NodeError(f"device is {device}, and no GPU can be held: {reason}; `device: cpu` does without")
     if candidates and len(candidates) < count:
         raise NodeError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
     names: dict[str, Gpu | None] = {lock_of(gpu): gpu for gpu in candidates} or {lock_of(None): None}

@@ -71,6 +71,13 @@ RULES = (
     Rule("JAX_DISABLE_JIT", _always(_on), "leaves XLA out"),
     Rule("JAX_DEBUG_NANS", _always(_on), "has every step waited for and looked through"),
     Rule("JAX_NUMPY_DTYPE_PROMOTION", _always(lambda v: v == "strict"), "has JAX refuse mixed types"),
+    *(
+        Rule(name, _always(bool), "has the work done on the device that it names, and not on the study's", of=image)
+        # Keras 3.15, keras/src/backend/torch/core.py
+        for name, image in (("JAX_DEFAULT_DEVICE", "jax"), ("KERAS_TORCH_DEVICE", "torch"))
+    ),
+    # CUDA, "Multi-Process Service": a share of the GPU's multiprocessors
+    Rule("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", _always(lambda v: v != "100"), "gives the program a part of the GPU alone", on_gpu=True),
     # JAX documentation, "GPU memory allocation"
     Rule("XLA_PYTHON_CLIENT_ALLOCATOR", _always(lambda v: v == "platform"), "has every array's memory taken from the driver anew", of="jax"),
     Rule(

@@ -210,8 +210,12 @@ def gpus_asked(resources: Mapping[str, Any]) -> int | None:
         return int(count)
     if resources.get("gpu_model") and not count:
         return 1
-    found = re.search(r"(?:\bgpu|-G|--gpus(?:-per-\w+)?)[:= ]?(?:[a-zA-Z][\w.-]*[:=])?(\d+)", " ".join(_options(resources)))
-    return int(found[1]) if found else None
+    found = re.search(r"(?:\bgpu[:=]|(?:-G|--gpus(?:-per-\w+)?)[= ]?)([\w.:=-]+)", " ".join(_options(resources)))
+    if not found:
+        return None
+    # a type may begin with a digit (2080ti), and stands for one card where no count follows
+    last = re.split("[:=]", found[1])[-1]
+    return int(last) if last.isdigit() else 1
 
 
 def refuse_too_few_gpus(device: str, devices: int, resources: Mapping[str, Any], rule: str = "train") -> None:

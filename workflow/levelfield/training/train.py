@@ -103,6 +103,7 @@ def train(
         backend.draw_from(seed)
         backend.load(weights)
     check_parameters(backend, case)
+    check_device(backend, case)
     if gpus and backend.device == "cpu":  # as `device: auto` has it where a framework is built for CPUs
         hold_processor()
 
@@ -322,3 +323,12 @@ def check_parameters(backend: Backend, case: Case) -> None:
     expected, found = parameters(protocol, frozenset(case.departures)), backend.parameters()
     if found != expected:
         raise UserError(f"{case.name} has {found:,} trainable parameters, the protocol's model has {expected:,}")
+
+
+def check_device(backend: Backend, case: Case) -> None:
+    """Raises UserError where the framework put the weights elsewhere than it says: the run would be told as one of that device."""
+    if backend.lies_on != backend.device:
+        raise UserError(
+            f"{case.name} computes on {backend.device}, says {case.backend}, and its weights lie on {backend.lies_on}: a variable or a file "
+            "of settings names another device: `levelfield doctor` and the framework's documentation tell which there are"
+        )

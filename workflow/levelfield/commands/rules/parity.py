@@ -17,6 +17,7 @@ from levelfield.measure.gpu import as_one
 from levelfield.measure.hang import HANG, end_if_it_hangs
 from levelfield.measure.steering import refuse_contradictions
 from levelfield.study.protocol import Case, digest
+from levelfield.training.train import check_device
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -44,8 +45,11 @@ def run(args: Namespace) -> None:
         end_if_it_hangs(args.minutes)
         backend = load_backend(case.backend, case.protocol.devices)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
+        check_device(backend, case)
         found = measure(backend, weights, reference, x, y)
         machine = environment.machine(backend, threads, as_one(gpus))
+    precision = computed_in(case.protocol.precision, backend.device)
+    finer = None if precision == "float32" else reference.bounds.get("float32")
     parity = Parity(
         case=case.name,
         backend=case.backend,
@@ -61,7 +65,7 @@ def run(args: Namespace) -> None:
         cpu=machine.cpu,
         gpu=machine.gpu,
         image=image,
-        **judge(found, reference.bounds[computed_in(case.protocol.precision, backend.device)]),
+        **judge(found, reference.bounds[precision], finer),
     )
     parity.write(args.out)
     verdict = "within the bounds" if parity.passed else "; ".join(parity.missed)
