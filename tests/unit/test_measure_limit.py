@@ -1,6 +1,7 @@
 """Each model's operations, against a count of every product as it is made; the limit that follows; which kernel computed it."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from levelfield.measure import calibrate, kernels, limit
 from levelfield.measure.gpu import Gpu
 from levelfield.models.base import forward_operations, training_operations
 from levelfield.models.bilstm import BiLstm
+from levelfield.models.transformer import Transformer
 from levelfield.study.protocol import Protocol
 
 
@@ -77,6 +79,15 @@ class CountedProducts(np.ndarray):
         if ufunc is np.matmul:
             CountedProducts.operations += 2 * found.size * plain[0].shape[-1]
         return found.view(CountedProducts) if isinstance(found, np.ndarray) else found
+
+
+def test_a_departure_that_changes_the_sizes_changes_the_operations():
+    """Heads that share the embedding's width: 2 of 16 in place of 2 of 32."""
+    protocol = Protocol(model=Transformer())
+    shared = frozenset({"heads-share-width"})
+    half = replace(protocol, model=replace(protocol.model, head_width=16))
+    assert forward_operations(protocol, shared) == forward_operations(half) < 0.6 * forward_operations(protocol)
+    assert limit.measurements(protocol, 100.0, None, shared)["operations_per_sequence"] == training_operations(half)
 
 
 @pytest.mark.parametrize("model", ["transformer", "cnn"])

@@ -73,6 +73,8 @@ def test_what_is_possible_or_not_yet_known_is_not_refused(config):
 
 def test_a_number_that_is_not_known_is_not_too_few():
     assert too_few((), 32, None, None) is None and too_few(("drop-last-batch",), 32, None, None) is None
+    assert "each of 4 workers" in too_few(("drop-last-batch-of-each-worker",), 32, 124, None)
+    assert too_few(("drop-last-batch-of-each-worker",), 32, 125, None) is None, "the first worker has 32 of them"
     assert too_few((), 32, 32, 0) is None and too_few(("drop-last-training-batch",), 32, 32, 1) is None
     assert "training" in too_few((), 32, 31, None) and "validation" in too_few(("drop-last-batch",), 32, 32, 31)
 

@@ -145,7 +145,8 @@ class Torch(Backend):
 
     @property
     def lies_on(self) -> str:
-        return self.trainable[0].device.type
+        kind: str = self.trainable[0].device.type
+        return kind
 
     def _tokens(self, x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(x))

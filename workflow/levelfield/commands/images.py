@@ -17,6 +17,7 @@ from typing import Any
 from levelfield import registry
 from levelfield.errors import UserError
 from levelfield.images import images, lockfiles
+from levelfield.study.protocol import Protocol
 
 INSIDE = Path(images.__file__).with_name("inside.py")
 
@@ -75,7 +76,7 @@ def chosen(args: Namespace) -> list[images.Image]:
 def try_image(image: images.Image, backends: list[str] | None) -> bool:
     """Runs `levelfield check` of each backend in its image, as a job of a study would be run; returns whether one failed.
 
-    Of the bidirectional LSTM alone. The reference's `autograd`, which no image of a framework holds, is lent by this environment.
+    Of the default model alone. The reference's `autograd`, which no image of a framework holds, is lent by this environment.
     """
     file, failed = Path(image.file), False
     if not file.is_file():
@@ -90,7 +91,7 @@ def try_image(image: images.Image, backends: list[str] | None) -> bool:
         if known.image == image.name and (not backends or name in backends):
             began = time.monotonic()
             command = [*inside, "--env", f"PYTHONPATH={source}:{lent}", str(file), "python", "-m", "levelfield", "check", name]
-            code = subprocess.run([*command, "--model", "bilstm"], stdout=sys.stderr).returncode
+            code = subprocess.run([*command, "--model", Protocol().model.name], stdout=sys.stderr).returncode
             say(f"{image.stem}: {name} {'FAILED' if code else 'passed'} in {time.monotonic() - began:.0f} s")
             failed |= code != 0
     return failed

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from levelfield.models.base import parameters, training_operations
+from levelfield.models.base import MATCHED, parameters, training_operations
 from levelfield.study.protocol import Protocol, digest
 
 ADAM_BYTES = 6 * 4
@@ -33,25 +33,28 @@ class Calibration:
     """Why the machine was too restless to tell; the next run then measures again, and the higher rate stands."""
 
 
-def update_bytes(protocol: Protocol) -> int:
+def update_bytes(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """Bytes that the optimiser must move in one step, whatever the batch."""
-    return ADAM_BYTES * parameters(protocol)
+    return ADAM_BYTES * parameters(protocol, departures)
 
 
-def step_seconds(protocol: Protocol, calibration: Calibration) -> float | None:
+def step_seconds(protocol: Protocol, calibration: Calibration, departures: frozenset[str] = MATCHED) -> float | None:
     """The least time of a full step on this machine: its products at the measured rate, or the optimiser's bytes at the
     measured bandwidth, whichever takes longer (the roofline of Williams et al. 2009); None where the rate was not measured."""
     rate = calibration.products_per_second.get(protocol.precision)
     if rate is None:
         return None
-    products = protocol.batch_size * training_operations(protocol) / rate
-    return max(products, update_bytes(protocol) / calibration.bytes_per_second)
+    products = protocol.batch_size * training_operations(protocol, departures) / rate
+    return max(products, update_bytes(protocol, departures) / calibration.bytes_per_second)
 
 
-def measurements(protocol: Protocol, sequences_per_second: float, calibration: Calibration | None) -> dict[str, float | None]:
+def measurements(
+    protocol: Protocol, sequences_per_second: float, calibration: Calibration | None, departures: frozenset[str] = MATCHED
+) -> dict[str, float | None]:
     """For `run.json`: the operations per sequence, the rate reached, the share of the limit, and of the speed of the model's bare
-    fused kernel (of the protocol's sizes; empty where the calibration has none for them). Both shares are below 1."""
-    operations = training_operations(protocol)
+    fused kernel (of the protocol's sizes; empty where the calibration has none for them). Both shares are below 1. departures: of the
+    case, which may give the model other sizes."""
+    operations = training_operations(protocol, departures)
     found = {
         "operations_per_sequence": operations,
         "operations_per_second": operations * sequences_per_second,
@@ -61,7 +64,7 @@ def measurements(protocol: Protocol, sequences_per_second: float, calibration: C
     if calibration is None:
         return found
     step = protocol.batch_size / sequences_per_second
-    least = step_seconds(protocol, calibration)
+    least = step_seconds(protocol, calibration, departures)
     found["share_of_limit"] = None if least is None else least / step
     bare = calibration.bare_step_seconds.get(bare_key(protocol))
     found["share_of_bare_kernel"] = None if bare is None else bare / step

@@ -66,7 +66,7 @@ class Model:
     """Sizes for the contract's tests, on 7 tokens of 40 words, in seconds; all different where they can be."""
     weights: Callable[[Protocol, frozenset[str]], dict[str, Weight]]
     """Every weight in Keras's order of variables."""
-    operations: Callable[[Protocol], int]
+    operations: Callable[[Protocol, frozenset[str]], int]
     """Floating-point operations of the matrix products for one sequence, forward; what is no product is left out (3 % at most)."""
     in_words: Callable[[Protocol], str]
     """The model in one sentence for the page, without a full stop."""
@@ -100,11 +100,11 @@ def parameters(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     return canonical + sum(model_of(protocol).extra(protocol, departures).values())
 
 
-def forward_operations(protocol: Protocol) -> int:
+def forward_operations(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """Floating-point operations of the model's matrix products for one sequence, forward."""
-    return model_of(protocol).operations(protocol)
+    return model_of(protocol).operations(protocol, departures)
 
 
-def training_operations(protocol: Protocol) -> int:
+def training_operations(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """The same for one sequence of a training step, forward and backward: 235,930,368 in the reference experiment."""
-    return TRAINING * forward_operations(protocol)
+    return TRAINING * forward_operations(protocol, departures)

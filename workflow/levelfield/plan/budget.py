@@ -7,8 +7,8 @@ from levelfield.study.protocol import Protocol
 
 OPERATIONS_PER_SECOND = 10e9
 """About what the slowest backend (keras-torch) reached with the LSTM on two cores without a GPU: 7.7 to 9.0e9 in committed runs."""
-SEQUENCES_PER_SECOND = 50
-"""Of any model, however few its operations: feeding, embedding and optimiser take their time, too. keras-torch on two cores: 33."""
+SEQUENCES_PER_SECOND = 30
+"""Trained on, of any model, however few its operations: feeding, embedding and optimiser take their time, too. keras-torch on two cores: 33."""
 APART_MINUTES = 10
 """Starting a container, importing and compiling, warm-up and the probe after training."""
 
@@ -16,5 +16,6 @@ APART_MINUTES = 10
 def minutes(protocol: Protocol, train_sequences: int, validation_sequences: int) -> int:
     """Minutes for a run of `protocol`: the operations of its epochs at a rate that a GPU exceeds many times, and what stands apart."""
     operations = (TRAINING * train_sequences + validation_sequences) * forward_operations(protocol)
-    seconds = max(operations / OPERATIONS_PER_SECOND, (train_sequences + validation_sequences) / SEQUENCES_PER_SECOND)
+    sequences = train_sequences + validation_sequences / TRAINING
+    seconds = max(operations / OPERATIONS_PER_SECOND, sequences / SEQUENCES_PER_SECOND)
     return APART_MINUTES + ceil(protocol.epochs * seconds / 60)

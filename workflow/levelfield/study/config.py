@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from levelfield import registry
 from levelfield.errors import UserError
 from levelfield.study.data import Data, Strict
-from levelfield.study.departures import too_few
+from levelfield.study.departures import too_few, without_start
 from levelfield.study.protocol import Case, Protocol, Sizes
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$"
@@ -201,7 +201,9 @@ class Study(Strict):
         known = self.known_sequences
         for case in self.expanded:
             refuse_impossible(case)
-            if reason := too_few(case.departures, case.protocol.batch_size, *known):
+            reason = too_few(case.departures, case.protocol.batch_size, *known)
+            encoded = self.data.kind == "encoded" or self.data.tokenizer is not None
+            if reason := reason or without_start(case.departures, *sides, encoded):
                 raise ValueError(f"case {case.name}: {reason}")
         return self
 

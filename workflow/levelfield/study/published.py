@@ -88,8 +88,10 @@ TRANSFORMER = Publication(
         "Keras": {"validation_accuracy": {1: 0.8444, 2: 0.8745}},
         "JAX": {"validation_accuracy": {1: 0.5576, 10: 0.8508}},
     },
-    notes="Each page shows one run. Keras's took 15 and 13 s an epoch, on hardware that is not stated. JAX's validates in batches of "
-    "256, here in those of its training, which changes the time of validation alone.",
+    notes="Each page shows one run (Keras's at commit 1909c67 of keras-io). Keras's took 15 and 13 s an epoch, on hardware that is not "
+    "stated; which backend it ran on is not stated either, and TensorFlow is taken. JAX's validates in batches of 256, here in those of its "
+    "training, which changes the time of validation alone. The matched program trains for the protocol's epochs, so it has no figure of the "
+    "tenth.",
     studies=("reproduction-transformer", "ablation-transformer"),
 )
 """Two official pages of "the same" model: keras.io's at commit 1909c67, the JAX AI Stack's at commit 2801700."""

@@ -24,7 +24,7 @@ from levelfield.level.parity import Parity
 from levelfield.plan.outcome import failure_in
 from levelfield.records import HASHED, Epoch, Run, Steps, epochs_of
 from levelfield.study.config import Study
-from levelfield.study.departures import drops_last_batch
+from levelfield.study.departures import trained_on
 from levelfield.study.protocol import Case, digest
 from levelfield.tell import older
 from levelfield.tell.coherence import Expected
@@ -252,9 +252,8 @@ def _no_epochs(epochs: list[Epoch], expected: int) -> str | None:
 
 def _steps_of(run: Run, case: Case) -> int:
     """How many steps the run must have made."""
-    whole = run.train_sequences // case.protocol.batch_size
-    dropped = drops_last_batch(case.departures) or run.train_sequences % case.protocol.batch_size == 0
-    return case.protocol.epochs * (whole if dropped else whole + 1)
+    size = case.protocol.batch_size
+    return case.protocol.epochs * -(-trained_on(case.departures, run.train_sequences, size) // size)
 
 
 def _no_steps(steps: Steps, case: Case, expected: int) -> str | None:

@@ -30,6 +30,7 @@ from levelfield.models.base import model_of, parameters
 from levelfield.records import Epoch, Run, Steps, Times, save_arrays, set_aside, write_epochs, write_run
 from levelfield.study.departures import too_few
 from levelfield.study.protocol import Case, Protocol, digest
+from levelfield.training.departed import order_of, sequences_of
 from levelfield.training.progress import progress
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -86,6 +87,7 @@ def train(
         refuse_unfit(description["title"], description["labels"], [(protocol.model.name, protocol.model.outputs)])
     x_train, y_train = load_split(data, "train", protocol)
     x_val, y_val = load_split(data, "val", protocol)
+    x_train, x_val = sequences_of(x_train, departures), sequences_of(x_val, departures)
     check_start(start, seed, protocol, len(x_train))
     if reason := too_few(departures, protocol.batch_size, len(x_train), len(x_val)):
         raise UserError(f"{case.name}: {reason}")
@@ -107,8 +109,10 @@ def train(
     if gpus and backend.device == "cpu":  # as `device: auto` has it where a framework is built for CPUs
         hold_processor()
 
+    trained = len(order_of(start.order, 0, departures, protocol.batch_size))
+
     def warm_up() -> None:
-        backend.warm_up(x_train, y_train, weights, len(x_val))
+        backend.warm_up(x_train[:trained], y_train[:trained], weights, len(x_val))
 
     with Stopwatch(backend.synchronize) as warming:
         warm_up()
@@ -235,7 +239,7 @@ def add_extras(
     run.measurements |= {
         "kernel": kernels.verdict(profile, model_of(protocol).kernels),
         **summary.step_measurements(training.pauses, run.latency),
-        **limit.measurements(protocol, training.sequences_per_second, calibrated),
+        **limit.measurements(protocol, training.sequences_per_second, calibrated, frozenset(run.departures)),
         **failed,
     }
     run.times.process_seconds = host.process_age_seconds()
@@ -245,9 +249,10 @@ def train_epochs(
     backend: Backend, case: Case, start: Start, train_data: Split, validation_data: Split, gpus: Sequence[Gpu]
 ) -> Training:
     """All epochs of the start's order, each validated."""
-    protocol, done = case.protocol, Training()
+    protocol, departures, done = case.protocol, frozenset(case.departures), Training()
     uuids = [gpu.uuid for gpu in gpus if backend.device == "cuda"]
-    for number, order in enumerate(start.order[: protocol.epochs].astype(np.int64), 1):
+    for number in range(1, protocol.epochs + 1):
+        order = order_of(start.order, number - 1, departures, protocol.batch_size)
         steps = steps_of(order, protocol)
         with progress(f"{case.name} seed {start.seed} epoch {number}/{protocol.epochs}", steps) as report:
             with Energy(uuids, backend.device) as energy, Stopwatch(backend.synchronize) as training:

@@ -27,7 +27,7 @@ def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[st
     }
 
 
-def operations(protocol: Protocol) -> int:
+def operations(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """Of the one product, (1, embedding) by (embedding, outputs); the look-up and the mean are no products."""
     return 2 * protocol.model.embedding * protocol.model.outputs
 

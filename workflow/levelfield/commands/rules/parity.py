@@ -17,6 +17,7 @@ from levelfield.measure.gpu import as_one
 from levelfield.measure.hang import HANG, end_if_it_hangs
 from levelfield.measure.steering import refuse_contradictions
 from levelfield.study.protocol import Case, digest
+from levelfield.training.departed import sequences_of
 from levelfield.training.train import check_device
 
 
@@ -38,6 +39,7 @@ def run(args: Namespace) -> None:
     start, start_sha256 = load_start(args.start)
     x, y = load_split(args.data, "train", case.protocol)
     departures = frozenset(case.departures)
+    x = sequences_of(x, departures)
     threads = confine(case.device, args.threads)
     weights = start.weights_for(case.protocol, departures, registry.backend(case.backend).framework)
     reference = Trajectory.load(args.reference)

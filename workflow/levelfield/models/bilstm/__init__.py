@@ -53,7 +53,7 @@ def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[st
     return found
 
 
-def operations(protocol: Protocol) -> int:
+def operations(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """Floating-point operations of the matrix products for one sequence, forward.
 
     A product of an (n, k) and a (k, m) matrix is n·m·k multiplications and as many additions. For each token, direction

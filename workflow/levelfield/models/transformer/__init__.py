@@ -82,7 +82,7 @@ def weights(protocol: Protocol, departures: frozenset[str] = MATCHED) -> dict[st
     return found | dense("dense", width, sizes.dense) | dense("logits", sizes.dense, sizes.outputs)
 
 
-def operations(protocol: Protocol) -> int:
+def operations(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     """Floating-point operations of the matrix products for one sequence, forward: 14,337,360 at the published sizes.
 
     A product of an (n, k) and a (k, m) matrix is n·m·k multiplications and as many additions. For each token: queries, keys,
@@ -91,7 +91,7 @@ def operations(protocol: Protocol) -> int:
     and softmax are no products: softmax takes length² exponentials a head and is about 3 % of it at 5 operations each.
     """
     sizes = Transformer.of(protocol)
-    heads = sizes.heads * sizes.head_width
+    heads = sizes.heads * width_of_heads(protocol, departures)
     token = 4 * sizes.embedding * heads + 2 * protocol.length * heads + 2 * sizes.embedding * sizes.feed_forward
     return 2 * (protocol.length * token + sizes.embedding * sizes.dense + sizes.dense * sizes.outputs)
 
