@@ -58,7 +58,7 @@ def test_blocks_run_beside_each_other_each_on_its_own_card(in_blocks):
     for run in records(in_blocks):
         told = run["machine"]["scheduler"]
         spans.setdefault(told["SLURM_JOB_ID"], []).append((run["started"], run["ended"]))
-        given[told["SLURM_JOB_ID"]] = (told["SLURMD_NODENAME"], told["SLURM_JOB_GPUS"])
+        given[told["SLURM_JOB_ID"]] = (told["SLURMD_NODENAME"], told["SLURM_STEP_GPUS"])
     assert len(given) == len(set(given.values())) == 2 and all(card for _, card in given.values()), given
     first, second = ((min(start for start, _ in spans[job]), max(end for _, end in spans[job])) for job in sorted(spans))
     assert max(first[0], second[0]) < min(first[1], second[1]), "at the same time"

@@ -27,7 +27,7 @@ SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|COOKIE|APIKEY|(^|_)(KEYS?|PASS|AUTH|PAT|VAR)(_|$)", re.IGNORECASE
 )
 """In the name of a variable that may hold a secret, whatever it begins with: NVIDIA_API_KEY; TF_VAR_… and TF_TOKEN_… are Terraform's."""
-SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES")
+SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
 
 
 def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Machine:
