@@ -38,6 +38,8 @@ FOREIGN = ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HTTPS_PROXY", "GITHUB_TOKEN", "
 
 def test_what_steers_a_framework_is_recorded_as_it_stands():
     assert steering(STEERS) == dict(sorted(STEERS.items()))
+    own = {"TINYGRAD_BEAM": "2", "TINYGRAD_TOKEN": "hunter2", "TINYGRAD_OTHER": "1"}
+    assert steering(own) == {} and steering(own, ("TINYGRAD_BEAM", "TINYGRAD_TOKEN", "GONE")) == {"TINYGRAD_BEAM": "2"}
 
 
 @pytest.mark.parametrize("name", [*SECRETS, *FOREIGN])

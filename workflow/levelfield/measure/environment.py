@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from levelfield import host
 from levelfield.backends.base import Backend
@@ -30,9 +30,9 @@ SECRET = re.compile(
 SCHEDULER = ("SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_JOB_PARTITION", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
 
 
-def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Machine:
-    """The machine as this process finds it. device: the GPU that the run holds; only told where the backend uses it. Versions and flags
-    that the framework fails to tell are left out."""
+def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None, declared: Collection[str] = ()) -> Machine:
+    """The machine as this process finds it. device: the GPU that the run holds; only told where the backend uses it. declared: names of
+    variables that the backend's row sets. Versions and flags that the framework fails to tell are left out."""
     used = device if backend.device == "cuda" else None
     versions: dict[str, str] = asked("versions", backend.versions, {})
     return Machine(
@@ -54,17 +54,17 @@ def machine(backend: Backend, threads: int, device: gpu.Gpu | None = None) -> Ma
         scheduler={name: os.environ[name] for name in SCHEDULER if name in os.environ},
         host_id=host.host_id(),
         boot=host.boot(),
-        environment=steering(os.environ),
+        environment=steering(os.environ, declared),
     )
 
 
-def steering(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that steer a framework, sorted; none that may hold a secret, no secret within the values of others, and `~` for
+def steering(environment: Mapping[str, str], declared: Collection[str] = ()) -> dict[str, str]:
+    """The variables that steer a framework, by the beginnings of their names or because a backend declares them, sorted; none that may hold a secret, no secret within the values of others, and `~` for
     the folder of the person who runs it."""
     home = environment.get("HOME", "").rstrip("/")
     told = {
         name: without_secrets(value)
         for name, value in sorted(environment.items())
-        if name.startswith(STEERING) and not name.startswith(TERRAFORM) and not SECRET.search(name)
+        if (name in declared or (name.startswith(STEERING) and not name.startswith(TERRAFORM))) and not SECRET.search(name)
     }
     return {name: value.replace(f"{home}/", "~/") for name, value in told.items()} if home else told

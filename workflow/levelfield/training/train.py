@@ -158,7 +158,7 @@ def train(
         commit=commit(),
         image=image,
         parameters=backend.parameters(),
-        machine=environment.machine(backend, threads, gpu),
+        machine=environment.machine(backend, threads, gpu, registry.backend(case.backend).environment),
         times=Times(
             import_seconds=importing.seconds,
             build_seconds=building.seconds,
