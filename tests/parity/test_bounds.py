@@ -218,6 +218,22 @@ def test_where_an_entrys_step_turned_round_there_is_room_for_one_more():
     assert envelope.bounds == {"weights_step_1": {"bias": 0.9e-3}, "moved_step_1": {"bias": 0.1}}
 
 
+@pytest.mark.parametrize(("step", "times"), [(1, 1), (10, bounds.LATER)])
+def test_after_the_first_step_what_stands_beside_an_entry_that_turned_has_three_times(step, times):
+    """JAX's CNN stood at 0.996 of the bound of its last bias at step 10: an entry of its embedding had turned, other ones in the training."""
+    envelope = bounds.Envelope.__new__(bounds.Envelope)
+    envelope.protocol, envelope.precision = replace(small_protocol("cnn"), learning_rate=1e-3), "float32"
+    envelope.start = {"embedding": np.zeros(4), "bias": np.zeros(1)}
+    after = {name: value + 1e-3 for name, value in envelope.start.items()}
+    for off, widened in ((1.9e-3, times), (0.9e-3, 1)):
+        envelope.bounds = {
+            f"weights_step_{step}": {"embedding": off, "bias": 1e-6}, f"moved_step_{step}": {"embedding": 0.1, "bias": 1e-3},
+        }  # fmt: skip
+        envelope._turned(reference.Step(step, True, np.arange(2), np.zeros(2), {}, 0.0, after))
+        assert envelope.bounds[f"weights_step_{step}"]["bias"] == pytest.approx(widened * 1e-6)
+        assert envelope.bounds[f"moved_step_{step}"]["bias"] == pytest.approx(widened * 1e-3)
+
+
 def test_the_page_tells_what_was_measured():
     """Its two tables are those of the committed records, in which nothing right is barred."""
     page = (Path(bounds.__file__).parent / "README.md").read_text(encoding="utf-8")

@@ -171,11 +171,15 @@ class Envelope:
 
     def _turned(self, step: Step) -> None:
         """Where a step of Adam, which is about α at first, was turned round in one entry, it may be in any, by twice α a step, and in
-        one more: how many turn is a matter of chance, and where few do, the most of few draws is soon met."""
+        one more: how many turn is a matter of chance, and where few do, the most of few draws is soon met. After the first step what the other
+        tensors are off by follows from that: `LATER` times once more."""
         rate = self.protocol.learning_rate
         turn = 2 * rate * step.number * (1 + MARGIN * UNITS[self.precision])
         largest, moved = (self.bounds[f"{kind}_step_{step.number}"] for kind in ("weights", "moved"))
+        turned = {tensor for tensor, value in largest.items() if value > rate}
         for tensor, value in largest.items():
-            if value > rate:
+            if turned and tensor not in turned and step.number > 1:
+                largest[tensor], moved[tensor] = LATER * value, LATER * moved[tensor]
+            if tensor in turned:
                 gone = np.linalg.norm(step.weights[tensor] - self.start[tensor]) or 1.0
                 largest[tensor], moved[tensor] = max(value, turn), float(np.hypot(moved[tensor], turn / gone))
