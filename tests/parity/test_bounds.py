@@ -14,7 +14,7 @@ from levelfield.level.bounds import RoundedAdam, proven
 from levelfield.level.parity import judge, share
 from levelfield.level.rounding import MARGIN, SINGLE, Rounded, Rounding, exact, rounded
 from levelfield.level.start import make_start
-from levelfield.level.trajectory import distance, first_distances
+from levelfield.level.trajectory import distance, first_distances, weight_distances
 from levelfield.level.trial import small_protocol, weights_without_zeros
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -125,6 +125,70 @@ def test_every_mistake_is_outside_the_bounds(case):
     rows = found.rows[: protocol.batch_size]
     shares = fault_shares(protocol, found, x[rows], y[rows])
     assert [name for name, value in shares.items() if value <= 1] == []
+
+
+class CountsNoSteps(reference.Adam):
+    """The bias correction of the first step in every step."""
+
+    def update(self, weights, gradients):
+        self.steps = 0
+        super().update(weights, gradients)
+
+
+class ForgetsMoments(reference.Adam):
+    """As one that is made anew for each part of an epoch: every third step is a first one."""
+
+    def update(self, weights, gradients):
+        if self.steps == 3:
+            self.__init__(self.protocol, weights)
+        super().update(weights, gradients)
+
+
+class DecaysWeights(reference.Adam):
+    """AdamW with its default decay of 0.01."""
+
+    def update(self, weights, gradients):
+        for value in weights.values():
+            value *= 1 - 0.01 * self.protocol.learning_rate
+        super().update(weights, gradients)
+
+
+class KeepsLargestMoment(reference.Adam):
+    """AMSGrad: what is divided by never falls."""
+
+    def update(self, weights, gradients):
+        before = {name: value.copy() for name, value in self.second.items()}
+        super().update({name: value.copy() for name, value in weights.items()}, gradients)
+        for name, value in self.second.items():
+            np.maximum(value, before[name], out=value)
+            rate = self.protocol.learning_rate * (1 - self.protocol.beta_2**self.steps) ** 0.5
+            rate /= 1 - self.protocol.beta_1**self.steps
+            weights[name] -= rate * self.first[name] / (np.sqrt(value) + self.protocol.epsilon)
+
+
+def another(**settings):
+    return lambda protocol, weights: reference.Adam(replace(protocol, **settings), weights)
+
+
+@pytest.mark.parametrize(
+    "mistaken",
+    [another(beta_1=0.9), another(beta_2=0.999), CountsNoSteps, ForgetsMoments, DecaysWeights, KeepsLargestMoment],
+    ids=["beta_1", "beta_2", "counts no steps", "forgets moments", "decays weights", "AMSGrad"],
+)
+def test_a_mistake_of_the_optimiser_that_no_first_step_shows_is_outside_the_bounds_later(case, mistaken):
+    """Without any rounding. The first step of Adam is the same whatever its decays, its count of steps or what it keeps."""
+    protocol, x, y, found = case
+    batches = np.split(found.rows, np.cumsum(found.sizes)[:-1])
+    weights = {name: value.astype(np.float64) for name, value in found.start.items()}
+    adam, shares = mistaken(protocol, weights), {}
+    for step, rows in enumerate(batches, 1):
+        _, slopes = reference.gradients(protocol, weights, x[rows], y[rows])
+        adam.update(weights, slopes)
+        if step in found.weights:
+            distances = weight_distances(step, weights, found.weights[step], found.start)
+            known = found.bounds["float32"]
+            shares[step] = max(share(value, known[kind][name]) for kind in distances for name, value in distances[kind].items())
+    assert max(shares[3], shares[10]) > 1, shares
 
 
 def test_tf32_where_float32_was_asked_is_outside_the_bounds(case):
