@@ -132,11 +132,11 @@ def trained(departures: frozenset[str], torch_like: type[Torch] = Torch):
     y, start = (rng.random(sequences) < 0.5).astype(np.float32), make_start(protocol, 0, sequences)
     reference = proven(protocol, start.weights, x, y, start.order[0])
     assert [len(rows) for rows in reference.batches[:4]] == [4, 4, 3, 4] and len(reference.losses) == 11
-    found = measure(torch_like(protocol, departures, "cpu", 1), start.weights, reference, x, y)
+    found = measure(torch_like(protocol, departures, "cpu", 1), start.weights, reference, x, y, departures)
     return found, judge(found, reference.bounds["float32"])
 
 
-@pytest.mark.parametrize("departure", ["drop-last-batch", "drop-last-training-batch"])
+@pytest.mark.parametrize("departure", ["drop-last-batch", "drop-last-training-batch", "drop-last-batch-of-each-worker"])
 def test_where_an_epochs_smaller_batch_is_left_out_parity_tells_from_it_on(departure):
     found, judged = trained(frozenset({departure}))
     assert len(found.losses) == 10 and max(found.losses[:2]) < 1e-6

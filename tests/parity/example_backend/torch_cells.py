@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, no_logits, no_steps, silent
-from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {"torch-cells": {"image": "torch", "departures": ["clip-norm"]}}
@@ -107,8 +106,6 @@ class TorchCells(Backend):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size, losses, correct = self.batch_size, [], []
-        if drops_last_batch(self.departures):
-            order = order[: len(order) // size * size]
         if not len(order):
             return no_steps()
         for rows in np.split(order, range(size, len(order), size)):

@@ -175,7 +175,7 @@ class Backend(ABC):
         int64 (sequences trained,). Where the sequences lie meanwhile `protocol.data_on` says.
         wait: wait for the device after each call, before `progress` is called: for the probe of single steps, never else.
         Returns each step's mean loss (float32) and number of right answers (int32), both measured before the step's
-        own update; of an empty order, or one of which a departure leaves nothing, empty arrays. Nothing is fetched from the
+        own update; of an empty order empty arrays. Nothing is fetched from the
         device before the end, and the device is idle on return.
         """
 

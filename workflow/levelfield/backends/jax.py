@@ -32,7 +32,6 @@ from levelfield.backends.base import (
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
-from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -208,15 +207,10 @@ class Jax(Backend):
             for first in range(0, count, size):
                 yield tuple(whole[first : first + size] for whole in arrays)
 
-    def _trained(self, order: np.ndarray) -> np.ndarray:
-        """What of an epoch's order is trained on."""
-        size = self.protocol.batch_size
-        return order[: len(order) // size * size] if drops_last_batch(self.departures) else order
-
     def train_epoch(
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        size, order = self.protocol.batch_size, self._trained(order)
+        size = self.protocol.batch_size
         if not len(order):
             return no_steps()
         fetched = Fetched(size, len(order))
@@ -232,8 +226,7 @@ class Jax(Backend):
     def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
         super().warm_up(x, y, weights, validated)
         if self.protocol.data_on == "device":  # what cuts a batch is compiled for the number of sequences
-            trained = self._trained(np.arange(len(x)))
-            for arrays in ((x[trained], y[trained]), (np.zeros((validated, x.shape[1]), x.dtype),)):
+            for arrays in ((x, y), (np.zeros((validated, x.shape[1]), x.dtype),)):
                 for _ in self._batches(*arrays):
                     pass
             self.synchronize()
@@ -343,7 +336,7 @@ class JaxScan(Jax):
     def train_epoch(
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        size, order = self.protocol.batch_size, self._trained(order)
+        size = self.protocol.batch_size
         if not len(order):
             return no_steps()
         losses: list[jax.Array] = []

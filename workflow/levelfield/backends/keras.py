@@ -35,7 +35,6 @@ from levelfield.backends.keras_adam import ExactAdam
 from levelfield.backends.keras_record import CAPACITY, ReportStep, StepRecord, steps_of
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
-from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -290,8 +289,6 @@ class Keras(Backend):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size = self.protocol.batch_size
-        if drops_last_batch(self.departures):
-            order = order[: len(order) // size * size]
         if not len(order):
             return no_steps()
         self._make_room(len(order))

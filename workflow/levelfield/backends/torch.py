@@ -26,7 +26,6 @@ from levelfield.backends.base import (
 )
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.host import huge_pages, started_with
-from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -204,8 +203,6 @@ class Torch(Backend):
         self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         size = self.protocol.batch_size
-        if drops_last_batch(self.departures):
-            order = order[: len(order) // size * size]
         if not len(order):
             return no_steps()
         steps = -(-len(order) // size)

@@ -269,11 +269,12 @@ def tells_its_device(trial: Trial) -> str:
 
 
 def makes_departures(trial: Trial) -> str:
-    """Each departure that the backend declares for this model is made; ignored in silence it would be a row that lies."""
+    """Each departure that the backend declares for this model is made; ignored in silence it would be a row that lies. Those of the data
+    and of the start are made before a backend has anything to do with them, those of the telling after."""
     made = []
     able = registry.possible(trial.name, trial.protocol.model.name) if trial.protocol.devices == 1 else {}
     for name, departure in able.items():
-        if departure.kind in ("weights", "reporting"):
+        if departure.kind in ("data", "weights", "reporting"):
             continue
         made_right(trial, name, trial.made(frozenset({name})))
         made.append(name)
@@ -303,11 +304,6 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
         backend.load(steep)
         losses, _ = trial.train(backend, rows)
         within(f"{name}: losses over the largest", distance(losses, expected, expected.max()), 10 * BOUND)
-    elif name.startswith("drop-last"):
-        losses, _ = trial.train(backend)
-        expect(len(losses) == full, f"{name}: found {len(losses)} steps, expected {full}")
-        short, _ = trial.train(backend, trial.order[: protocol.batch_size - 1])
-        expect(len(short) == 0, f"{name}: of less than a batch found {len(short)} steps, expected none")
     else:
         losses, _ = trial.train(backend, rows)
         same = or_infinite(distance(losses, trial.losses[:full])) <= BOUND

@@ -22,6 +22,7 @@ from levelfield.level.trajectory import (
     weight_distances,
 )
 from levelfield.records import write_json
+from levelfield.study.departures import drops_last_batch
 
 WARM_UP = "weights_after_warm_up"
 
@@ -92,13 +93,21 @@ class Measured:
     losses: list[float | None]
 
 
-def measure(backend: Backend, weights: Weights, reference: Trajectory, x: np.ndarray, y: np.ndarray) -> Measured:
+def measure(
+    backend: Backend,
+    weights: Weights,
+    reference: Trajectory,
+    x: np.ndarray,
+    y: np.ndarray,
+    departures: frozenset[str] = frozenset(),
+) -> Measured:
     """Distances of a backend from the reference.
 
     weights: those that the case loads. x, y: the training data, of which the reference says the rows. The weights are loaded by the
-    warm-up alone, so that whatever it leaves behind, in weights or optimiser, shows.
+    warm-up alone, so that whatever it leaves behind, in weights or optimiser, shows. departures: where they leave an epoch's smaller
+    batch out, it is.
     """
-    batches = reference.batches
+    batches, drops = reference.batches, drops_last_batch(departures)
     backend.warm_up(x, y, weights)
     restored = backend.weights()
     first = batches[0]
@@ -115,8 +124,8 @@ def measure(backend: Backend, weights: Weights, reference: Trajectory, x: np.nda
     losses: list[float | None] = []
     done = 0
     for step in sorted({*reference.weights, len(batches)}):  # a smaller batch ends its part, as it ends an epoch
-        found, right = backend.train_epoch(x, y, np.concatenate(batches[done:step]))
-        # a departure may leave the smaller batch out
+        part = [rows for rows in batches[done:step] if not drops or len(rows) == reference.sizes.max()]
+        found, right = backend.train_epoch(x, y, np.concatenate([np.empty(0, np.int64), *part]))
         off = [finite(value) for value in np.abs(found - reference.losses[done : done + len(found)])]
         losses += off
         if step in reference.weights:

@@ -46,7 +46,7 @@ DEPARTURES = {
 
 def drops_last_batch(departures: Iterable[str]) -> bool:
     """Whether training leaves out the last, smaller batch."""
-    return bool({"drop-last-batch", "drop-last-training-batch"} & set(departures))
+    return bool({"drop-last-batch", "drop-last-training-batch", "drop-last-batch-of-each-worker"} & set(departures))
 
 
 def of_each_worker(sequences: int) -> list[int]:

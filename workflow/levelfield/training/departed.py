@@ -5,14 +5,14 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from levelfield.data.encode import PAD, START
-from levelfield.study.departures import WORKERS
+from levelfield.study.departures import WORKERS, trained_on
 
 
 def order_of(orders: np.ndarray, epoch: int, departures: frozenset[str], batch_size: int) -> np.ndarray:
     """The rows of an epoch, int64. orders: int (epochs, sequences), the start's; epoch: from 0."""
     order: np.ndarray = orders[0 if "same-order-each-epoch" in departures else epoch].astype(np.int64)
     if "drop-last-batch-of-each-worker" not in departures:
-        return order
+        return order[: trained_on(departures, len(order), batch_size)]
     batches = [_whole_batches(order[worker::WORKERS], batch_size) for worker in range(WORKERS)]
     in_turn = (batch for batch in chain.from_iterable(zip_longest(*batches)) if batch is not None)
     return np.concatenate(list(in_turn))

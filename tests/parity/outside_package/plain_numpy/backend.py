@@ -5,7 +5,6 @@ import numpy as np
 from levelfield import registry
 from levelfield.backends.base import Backend, DeviceError, Progress, Weights, no_logits, no_steps, silent
 from levelfield.backends.departures import CLIP_NORM
-from levelfield.study.departures import drops_last_batch
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -69,8 +68,6 @@ class PlainNumpy(Backend):
 
     def train_epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, progress: Progress = silent, wait: bool = False):
         size, losses, correct = self.batch_size, [], []
-        if drops_last_batch(self.departures):
-            order = order[: len(order) // size * size]
         if not len(order):
             return no_steps()
         for rows in np.split(order, range(size, len(order), size)):

@@ -47,7 +47,7 @@ def run(args: Namespace) -> None:
         end_if_it_hangs(args.minutes)
         backend = load_backend(case.backend, case.protocol.devices)(case.protocol, departures, case.device, threads)
         backend.draw_from(start.seed)
-        found = measure(backend, weights, reference, x, y)
+        found = measure(backend, weights, reference, x, y, departures)
         check_device(backend, case)
         machine = environment.machine(backend, threads, as_one(gpus))
     precision = computed_in(case.protocol.precision, backend.device)
