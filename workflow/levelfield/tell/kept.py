@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import zipfile
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -37,7 +37,7 @@ PATTERNS = (
 )
 """The files that are kept together: all that a study's telling is made from, beside `study.json` and `data/data.json`."""
 ARRAYS = {"epoch": pa.int32(), "loss": pa.float32(), "accuracy": pa.float32(), "sequences": pa.int32()}
-LINE = re.compile(rb'\{"file": "([^"\\]+)", "(?:json|text)": (.*?)\}?\s*', re.DOTALL)
+LINE = re.compile(rb'\{"file": "([^"\\]+)", "(?:json|text)": (.*)', re.DOTALL)
 LARGEST = {".json": 64 * 2**20, ".csv": 64 * 2**20, ".sha256": 2**10, ".log": 64 * 2**20, ".npz": 2**31}
 """Bytes of a file of each kind, at most: no record is that large, and what is larger is not read into memory."""
 
@@ -87,16 +87,10 @@ class Records:
     def _lines(self) -> dict[str, bytes | None]:
         """Name to the JSON text that stands in `records.jsonl`; None where a name stands there twice."""
         file = self.folder / LINES
-        found: dict[str, bytes | None] = {}
         if not file.is_file():
-            return found
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
-            told = LINE.fullmatch(line)
-            if not told:
-                raise UserError(f"{file}: line {number} names no file: it is cut off or altered; fetch it anew")
-            name = told[1].decode(errors="replace")
-            found[name] = None if name in found else told[2]
-        return found
+            return {}
+        told = file.stat()
+        return _lines_of(file.absolute(), (told.st_ino, told.st_mtime_ns, told.st_size))
 
     @cached_property
     def _table(self) -> pa.Table | None:
@@ -121,6 +115,19 @@ class Records:
         for row, name in enumerate(self._table["file"].to_pylist()):
             found[name] = None if name in found else row
         return found
+
+
+@lru_cache(maxsize=2)
+def _lines_of(file: Path, state: tuple[int, int, int]) -> dict[str, bytes | None]:
+    """What `Records._lines` tells, read once for all who ask while the file is as it is: a study's telling asks a thousand times."""
+    found: dict[str, bytes | None] = {}
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        told = LINE.fullmatch(line)
+        if not told:
+            raise UserError(f"{file}: line {number} names no file: it is cut off or altered; fetch it anew")
+        name = told[1].decode(errors="replace")
+        found[name] = None if name in found else told[2].rstrip().removesuffix(b"}")
+    return found
 
 
 def _regular(file: Path, name: str) -> bytes:
