@@ -112,7 +112,9 @@ class Ahead:
         return self.pool.submit(prepare, self.folder / f"{sizes.__name__}-{model}", sizes(model))
 
     def _checked(self, backend: str) -> Future:
-        return self.pool.submit(levelfield, "check", backend, may_fail=True)
+        """Of a framework's own row every model at once, of an option the one that is tried."""
+        one = ("--model", "cnn") if backend in LOOPS else ()
+        return self.pool.submit(levelfield, "check", backend, *one, may_fail=True)
 
     def _parity(self, sizes, backend: str, model: str) -> Future:
         prepared = self.prepared(sizes, model)  # begun before what waits for it
