@@ -219,7 +219,7 @@ def test_an_epoch_of_pytorch_sends_other_processes_their_part_of_the_order_and_n
             turned, _ = backend.train_epoch(x, 1 - y, start.order[0].astype(np.int64))
             backend.load(start.weights)
             again, _ = backend.train_epoch(x, y, start.order[0].astype(np.int64))
-            print(sent[0][0], sent[0][1] < x.nbytes / 6, sum(name == "hold" for name, _ in sent))
+            print(sent[0][0], sent[0][1] < x.nbytes / 6, sum(name == "map_data" for name, _ in sent))
             print(np.array_equal(first, again), np.abs(first - turned).max() > 0.01)
     """
     with TemporaryDirectory() as folder:

@@ -68,11 +68,11 @@ def test_a_block_that_lacks_a_run_is_continued_and_a_whole_one_is_not_made_anew(
 
 
 def test_the_second_of_two_snakemakes_is_told_of_the_first(tmp_path):
-    held = finished.hold(str(tmp_path / "s"))
+    held = finished.take(str(tmp_path / "s"))
     with pytest.raises(UserError, match=r"process \d+ on .* works on this study"):
-        finished.hold(str(tmp_path / "s"))
+        finished.take(str(tmp_path / "s"))
     finished.os.close(held)
-    finished.os.close(finished.hold(str(tmp_path / "s")))
+    finished.os.close(finished.take(str(tmp_path / "s")))
 
 
 @pytest.mark.parametrize("case", ["torch", "of-a-name-as-long-as-one-may-be-" * 4], ids=["short", "long"])

@@ -17,7 +17,7 @@ from levelfield.tell.report.verdict import measured_on, verdict
 from levelfield.tell.results import Results
 from levelfield.tell.tables import make_tables
 from levelfield.tell.tables.comparisons import _noise, departures
-from levelfield.tell.tables.families import compared, enough, floors, smallest_shown
+from levelfield.tell.tables.families import enough, floors, pairs_of_cases, smallest_shown
 
 ARTICLE = [
     {"backend": "torch", "name": "torch-article", "departures": ["clip-norm"]},
@@ -121,7 +121,7 @@ def test_over_all_runs_is_seen_from_the_same_case_as_over_the_clean_ones(tmp_pat
     """B, no faster than the winner, with one unclean pair: both ratios are of B's time to the winner's."""
     cases = ["torch", {"backend": "torch", "name": "other"}, "jax"]
     results = changed(tmp_path / "s", {("other", 2): NOISY}, cases=cases)
-    pair = next(one for one in compared(results) if {one.case, one.against} == {"torch", "other"})
+    pair = next(one for one in pairs_of_cases(results) if {one.case, one.against} == {"torch", "other"})
     for fastest in ("torch", "other"):
         of_clean = pair.speed.value if pair.case == fastest else 1 / pair.speed.value
         of_all = pair.speed_of_all.value if pair.case == fastest else 1 / pair.speed_of_all.value
@@ -294,7 +294,7 @@ def test_a_twin_shows_the_noise_floor_and_a_smaller_ratio_is_no_claim(tmp_path):
     assert set(data["family"]) == {3} and not (data[["case", "against"]] == "torch-twin").any().any()
     assert "Noise floor: torch" in told and "torch-twin" not in tables["leaderboard"].data["fastest"].tolist()
     assert tables["leaderboard"].data.set_index("case").loc["torch-twin", "rank"] == ""
-    small = replace(compared(results)[0], speed=Estimate(1.01, 1.005, 1.015, 0.001, 12), floor=1.02)
+    small = replace(pairs_of_cases(results)[0], speed=Estimate(1.01, 1.005, 1.015, 0.001, 12), floor=1.02)
     assert not small.faster and small.verdict == "within the noise floor of 1.02: 1.01 times [1.00, 1.01]"
 
 

@@ -63,7 +63,7 @@ class Member(Torch):
         (loss * self.count).backward()  # DDP means over the devices
         return loss.detach(), (right & (shares > 0)).sum()
 
-    def hold(self, folder: str) -> None:
+    def map_data(self, folder: str) -> None:
         """Takes the sequences and labels that lie there to be trained on. They are mapped: the processes share their memory."""
         self.x, self.y = (np.load(Path(folder, f"{name}.npy"), mmap_mode="r") for name in ("x", "y"))
 
@@ -209,7 +209,7 @@ class TorchDevices(Backend):
             file = Path(self.folder.name, f"{name}.npy")
             file.unlink(missing_ok=True)  # who has mapped what lay there keeps it
             np.save(file, values)
-        self._all("hold", [self.folder.name] * self.protocol.devices)
+        self._all("map_data", [self.folder.name] * self.protocol.devices)
         self.held = x, y
 
     @property

@@ -30,7 +30,7 @@ class Block:
     """int64: which of its rows are used, from 0."""
 
     @property
-    def here(self) -> slice:
+    def span(self) -> slice:
         """Where its rows stand among all, from 0."""
         return slice(self.first - 1, self.first - 1 + len(self.labels))
 

@@ -92,7 +92,7 @@ def _why(reason: "Reason") -> str:
     return "the rule that makes them changed" if reason.code_changed else f"Snakemake says: {reason}"
 
 
-def hold(folder: str) -> int:
+def take(folder: str) -> int:
     """Takes the study for this process, until it ends; raises UserError where another Snakemake works on it.
 
     Two of them, were it from two checkouts that share `results`, would each make the other's runs anew.

@@ -211,7 +211,7 @@ class Plan:
             return
         try:
             if HELD not in os.environ:
-                finished.hold(self.folder)
+                finished.take(self.folder)
             if not self.replace:
                 dag = self.workflow.dag
                 finished.refuse_to_replace(self.folder, ((job, dag.reason(job)) for job in dag.needrun_jobs()))

@@ -58,7 +58,7 @@ def _table(data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...],
     divided, held = divide(data, "ids", ids=True), (Growing(asked.work), Growing(asked.work))
     for rows, codes, later in zip(divided.rows, divided.codes, divided.validation, strict=True):
         for block in rows.blocks(used=codes >= 0):
-            mine, of_later = codes[block.here][block.places], later[block.here][block.places]
+            mine, of_later = codes[block.span][block.places], later[block.span][block.places]
             for part, keep in zip(held, (~of_later, of_later), strict=True):
                 content = taken(block.content, keep)
                 part.add(*unpadded(np.asarray(content.flatten()), lengths(content)), mine[keep])

@@ -82,7 +82,7 @@ def _read(
             numbers, sizes = _split_up(block, found, rows)
             waiting.extend(islice(blocks, 1))
             bar.update(len(block.labels))
-            mine, later = codes[block.here][block.places], validation[block.here][block.places]
+            mine, later = codes[block.span][block.places], validation[block.span][block.places]
             of_later = np.repeat(later, sizes)
             if not tokenizer:
                 numbers = vocabulary.add(numbers, counted=~of_later)

@@ -8,7 +8,7 @@ from levelfield.study.protocol import Protocol
 from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.scaling import SIZES
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, matched_families, unclaimed
+from levelfield.tell.tables.families import PairOfCases, matched_families, unclaimed
 from levelfield.tell.tables.leaderboard import leaderboard
 
 MOST = 6
@@ -56,13 +56,13 @@ def _like(results: Results, protocol: Protocol, setting: str, size: object) -> b
     return vars(protocol) == usual
 
 
-def different_machines(results: Results, compared: tuple[Compared, ...]) -> list[str]:
+def different_machines(results: Results, pairs: tuple[PairOfCases, ...]) -> list[str]:
     """Matched cases that never ran on one machine."""
-    apart = [one for one in compared if one.matched and one.found.warning.startswith("different machines")]
+    apart = [one for one in pairs if one.matched and one.found.warning.startswith("different machines")]
     return [f"{one.case} and {one.against} are not compared in speed here: {one.found.warning}." for one in apart[:MOST]]
 
 
-def _family(mine: list[Compared]) -> list[str]:
+def _family(mine: list[PairOfCases]) -> list[str]:
     names = [one.case for one in mine]
     wins = [one.case for one in mine if one.faster]
     fastest = max(dict.fromkeys(names), key=lambda name: (wins.count(name), names.count(name)))
@@ -98,7 +98,7 @@ def _family(mine: list[Compared]) -> list[str]:
     return said
 
 
-def _seen_from(one: Compared, fastest: str) -> tuple[str, Estimate]:
+def _seen_from(one: PairOfCases, fastest: str) -> tuple[str, Estimate]:
     """The other case, and the ratio of its time to the fastest's."""
     return (one.against, one.speed) if one.case == fastest else (one.case, one.speed.inverse)
 
@@ -107,20 +107,20 @@ def _interval(found: Estimate) -> str:
     return f"[{found.low:.2f}, {found.high:.2f}]"
 
 
-def of_sessions(one: Compared, fastest: str) -> str:
+def of_sessions(one: PairOfCases, fastest: str) -> str:
     """The ratio in each session, where there are several: the interval is over them all, and tells nothing of a further one."""
     values = [value if one.case == fastest else 1 / value for value in one.by_session]
     return f" (by session {listed([f'{value:.2f}' for value in values], len(values))})" if values else ""
 
 
-def _of_all(one: Compared, fastest: str) -> str:
+def _of_all(one: PairOfCases, fastest: str) -> str:
     """The ratio over all runs, seen from `fastest`, where some are not clean and it differs."""
     of_all, of_clean = (_seen_from(replace(one, speed=found), fastest)[1] for found in (one.speed_of_all, one.speed))
     found = f"{of_all.value:.2f}"
     return "" if one.clean == one.pairs or found == f"{of_clean.value:.2f}" else f" (over all runs {found})"
 
 
-def _brackets(rows: list[tuple[Compared, str, Estimate]]) -> str:
+def _brackets(rows: list[tuple[PairOfCases, str, Estimate]]) -> str:
     """`95 % intervals, simultaneous for 3 comparisons, from 4 clean pairs of seeds`."""
     numbers, family = sorted({one.clean for one, _, _ in rows}), rows[0][0].speed.family
     pairs = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

@@ -6,11 +6,11 @@ from levelfield.tell.estimates import Estimate
 from levelfield.tell.figures.models import by_model
 from levelfield.tell.report.faster import MOST, of_sessions
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, compared, unclaimed
+from levelfield.tell.tables.families import PairOfCases, pairs_of_cases, unclaimed
 from levelfield.tell.tables.table import Row
 
 NEXT = " as fast as the next"
-Known = dict[tuple[frozenset[str], str], Compared]
+Known = dict[tuple[frozenset[str], str], PairOfCases]
 
 
 def fastest_by_model(results: Results) -> list[str]:
@@ -18,12 +18,12 @@ def fastest_by_model(results: Results) -> list[str]:
     two cases of one."""
     ranked = {case.name for case in results.study.expanded if case.matched} - results.twins.keys()
     known: Known = {
-        (frozenset({one.case, one.against}), one.machine): one for one in compared(results) if not one.found.warning
+        (frozenset({one.case, one.against}), one.machine): one for one in pairs_of_cases(results) if not one.found.warning
     }
     rows = by_model(results)
     rows = rows[rows["case"].isin(ranked) & rows["value"].notna() & (rows["rank"] != "")]
     told: list[str] = []
-    used: list[Compared] = []
+    used: list[PairOfCases] = []
     for group, mine in rows.groupby("group", sort=False):
         words = "" if any(NEXT in sentence for sentence in told) else NEXT
         if sentence := _of_model(mine, known, words, used):
@@ -31,7 +31,7 @@ def fastest_by_model(results: Results) -> list[str]:
     return [f"Fastest by model: {'; '.join(told)}.", _brackets(used)] if told else []
 
 
-def _of_model(mine: pd.DataFrame, known: Known, words: str, used: list[Compared]) -> str:
+def _of_model(mine: pd.DataFrame, known: Known, words: str, used: list[PairOfCases]) -> str:
     """`torch, 1.60 times as fast as the next [1.55, 1.64]`; or all that may be the fastest, with what speaks against saying so.
 
     mine: the rows of one model on one machine, the fastest first. used: takes the comparisons that are told.
@@ -56,23 +56,23 @@ def _of_model(mine: pd.DataFrame, known: Known, words: str, used: list[Compared]
     return f"{first.line} or {' or '.join(others)}{more}, {nothing}"
 
 
-def _pair(known: Known, one: Row, other: Row) -> Compared | None:
+def _pair(known: Known, one: Row, other: Row) -> PairOfCases | None:
     return known.get((frozenset({one.case, other.case}), one.machine))
 
 
-def _ratio(pair: Compared, first: Row) -> Estimate:
+def _ratio(pair: PairOfCases, first: Row) -> Estimate:
     """The other's time over that of `first`."""
     return pair.speed if pair.case == first.case else pair.speed.inverse
 
 
-def _figure(ratio: Estimate, pair: Compared, first: str, words: str) -> str:
+def _figure(ratio: Estimate, pair: PairOfCases, first: str, words: str) -> str:
     told = f"{ratio.value:.2f} times{words}"
     if not ratio.enough:
         return f"{told}, {unclaimed(pair)}"
     return f"{told} [{ratio.low:.2f}, {ratio.high:.2f}]{of_sessions(pair, first)}"
 
 
-def _brackets(used: list[Compared]) -> str:
+def _brackets(used: list[PairOfCases]) -> str:
     """What the brackets are, and that models stand apart."""
     if not used:
         return "Models are not compared with each other."

@@ -8,7 +8,7 @@ from levelfield.tell.report.faster import MOST, different_machines, listed, size
 from levelfield.tell.report.fastest import fastest_by_model
 from levelfield.tell.results import Results
 from levelfield.tell.tables.comparisons import noise_floor
-from levelfield.tell.tables.families import compared, enough
+from levelfield.tell.tables.families import enough, pairs_of_cases
 from levelfield.tell.tables.groups import finished, missed_checks
 from levelfield.tell.tables.table import Table
 
@@ -27,7 +27,7 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     by_size = sizes(results)
     said = fastest_by_model(results) + by_size
     said += speed(results, sized=not by_size)
-    said += different_machines(results, compared(results)) + noise_floor(results)
+    said += different_machines(results, pairs_of_cases(results)) + noise_floor(results)
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):

@@ -12,7 +12,7 @@ from levelfield.study.protocol import Case
 from levelfield.tell.coherence import mixtures, one_order
 from levelfield.tell.estimates import ENOUGH, NOT_ENOUGH, NOTHING, Estimate, accuracy_verdict, difference, ratio
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, compared, enough, floors, program, resolution, twins
+from levelfield.tell.tables.families import PairOfCases, enough, floors, pairs_of_cases, program, resolution, twins
 from levelfield.tell.tables.groups import Pairs, finished, pairs
 from levelfield.tell.tables.table import Table, number
 
@@ -25,7 +25,7 @@ SPREAD = "± by pair, points"
 
 def comparisons(results: Results) -> Table | None:
     """Every two cases that may be compared as equals, the faster one first; None where the study has no such two."""
-    found, margin = compared(results), results.study.equivalence_margin
+    found, margin = pairs_of_cases(results), results.study.equivalence_margin
     if not found:
         return None
     data = pd.DataFrame([_row(one, margin) for one in found])
@@ -75,7 +75,7 @@ def noise_floor(results: Results) -> list[str]:
     return said
 
 
-def _row(one: Compared, margin: float) -> dict[str, Any]:
+def _row(one: PairOfCases, margin: float) -> dict[str, Any]:
     speed, accuracy, everything = one.speed, one.accuracy, one.speed_of_all
     return {
         "case": one.case, "against": one.against, "machine": one.machine, "setting": one.setting, "matched": one.matched,
@@ -91,7 +91,7 @@ def _row(one: Compared, margin: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of_all(one: Compared) -> str:
+def _of_all(one: PairOfCases) -> str:
     """The figures of all pairs, where some are not clean."""
     found = one.speed_of_all
     if found.value is None or one.clean == one.pairs:

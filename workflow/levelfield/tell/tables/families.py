@@ -40,7 +40,7 @@ SMALL = 1.05
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairOfCases:
     """Two cases on one machine, the faster first by what is known of them."""
 
     case: str
@@ -95,7 +95,7 @@ class Compared:
         return f"no difference shown: {told}"
 
 
-def unclaimed(one: Compared) -> str:
+def unclaimed(one: PairOfCases) -> str:
     """Why no interval is given of two cases' speed: `1 of 3 pairs is clean`."""
     if one.barred:
         return one.barred
@@ -120,7 +120,7 @@ def program(case: Case) -> tuple[str, tuple[str, ...], Protocol]:
 
 
 @lru_cache(maxsize=4)
-def compared(results: Results) -> tuple[Compared, ...]:
+def pairs_of_cases(results: Results) -> tuple[PairOfCases, ...]:
     """Every two cases that may be compared as equals, family by family; twins apart, which `floors` has."""
     runs = _by_case(results)
     families: dict[tuple[Protocol, bool, str], list[tuple[Case, Case, Pairs]]] = {}
@@ -134,7 +134,7 @@ def compared(results: Results) -> tuple[Compared, ...]:
     for (protocol, _, machine), mine in families.items():
         size = len({frozenset({programs[first.name], programs[second.name]}) for first, second, _ in mine})
         for first, second, found in mine:
-            one = _compare(results, first, second, machine, found, size)
+            one = _pair(results, first, second, machine, found, size)
             made.append(replace(one, floor=floor.get((protocol, machine), 1.0)))
     return tuple(made)
 
@@ -161,7 +161,7 @@ def _pairs(runs: dict[str, dict[str, pd.DataFrame]], first: str, second: str) ->
             yield "", found
 
 
-def _compare(results: Results, first: Case, second: Case, machine: str, found: Pairs, family: int) -> Compared:
+def _pair(results: Results, first: Case, second: Case, machine: str, found: Pairs, family: int) -> PairOfCases:
     barred = next((f"{case}: {why}" for case, why in _barred(found)), None)
     one, other = found.first, found.second
     clean = found.clean
@@ -178,7 +178,7 @@ def _compare(results: Results, first: Case, second: Case, machine: str, found: P
     unlearnt = "no claim: made sequences teach nothing" if kind_of(results.data) == "synthetic" else unlearnt
     if barred or unlearnt or accuracy.pairs < len(one) or _of_another_program(one) or _of_another_program(other):
         accuracy = accuracy.unclaimed
-    made = Compared(
+    made = PairOfCases(
         first.name, second.name, first.matched, machine, setting(results, first), found, speed, everything, int(clean.sum()),
         accuracy, barred, unlearnt, by_session=_by_session(one[clean], other[clean]),
     )  # fmt: skip
@@ -209,7 +209,7 @@ def _barred(found: Pairs) -> Iterator[tuple[str, str]]:
         yield from ((case, why) for case, why in zip(side["case"], side["barred"], strict=True) if isinstance(why, str))
 
 
-def _turned(one: Compared) -> Compared:
+def _turned(one: PairOfCases) -> PairOfCases:
     """The same two the other way round."""
     accuracy, bounds = one.accuracy, (one.accuracy.value, one.accuracy.high, one.accuracy.low)
     value, low, high = (None if bound is None else 0 - bound for bound in bounds)  # 0 stays 0, not −0
@@ -231,11 +231,11 @@ def setting(results: Results, case: Case) -> str:
 
 
 @lru_cache(maxsize=4)
-def twins(results: Results) -> tuple[Compared, ...]:
+def twins(results: Results) -> tuple[PairOfCases, ...]:
     """Each case that was run twice under two names against itself, the slower name second; no family."""
     runs, cases = _by_case(results), {case.name: case for case in results.study.expanded}
     return tuple(
-        _compare(results, cases[first], cases[twin], machine, found, 1)
+        _pair(results, cases[first], cases[twin], machine, found, 1)
         for twin, first in results.twins.items()
         for machine, found in _pairs(runs, first, twin)
     )
@@ -252,10 +252,10 @@ def floors(results: Results) -> dict[tuple[Protocol, str], float]:
     return found
 
 
-def matched_families(results: Results) -> dict[tuple[str, str], list[Compared]]:
+def matched_families(results: Results) -> dict[tuple[str, str], list[PairOfCases]]:
     """The comparisons of matched cases by setting and machine, in the study's order."""
-    found: dict[tuple[str, str], list[Compared]] = {}
-    for one in compared(results):
+    found: dict[tuple[str, str], list[PairOfCases]] = {}
+    for one in pairs_of_cases(results):
         if one.matched and one.machine:
             found.setdefault((one.setting, one.machine), []).append(one)
     return found
@@ -310,7 +310,7 @@ def _by_family(
     return said
 
 
-def _known_speed(mine: list[Compared]) -> tuple[float, int] | None:
+def _known_speed(mine: list[PairOfCases]) -> tuple[float, int] | None:
     """The median spread of a family's comparisons of speed, and the fewest clean pairs of one; None where there are too few for any."""
     known = [one for one in mine if one.speed.enough]
     spreads = pd.Series([one.speed.deviation for one in known], dtype=float)
@@ -328,7 +328,7 @@ def smallest_shown(results: Results) -> list[float | None]:
     return found
 
 
-def _speed_power(mine: list[Compared], family: int, planned: int | None) -> str:
+def _speed_power(mine: list[PairOfCases], family: int, planned: int | None) -> str:
     """planned: the number of pairs, all clean; None for those that there are."""
     if not (known := _known_speed(mine)):
         return ""
@@ -345,7 +345,7 @@ def _speed_power(mine: list[Compared], family: int, planned: int | None) -> str:
     return f"a ratio of times of {shown:.2f} from {pairs} clean pairs{'' if shown <= SMALL else f'; {more}'}"
 
 
-def _accuracy_power(mine: list[Compared], family: int, margin: float, planned: int | None) -> str:
+def _accuracy_power(mine: list[PairOfCases], family: int, margin: float, planned: int | None) -> str:
     spreads = pd.Series([one.accuracy.deviation for one in mine if one.accuracy.enough], dtype=float)
     if spreads.empty:
         return ""

@@ -13,7 +13,7 @@ from levelfield.tell.kept import BrokenRecord
 from levelfield.tell.outcomes import STATUS, read_parity
 from levelfield.tell.proven import otherwise
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import Compared, compared, floors, unclaimed
+from levelfield.tell.tables.families import PairOfCases, floors, pairs_of_cases, unclaimed
 from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, pairs
 from levelfield.tell.tables.table import Row, Table, number, second_digits, spread
 
@@ -117,7 +117,7 @@ class _Ratios:
 
     def __init__(self, results: Results, runs: pd.DataFrame, board: pd.DataFrame):
         self.runs = runs
-        self.family = {(frozenset({one.case, one.against}), one.machine): one for one in compared(results) if one.matched}
+        self.family = {(frozenset({one.case, one.against}), one.machine): one for one in pairs_of_cases(results) if one.matched}
         apart = (~board["matched"] | board["twin"]) & ~board["unfinished"]
         group = ["protocol", "machine"]
         self.others = board[apart].groupby(group).size()
@@ -149,14 +149,14 @@ class _Ratios:
             return NOTHING, 0, found.warning
         one = ratio(first[clean], second[clean], size)
         one = ratio(first, second, size).unclaimed if one.value is None else one
-        pair = Compared(row.case, fastest, False, row.machine, "", found, one, one, int(clean.sum()), one)
+        pair = PairOfCases(row.case, fastest, False, row.machine, "", found, one, one, int(clean.sum()), one)
         return one, pair.clean, None if one.enough or one.value is None else unclaimed(pair)
 
 
 def _ranks(results: Results, board: pd.DataFrame) -> list[str]:
     """The rank of each matched case among those of its protocol and machine: `1`, or `1–2` where the order is not shown. A case
     that diverged in every run, or is barred, has none."""
-    faster = [one for one in compared(results) if one.matched and one.faster]
+    faster = [one for one in pairs_of_cases(results) if one.matched and one.faster]
     ranked = board["matched"] & ~board["unfinished"] & ~board["twin"] & (board["standing"] < 2)
     sizes = board[ranked].groupby(["protocol", "machine"])["case"].transform("size").reindex(board.index)
     found = []
