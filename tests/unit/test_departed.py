@@ -7,7 +7,7 @@ from levelfield.data.encode import Reviews, encode
 from levelfield.errors import UserError
 from levelfield.study.config import read_study
 from levelfield.study.departures import trained_on, without_start
-from levelfield.training.departed import order_of, sequences_of
+from levelfield.training.departed import order_of, part_of, sequences_of
 
 EACH = frozenset({"drop-last-batch-of-each-worker"})
 
@@ -27,6 +27,13 @@ def test_four_workers_make_batches_of_every_fourth_sequence_and_are_asked_in_tur
                 expected += mine[turn]
     assert found.tolist() == expected and found.dtype == np.int64
     assert len(found) == trained_on(EACH, sequences, size) and len(found) % size == 0
+
+
+def test_of_all_sequences_the_warm_up_gets_the_very_arrays():
+    """By which PyTorch on several devices knows that it has them: else the first timed epoch would hand them over once more."""
+    x, y = np.zeros((8, 3), np.int32), np.zeros(8, np.float32)
+    assert part_of((x, y), 8)[0] is x and part_of((x, y), 8)[1] is y
+    assert [len(part) for part in part_of((x, y), 6)] == [6, 6]
 
 
 def test_the_tutorials_epoch_has_192_steps():
@@ -57,12 +64,12 @@ def test_without_its_start_id_a_sequence_is_its_last_words_filled_at_the_beginni
 def test_where_no_start_id_can_be_left_out_the_departure_is_refused():
     wanted = ("no-start-token",)
     assert without_start(wanted, "pre", "pre", False) is None and without_start((), "post", "post", True) is None
-    assert "token ids that are made already" in without_start(wanted, "pre", "pre", True)
+    assert "of token ids that are made already" in without_start(wanted, "pre", "pre", True)
     study = {"study": "s", "cases": [{"backend": "torch", "departures": list(wanted)}], "seeds": [0]}
     for sides in (("post", "post"), ("pre", "post")):
         protocol = dict(zip(("padding", "truncation"), sides, strict=True))
         with pytest.raises(UserError, match=f"no-start-token: found padding {sides[0]} and truncation {sides[1]}"):
             read_study(study | {"protocol": protocol}, "s.yaml")
-    with pytest.raises(UserError, match="no-start-token: token ids"):
+    with pytest.raises(UserError, match="no-start-token: of token ids"):
         read_study(study | {"data": {"source": "encoded", "file": "x.npz"}}, "s.yaml")
     read_study(study, "s.yaml")

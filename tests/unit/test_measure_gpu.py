@@ -194,6 +194,9 @@ def test_a_run_that_may_use_a_gpu_stops_where_nvml_hangs(machine, monkeypatch):
             pass
     with device.hold_device("cpu") as held:
         assert held is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with device.hold_device("auto") as held:
+        assert held is None, "no framework finds a card then"
 
 
 def test_a_gpu_is_looked_for_once_and_again_after_an_error(machine, tmp_path):

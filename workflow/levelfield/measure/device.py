@@ -40,7 +40,8 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
         # another order would have another card work than the one that is watched
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     candidates = [] if device == CPU else visible()
-    if device != CPU and not candidates and (reason := silence()):
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() == ""
+    if device != CPU and not candidates and not hidden and (reason := silence()):
         raise NodeError(f"device is {device}, and no GPU can be held: {reason}; `device: cpu` does without")
     if candidates and len(candidates) < count:
         raise NodeError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")

@@ -192,6 +192,8 @@ def visible() -> list[Gpu]:
     CUDA takes one, which no number names: its name says so.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None and not chosen.strip():  # no driver need be asked, which may hang
+        return []
     everything = [replace(gpu, name=f"{gpu.name or 'a GPU'} {UNTOLD_SLICE}") if gpu.cut else gpu for gpu in gpus()]
     if chosen is None:
         return everything

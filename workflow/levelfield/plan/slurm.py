@@ -210,11 +210,12 @@ def gpus_asked(resources: Mapping[str, Any]) -> int | None:
         return int(count)
     if resources.get("gpu_model") and not count:
         return 1
-    found = re.search(r"(?:\bgpu[:=]|(?:-G|--gpus(?:-per-\w+)?)[= ]?)([\w.:=-]+)", " ".join(_options(resources)))
-    if not found:
+    asked = r"(?:\bgpu[:=]|(?:-G|--gpus(?:-per-\w+)?)[= ]?)['\"]?(\w[\w.:=-]*)"
+    found = re.search(asked, " ".join(_options(resources)))
+    last = re.split("[:=]", found[1])[-1] if found else ""
+    if not last:
         return None
     # a type may begin with a digit (2080ti), and stands for one card where no count follows
-    last = re.split("[:=]", found[1])[-1]
     return int(last) if last.isdigit() else 1
 
 

@@ -82,11 +82,12 @@ def too_few(departures: Iterable[str], batch_size: int, training: int | None, va
 
 
 def without_start(departures: Iterable[str], padding: str, truncation: str, encoded: bool) -> str | None:
-    """Why no start id can be left out, where that is asked for. encoded: the data are token ids already, which have none."""
+    """Why no start id can be left out, where that is asked for. encoded: the data are token ids already, of which nobody
+    knows whether one is a start."""
     if "no-start-token" not in departures:
         return None
     if encoded:
-        return "no-start-token: token ids that are made already have no start id: leave the departure out"
+        return "no-start-token: of token ids that are made already it is not known which is a start: leave the departure out"
     if (padding, truncation) != ("pre", "pre"):
         return (
             f"no-start-token: found padding {padding} and truncation {truncation}, expected pre of both: at the other side one more word of the "

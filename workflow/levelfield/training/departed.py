@@ -22,6 +22,12 @@ def _whole_batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[first : first + size] for first in range(0, len(rows) - size + 1, size)]
 
 
+def part_of(data: tuple[np.ndarray, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Data of so many sequences; of all of them the very arrays, which a backend may know again (PyTorch on several devices does)."""
+    x, y = data
+    return data if count == len(x) else (x[:count], y[:count])
+
+
 def sequences_of(x: np.ndarray, departures: frozenset[str]) -> np.ndarray:
     """The sequences, int32 (sequences, length), filled and cut at their beginning."""
     if "no-start-token" not in departures:
