@@ -65,8 +65,8 @@ def test_rows_are_equal_where_their_fingerprints_are(rows):
     assert [[one == other for other in rows] for one in rows] == (found[:, None] == found).tolist()
 
 
-@given(st.permutations(range(23)), st.integers(1, 23), st.integers(1, 3), st.integers(1, 24))
-def test_rows_come_out_at_their_places_whatever_the_blocks_and_the_buckets(order, rows, columns, bucket):
+@given(st.permutations(range(23)), st.integers(1, 23), st.integers(1, 3), st.integers(1, 24), st.integers(0, 23))
+def test_rows_come_out_at_their_places_whatever_the_blocks_and_the_buckets(order, rows, columns, bucket, held):
     places = np.argsort(np.argsort(order[:rows]))
     lines = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     expected = np.empty_like(lines)
@@ -74,6 +74,7 @@ def test_rows_come_out_at_their_places_whatever_the_blocks_and_the_buckets(order
     cuts = sorted(place for place in order[rows:] if place < rows)
     with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as folder:
         patched.setattr(shuffle, "BUCKET_BYTES", 4 * columns * bucket)
+        patched.setattr(shuffle, "MEMORY_BYTES", 4 * columns * held)
         patched.setattr(shuffle, "AT_ONCE", 5)
         found = list(shuffle.in_order(np.split(lines, cuts), places, columns, Path(folder)))
         assert not list(Path(folder).iterdir())

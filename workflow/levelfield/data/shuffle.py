@@ -1,4 +1,4 @@
-"""Rows into another order, however many there are: memory holds one bucket of them, a file without a name the rest."""
+"""Rows into another order, however many there are: what is too much for memory lies in a file without a name, bucket by bucket."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-BUCKET_BYTES = 2**28
-"""Of rows that follow each other in the new order, put into it in memory. Where one holds all, there is no file."""
+MEMORY_BYTES = 2**28
+"""Of rows that are held without a file."""
+BUCKET_BYTES = 2**25
+"""Of rows that follow each other in the new order, put into it in memory: few enough for a processor's cache."""
 AT_ONCE = 8192
 """Rows that come out together."""
 
@@ -17,11 +19,11 @@ def in_order(blocks: Iterable[np.ndarray], places: np.ndarray, columns: int, fol
     """The rows of `blocks`, each int32 (some rows, columns), in another order.
 
     places, int64 (rows,): where each row is to stand, from 0, each place once. `folder` needs room for all rows once more where they
-    are more than a bucket.
+    are more than are held in memory.
     """
     size = columns * np.dtype(np.int32).itemsize
     edges = np.append(np.arange(0, len(places), max(1, BUCKET_BYTES // size)), len(places))
-    if len(edges) <= 2:
+    if len(places) * size <= MEMORY_BYTES:
         found, came = np.empty((len(places), columns), np.int32), 0
         for block in blocks:
             found[places[came : came + len(block)]] = block
