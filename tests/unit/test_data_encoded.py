@@ -59,10 +59,11 @@ def test_ids_above_the_vocabulary_become_unknown_in_keras_own_alone(tmp_path):
             UserError, match=r"x_train, row \d, counted from 0: the largest token id is 60, the protocol's vocabulary 50"
         ):
             found(npz(tmp_path / f"{name}.npz", rows=rows))
-    rows = [[1, 60], [1, 5]] * 4
+    rows = [[1, 5], [1, 50], [2, 60, 3], [60]] * 2
     pa.parquet.write_table(pa.table({"ids": rows, "label": [0, 0, 1, 1] * 2}), tmp_path / "ids.parquet")
     with pytest.raises(
-        UserError, match=r"ids\.parquet: the largest token id is 60, .* 50: write `protocol: \{vocabulary: 61\}`"
+        UserError,
+        match=r"ids\.parquet: row 3, column ids: the largest token id is 60, .* 50: write `protocol: \{vocabulary: 61\}`",
     ):
         found(tmp_path / "ids.parquet")
 

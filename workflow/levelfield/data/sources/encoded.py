@@ -27,7 +27,9 @@ def read(data: Data, asked: Asked) -> Corpus:
     train, validation, labels, why = archive(data) if of_keras else _table(data, asked)
     if not train.sizes.any():
         raise UserError(f"{data.file}: the training part has no token ids but {PAD}, which is padding")
-    train, validation, changed = _within(data, asked.vocabulary, of_keras, train, validation)
+    changed = 0
+    if of_keras:
+        train, validation, changed = _within(data, asked.vocabulary, train, validation)
     if changed:
         why += f"; {changed:,} ids not below the vocabulary became {UNKNOWN}, as `load_data(num_words=…)` makes them"
     corpus, title = own_names(data.file, data.title)
@@ -55,14 +57,30 @@ def archive(data: Data) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
 
 
 def _table(data: Data, asked: Asked) -> tuple[Reviews, Reviews, tuple[str, ...], str]:
+    """The parts of a table. Raises UserError that names the row of the largest id where that is not below the vocabulary."""
     divided, held = divide(data, "ids", ids=True), (Growing(asked.work), Growing(asked.work))
+    largest, where = -1, ""
     for rows, codes, later in zip(divided.rows, divided.codes, divided.validation, strict=True):
         for block in rows.blocks(used=codes >= 0):
             mine, of_later = codes[block.span][block.places], later[block.span][block.places]
+            ids = np.asarray(block.content.flatten())
+            if len(ids) and ids.max() > largest:
+                row = np.searchsorted(np.cumsum(lengths(block.content)), ids.argmax(), "right")
+                largest = int(ids.max())
+                where = f"{rows.path}: row {block.first + block.places[row]:,}, column {rows.text}"
             for part, keep in zip(held, (~of_later, of_later), strict=True):
                 content = taken(block.content, keep)
                 part.add(*unpadded(np.asarray(content.flatten()), lengths(content)), mine[keep])
+    if largest >= asked.vocabulary:
+        raise _beyond(where, largest, asked.vocabulary)
     return held[0].reviews(), held[1].reviews(), divided.labels, divided.why
+
+
+def _beyond(where: str, largest: int, vocabulary: int) -> UserError:
+    return UserError(
+        f"{where}: the largest token id is {largest:,}, the protocol's vocabulary {vocabulary:,}: write "
+        f"`protocol: {{vocabulary: {largest + 1}}}`"
+    )
 
 
 def unpadded(ids: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +110,8 @@ def _unpadded(reviews: Reviews) -> Reviews:
     return Reviews(ranks if len(ranks) else np.zeros(1, np.uint32), np.cumsum(np.concatenate(sizes)), reviews.labels)
 
 
-def _within(data: Data, vocabulary: int, of_keras: bool, train: Reviews, validation: Reviews) -> tuple[Reviews, Reviews, int]:
-    """Ids not below the vocabulary become UNKNOWN where the rows are Keras's, as `load_data(num_words=…)` makes them, and how many
+def _within(data: Data, vocabulary: int, train: Reviews, validation: Reviews) -> tuple[Reviews, Reviews, int]:
+    """Of an .npz: ids not below the vocabulary become UNKNOWN where the rows are Keras's, as `load_data(num_words=…)` makes them, and how many
     did; else they are refused, since nobody knows which id stands for what."""
     parts = {"x_train": train, "x_test": validation}
     part = max(parts, key=lambda name: int(parts[name].ranks.max()))
@@ -101,16 +119,12 @@ def _within(data: Data, vocabulary: int, of_keras: bool, train: Reviews, validat
     largest = int(parts[part].ranks[place])
     if largest < vocabulary:
         return train, validation, 0
-    if of_keras and all(map(_by_load_data, parts.values())):
+    if all(map(_by_load_data, parts.values())):
         beyond = sum(int((one.ranks >= vocabulary).sum()) for one in parts.values())
         changed = [np.where(one.ranks < vocabulary, one.ranks, np.uint32(UNKNOWN)) for one in parts.values()]
         return replace(train, ranks=changed[0]), replace(validation, ranks=changed[1]), beyond
     row = np.searchsorted(parts[part].ends, place, "right")
-    where = f": {part}, row {row}, counted from 0" if of_keras else ""
-    raise UserError(
-        f"{data.file}{where}: the largest token id is {largest:,}, the protocol's vocabulary {vocabulary:,}: write "
-        f"`protocol: {{vocabulary: {largest + 1}}}`"
-    )
+    raise _beyond(f"{data.file}: {part}, row {row}, counted from 0", largest, vocabulary)
 
 
 def _by_load_data(part: Reviews) -> bool:
