@@ -210,8 +210,8 @@ class Keras(Backend):
         self._compile(CAPACITY)
         if jit_compile and not self.model.jit_compile:
             raise DeviceError(
-                f"Keras does not compile the model {protocol.model.name} with XLA here (a layer that XLA cannot compile, such as cuDNN's LSTM on a GPU; deterministic kernels): "
-                "leave the case out"
+                f"Keras does not compile the model {protocol.model.name} with XLA here (a layer that XLA cannot compile, such as "
+                "cuDNN's LSTM on a GPU; deterministic kernels): leave the case out"
             )
         self.names = list(shapes(protocol, departures))
 

@@ -27,11 +27,10 @@ def read(data: Data, asked: Asked) -> Corpus:
     train, validation, labels, why = archive(data) if of_keras else _table(data, asked)
     if not train.sizes.any():
         raise UserError(f"{data.file}: the training part has no token ids but {PAD}, which is padding")
-    changed = 0
     if of_keras:
         train, validation, changed = _within(data, asked.vocabulary, train, validation)
-    if changed:
-        why += f"; {changed:,} ids not below the vocabulary became {UNKNOWN}, as `load_data(num_words=…)` makes them"
+        if changed:
+            why += f"; {changed:,} ids not below the vocabulary became {UNKNOWN}, as `load_data(num_words=…)` makes them"
     corpus, title = own_names(data.file, data.title)
     return Corpus(
         corpus, title, why, origin.sha256, data.citation, train, validation, kind="encoded", labels=labels, encoded=True
