@@ -28,7 +28,7 @@ from levelfield.measure.sampler import Sampler, together
 from levelfield.measure.settling import NOT_WAITED, settle
 from levelfield.models.base import model_of, parameters
 from levelfield.records import Epoch, Run, Steps, Times, save_arrays, set_aside, write_epochs, write_run
-from levelfield.study.departures import too_few
+from levelfield.study.departures import too_few, trained_on
 from levelfield.study.protocol import Case, Protocol, digest
 from levelfield.training.departed import order_of, part_of, sequences_of
 from levelfield.training.progress import progress
@@ -109,7 +109,7 @@ def train(
     if gpus and backend.device == "cpu":  # as `device: auto` has it where a framework is built for CPUs
         hold_processor()
 
-    trained = part_of((x_train, y_train), len(order_of(start.order, 0, departures, protocol.batch_size)))
+    trained = part_of((x_train, y_train), trained_on(departures, len(x_train), protocol.batch_size))
 
     def warm_up() -> None:
         backend.warm_up(*trained, weights, len(x_val))
