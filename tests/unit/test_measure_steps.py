@@ -118,6 +118,31 @@ def test_an_epoch_without_stalls_has_none(depth):
     assert pauses.hidden == (depth == 1000)
 
 
+def test_a_step_that_is_waited_for_empties_the_queue_and_is_no_stall():
+    """JAX on a CPU, where the progress shows a loss every ten seconds."""
+
+    class Shown(Queue):
+        def train_epoch(self, x, y, order, progress=silent, wait=False):
+            def shown(step, fetch):
+                progress(step, fetch)
+                if step % 50 == 0:
+                    self.synchronize()
+
+            super().train_epoch(x, y, order, shown)
+
+    pauses = epoch(Shown(32, [0.2]))
+    assert pauses.longest_seconds > 6 and pauses.depth == 31 and pauses.stalls == 0
+    assert epoch(Shown(32, [0.2] * 117 + [15.2] + [0.2] * 82)).stalls == 1
+
+
+@pytest.mark.parametrize("steps", [20, 200])
+def test_a_stall_counts_by_what_it_makes_of_the_epochs_time(steps):
+    long, short = 0.5, 0.05 * steps * 0.02
+    assert epoch(Backend([0.9] * steps, stall_after=0.003 * steps), steps).stalls == 0, "0.3 % of the time spoil nothing"
+    pauses = epoch(Queue(0, [0.02], stall_before=3 * 0.021 + short), steps)
+    assert pauses.stalls == 1 and pauses.stalled_seconds < long, "5 % of a short one do"
+
+
 @pytest.mark.parametrize("depth", [0, 32])
 @pytest.mark.parametrize("fault", [{"stall_before": 5}, {"stall_after": 5}, {"seconds": [0.1] * 117 + [5.1] + [0.1] * 82}])
 def test_a_stall_is_seen_wherever_it_hides(depth, fault):

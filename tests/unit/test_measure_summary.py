@@ -109,8 +109,8 @@ def test_times_that_can_be_believed():
         ("device_idle", EPOCH, 0.5, LATENCY),
         ("times_agree", replace(EPOCH, seconds=0.08), 0.0, LATENCY),
         ("times_agree", EPOCH, 0.0, Latency(0.0001, 0.0001, 0.0001, 200)),
-        ("no_stall", replace(EPOCH, seconds=8.1, longest_seconds=5.0), 0.0, LATENCY),
-        ("no_stall", replace(EPOCH, seconds=8.1, queued=781, after_seconds=8.0), 0.0, LATENCY),
+        ("no_stall", replace(EPOCH, seconds=8.1, longest_seconds=5.0, unexplained_seconds=5.0), 0.0, LATENCY),
+        ("no_stall", replace(EPOCH, seconds=8.1, queued=781, depth=781, after_seconds=8.0), 0.0, LATENCY),
     ],
     ids=["loop does not wait", "unsynchronised epoch", "unsynchronised probe", "stall", "stall behind a GPU's queue"],
 )

@@ -39,7 +39,7 @@ refused with its reason, unless it is asked for by name: `--config replace=runs`
 commit that it ran with. Threads, memory, partitions and GPUs are no part of a study: they stand on
 the command line or in a profile.
 
-Runs go in blocks: all cases of one seed, and of one size where a size varies, in an order drawn from the seed, so that no case is
+Runs go in blocks: all cases of one seed, and of one size where a size varies, in an order drawn from the seed (of seeds 0 and 1, 2 and 3, … one has the other's reversed), so that no case is
 always the first or always meets the machine at its worst. A run that the machine's noise or its own checks spoilt is taken again, at
 most `retakes` times, whatever it learnt; what was spoilt stays in `takes/` of the run's folder. On a machine that is never quiet set
 `retakes: 0`: then the runs are told, and nothing is claimed from them. `twin: true` runs the first case twice, under two names: how
