@@ -4,8 +4,8 @@ The file: {"driver": str, "gpus": [{"uuid", "name", "total", "used", "utilisatio
 "reasons" (bits), "processes": {pid: bytes or null}, "mig": whether it is cut, "slices": [the same, of each slice]}],
 "errors": {function: code, raised instead of its answer}, "hangs": [functions that never answer], "slow": {function: seconds
 before its answer}, "calls": a file that gets a line for each call}. A key that is left out is not
-supported by that GPU; a number may be {"from", "per_second"}, one that rises with time, or {"steps": [[since, value], …]},
-both on `time.monotonic`. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and a driver
+supported by that GPU; a number may be {"from", "per_second"}, one that rises with time, {"steps": [[since, value], …]}, or
+{"cycle": [value, …], "seconds" of each}, all on `time.monotonic`. As in pynvml, calls before nvmlInit raise, texts are `str`, bytes that are not told are None, and a driver
 that is older than a function raises NVMLLibraryMismatchError where the function has versions.
 """
 
@@ -81,6 +81,8 @@ def _gpu(handle, key):
         return int(value["from"] + value["per_second"] * time.monotonic())
     if isinstance(value, dict) and "steps" in value:
         return [number for since, number in value["steps"] if time.monotonic() >= since][-1]
+    if isinstance(value, dict) and "cycle" in value:
+        return value["cycle"][int(time.monotonic() / value["seconds"]) % len(value["cycle"])]
     return value
 
 

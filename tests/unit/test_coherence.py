@@ -4,11 +4,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_study import make_study
 
-from levelfield.tell.coherence import mixtures, one_order, overlaps, sessions
+from levelfield.study.config import read_study
+from levelfield.tell.coherence import first_losses, mixtures, one_order, overlaps, sessions
 from levelfield.tell.collect import collect
 from levelfield.tell.report.provenance import coherence
 from levelfield.tell.report.verdict import measured_on, verdict
@@ -145,8 +147,9 @@ def test_a_case_that_ran_after_the_blocks_of_the_others_is_in_no_claim(tmp_path)
     data = tables["comparisons"].data.set_index(["case", "against"])
     assert data.loc[("torch", "keras-tensorflow"), "clean_pairs"] == 6
     assert (data.drop(("torch", "keras-tensorflow"))["clean_pairs"] == 0).all()
-    assert "none of 6 pairs is clean, 6 ran apart (another session, host or card, or other blocks between the two)" in " ".join(
-        verdict(results, tables)
+    assert (
+        "none of 6 pairs is clean, 6 ran apart (another session, host or card, other blocks or a long rest between the two)"
+        in " ".join(verdict(results, tables))
     )
 
 
@@ -279,6 +282,68 @@ def test_a_run_that_was_taken_again_is_told(tmp_path):
     runs_of(folder)
     board = make_tables(Results.read(folder))["leaderboard"].shown.set_index("case")
     assert board.loc["torch", "remarks"] == "1 taken again"
+
+
+def test_every_take_is_told_and_what_the_first_ones_would_have_shown(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    assert "takes" not in make_tables(_results(folder))
+    place = folder / "runs/torch/seed-2"
+    run = json.loads((place / "run.json").read_text())
+    (place / "takes/1").mkdir(parents=True)
+    noise = run["measurements"] | {"noise_warning": "the hypervisor took 9% of the CPUs"}
+    slow = run["times"] | {"train_seconds": 3 * run["times"]["train_seconds"]}
+    (place / "takes/1/run.json").write_text(json.dumps(run | {"times": slow, "measurements": noise}))
+    with_changes(folder, "torch", 2, take=2)
+    results = _results(folder)
+    tables = make_tables(results)
+    told = tables["takes"].data
+    assert told[["case", "seed", "take", "stands"]].values.tolist() == [["torch", 2, 1, False], ["torch", 2, 2, True]]
+    assert told["unclean"].fillna("").tolist() == ["the hypervisor took 9% of the CPUs", ""]
+    assert told["train_seconds"].iloc[0] == pytest.approx(3 * told["train_seconds"].iloc[1])
+    row = tables["comparisons"].data.iloc[0]
+    assert row["clean_pairs"] == 4 and row["speed_of_all"] == pytest.approx(row["speed"] / 3**0.25)
+    assert "over all pairs" in tables["comparisons"].shown and "(over all runs 0." in verdict(results, tables)[0]
+    (place / "takes/1/run.json").write_text("{")
+    told = make_tables(_results(folder))["takes"].data
+    assert told["unclean"].iloc[0] == "its record is not there, or damaged" and pd.isna(told["train_seconds"].iloc[0])
+
+
+def test_halves_of_a_block_with_a_long_rest_between_them_are_no_clean_pair(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(4), steps=5)
+    names = sorted(("torch", "keras-tensorflow"), key=lambda case: _told(folder, case, 3)["started"])
+    first, late = (_told(folder, case, 3) for case in names)
+    for minutes, clean in ((10, 4), (50, 3)):  # broken off within the last block, and continued in the same session
+        moved = {
+            name: (datetime.fromisoformat(late[name]) + timedelta(minutes=minutes)).isoformat()
+            for name in ("started", "ended")
+            if late[name]
+        }
+        with_changes(folder, names[1], 3, **moved)
+        assert make_tables(_results(folder))["comparisons"].data.loc[0, "clean_pairs"] == clean, minutes
+    assert _results(folder).finished["session"].nunique() == 1 and first["started"] < late["started"]
+
+
+def _told(folder: Path, case: str, seed: int) -> dict:
+    return json.loads((folder / f"runs/{case}/seed-{seed}/run.json").read_text())
+
+
+def test_a_departure_is_not_priced_against_a_case_of_which_nothing_is_proven(tmp_path):
+    cases = ["torch", {"backend": "torch", "departures": ["naive-init"]}]
+    folder = make_study(tmp_path / "s", cases, seeds=range(6), steps=30)
+    assert make_tables(_results(folder))["departures"].data.loc[0, "validation_accuracy_low"] is not None
+    file = folder / "parity/torch.json"
+    file.write_text(file.read_text().replace('"numpy": "2.4.6"', '"numpy": "2.4.5"'))
+    row = make_tables(_results(folder))["departures"].data.iloc[0]
+    assert pd.isna(row[["validation_accuracy_low", "time_low"]]).all()
+
+
+def test_of_cases_without_a_bound_none_vouches_for_another():
+    study = read_study({"study": "s", "cases": ["torch", "jax", "keras-tensorflow", "flax"], "seeds": [0]}, "s.yaml")
+    losses = {(case.name, 0): np.full(10, 0.7) for case in study.expanded}
+    losses["jax", 0] = losses["jax", 0] + 1e-3
+    known = {"torch": 1e-5, "jax": 1e-5, "keras-tensorflow": None, "flax": None}
+    told = {case: why for (case, _), (_, why) in first_losses(study, losses, known).items()}
+    assert told["torch"] and told["jax"] and told["keras-tensorflow"] is None and told["flax"] is None
 
 
 def test_a_clock_that_was_set_back_takes_a_runs_cleanness_and_never_a_time(tmp_path):

@@ -1,11 +1,15 @@
 """Two studies are compared case by case; a slower or lost case is exit code 1, too few runs 3, and unequal conditions are refused."""
 
+import json
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from made_study import make_study
 
 from levelfield.commands.cli import main
-from levelfield.tell.changes import compare
+from levelfield.tell.changes import SESSION_SPREAD, compare
 from levelfield.tell.collect import collect
 
 
@@ -38,7 +42,9 @@ def wide_terminal(monkeypatch):
 
 
 def compared(capsys, studies, *arguments) -> tuple[int, str]:
+    """As on a machine whose sessions do not differ, where nothing else is asked for."""
     before, after, *options = arguments
+    options = options if "--session-spread" in options else [*options, "--session-spread", "0"]
     code = main(["compare", str(studies / before), str(studies / after), *options])
     told = capsys.readouterr()
     return code, " ".join((told.out + told.err).split())
@@ -49,6 +55,57 @@ def test_a_slower_case_is_exit_code_1(capsys, studies):
     assert code == 1 and "1.30 [1.2" in told and "slower by more than 5 %" in told
 
 
+def test_with_one_session_a_side_what_sessions_differ_by_is_in_the_interval(capsys, studies):
+    for after, code_then in (("slower", 3), ("few", 1)):  # 1.3 times the time may be the hour's, three times are not
+        code, told = compared(capsys, studies, "before", after, "--session-spread", "0.1")
+        assert code == code_then and "if times vary by 10 % (standard deviation) from one session" in told, after
+        if code == 3:
+            assert re.search(r"Not enough to say of .*: at this spread \d+ sessions .* in each study would show", told)
+    assert compared(capsys, studies, "before", "slower", "--session-spread", "0.02")[0] == 1
+    assert compared(capsys, studies, "before", "slower", "--session-spread", "1.5")[0] == 2
+
+
+def in_sessions(folder: Path, sessions: int, **settings) -> Path:
+    """A study of so many sessions of two seeds, each of which the machine is faster or slower in."""
+    make_study(folder, seeds=range(2 * sessions), steps=5, **settings)
+    for file in folder.glob("runs/*/*/run.json"):
+        session = int(file.parent.name.removeprefix("seed-")) // 2
+        run = json.loads(file.read_text())
+        run["machine"]["boot"] = f"boot {session}"
+        file.write_text(json.dumps(run))
+        epochs = pd.read_csv(file.parent / "epochs.csv")
+        epochs["train_seconds"] *= 1.1 if session % 2 else 0.9
+        epochs.to_csv(file.parent / "epochs.csv", index=False)
+    collect(folder)
+    return folder
+
+
+def test_of_several_sessions_on_both_sides_these_are_compared(capsys, studies, tmp_path):
+    before, same = in_sessions(tmp_path / "before", 4), in_sessions(tmp_path / "same", 4)
+    slower, one = in_sessions(tmp_path / "slower", 4, speed=2), studies / "before"
+    change = compare(before, same).changes[0]
+    assert change.sessions == (4, 4) and change.session_spread == 0 and change.time.pairs == 4
+    assert change.time.low < 0.9 and change.time.high > 1.1, "runs of one session are not independent"
+    code, told = compared(capsys, studies, before, same)
+    assert code == 3 and "over the sessions of each" in told and "sessions (`sessions:` in the config asks for them)" in told
+    assert compared(capsys, studies, before, slower)[0] == 1
+    assert compare(one, same).changes[0].session_spread == SESSION_SPREAD
+
+
+def test_another_kind_of_machine_is_refused_with_its_name(capsys, studies, tmp_path):
+    folder = make_study(tmp_path / "elsewhere", seeds=range(4), steps=5, speed=0.7)
+    for file in folder.glob("runs/*/*/run.json"):
+        file.write_text(file.read_text().replace("Made Processor 9000", "Made Processor 9001"))
+    collect(folder)
+    code, told = compared(capsys, studies, "before", folder)
+    assert (
+        code == 2
+        and "machine: Made Processor 9000, 2 threads, and Made Processor 9001, 2 threads (keras-tensorflow, torch)" in told
+    )
+    code, told = compared(capsys, studies, "before", folder, "--anyway")
+    assert code == 0 and "another machine, not the program alone" in told
+
+
 def test_a_threshold_above_the_change_lets_it_pass(capsys, studies):
     code, told = compared(capsys, studies, "before", "slower", "--threshold", "0.6")
     assert code == 0 and "not slower by 60 %" in told
@@ -56,7 +113,7 @@ def test_a_threshold_above_the_change_lets_it_pass(capsys, studies):
 
 def test_what_lies_on_both_sides_of_the_threshold_cannot_be_told(capsys, studies):
     code, told = compared(capsys, studies, "before", "slower", "--threshold", "0.3")
-    assert code == 3 and "cannot tell" in told and "Not enough to say of keras-tensorflow, torch: at the spread seen " in told
+    assert code == 3 and "cannot tell" in told and "Not enough to say of keras-tensorflow, torch: at this spread " in told
 
 
 def test_a_faster_case_is_fine(capsys, studies):

@@ -298,6 +298,25 @@ def test_a_twin_shows_the_noise_floor_and_a_smaller_ratio_is_no_claim(tmp_path):
     assert not small.faster and small.verdict == "within the noise floor of 1.02: 1.01 times [1.00, 1.01]"
 
 
+def test_without_clean_pairs_of_the_twin_the_noise_floor_is_not_known_and_nothing_is_claimed(tmp_path):
+    folder = make_study(tmp_path / "s", cases=["torch", "jax"], seeds=range(6), steps=20, twin=True)
+    for file in folder.glob("runs/torch-twin/*/run.json"):
+        file.write_text(file.read_text().replace('"noise_warning": null', '"noise_warning": "other work took 20% of the CPUs"'))
+    collect(folder)
+    results = Results.read(folder)
+    assert list(floors(results).values()) == [np.inf] and smallest_shown(results) == [None]
+    tables = make_tables(results)
+    told = " ".join(verdict(results, tables))
+    assert "have 0 clean pairs of 6, too few: it is not known, and nothing is claimed of speed." in told
+    assert (
+        "times as fast" not in told
+        and "within a noise floor that is not known" in tables["comparisons"].data["speed_verdict"][0]
+    )
+    assert not tables["comparisons"].data[
+        "faster"
+    ].any() and "; where too few of its pairs are clean no ratio is one" in " ".join(tables["leaderboard"].notes)
+
+
 def test_a_study_of_sizes_has_a_twin_at_each(tmp_path):
     results = made(tmp_path / "s", cases=["torch", "jax"], vary={"length": [100, 200]}, twin=True)
     assert results.twins == {f"torch-twin+length={size}": f"torch+length={size}" for size in (100, 200)}

@@ -133,9 +133,12 @@ def test_a_gpu_that_nvml_does_not_know_is_told_as_not_told(tmp_path):
         assert "GPU not told" in (checkout.folder / "results/small" / file).read_text(encoding="utf-8"), file
 
 
-def test_with_two_cards_a_block_runs_on_each_at_the_same_time(tmp_path):
-    """As `workflow/profiles/gpu` has it: one run at a time on a card, all cases of a seed on the same one, named by none of them."""
-    (tmp_path / "nvml.json").write_text(json.dumps({"driver": DRIVER, "gpus": [a_gpu(1), a_gpu(2)]}))
+def test_with_two_cards_a_block_runs_on_each_at_the_same_time_and_the_hot_one_bears_no_claim(tmp_path):
+    """As `workflow/profiles/gpu` has it: one run at a time on a card, all cases of a seed on the same one, named by none of them.
+
+    The second card is held down half of the time by its temperature."""
+    hot = {"reasons": {"cycle": [0, 0x40], "seconds": 0.02}, "clock": {"cycle": [1410, 900], "seconds": 0.02}}
+    (tmp_path / "nvml.json").write_text(json.dumps({"driver": DRIVER, "gpus": [a_gpu(1, reasons=0), a_gpu(2, **hot)]}))
     more = {"parity": False, "seeds": [0, 1]}
     nvml = {"FAKE_NVML": str(tmp_path / "nvml.json"), "CUDA_VISIBLE_DEVICES": "0,1", "LEVELFIELD_LOCKS": str(tmp_path)}
     checkout = ran(tmp_path, 2_000, "--config", "runs=blocks", changes=more, **nvml)
@@ -150,3 +153,8 @@ def test_with_two_cards_a_block_runs_on_each_at_the_same_time(tmp_path):
         assert {run["machine"]["threads"] for run in runs} == {1}, "each has its share of the cores"
     assert cards[0] != cards[1] and cards[0] | cards[1] == {"GPU-111", "GPU-222"}, cards
     assert max(spans[0][0], spans[1][0]) < min(spans[0][1], spans[1][1]), "at the same time"
+    told = pd.read_parquet(checkout.folder / "results/small/runs.parquet").set_index("gpu_uuid")
+    assert not told.loc["GPU-111", "unclean"].fillna("").str.contains("held down").any()
+    assert told.loc["GPU-222", "unclean"].str.contains("held down for .*hardware thermal slowdown").all()
+    assert told.loc["GPU-222", "gpu_throttled_share"].between(0.2, 0.8).all()
+    assert "held down" in (checkout.folder / "results/small/report.html").read_text(encoding="utf-8")

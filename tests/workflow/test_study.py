@@ -39,6 +39,21 @@ def test_both_backends_loaded_the_same_start_and_learned_the_same(finished):
     np.testing.assert_allclose(*losses, atol=1e-6)
 
 
+@pytest.mark.long
+def test_runs_made_in_another_order_are_the_same_to_the_bit(copy):
+    runs = [copy.folder / f"results/small/runs/{case}/seed-0" for case in ("jax", "torch")]
+    before = {run: load_arrays(run / "steps.npz") | load_arrays(run / "weights.npz") for run in runs}
+    ended = {run: (run / "run.json").stat().st_mtime_ns for run in runs}
+    shutil.rmtree(copy.folder / "results/small/runs")
+    for run in sorted(runs, key=ended.__getitem__, reverse=True):
+        done = copy.snakemake(str((run / "run.json").relative_to(copy.folder)))
+        assert done.returncode == 0, done.stdout[-3000:]
+    for run in runs:
+        again = load_arrays(run / "steps.npz") | load_arrays(run / "weights.npz")
+        assert before[run].keys() == again.keys()
+        assert all(np.array_equal(values, again[name]) for name, values in before[run].items()), run
+
+
 def test_a_second_call_does_nothing(finished):
     assert finished.planned() == {}
 

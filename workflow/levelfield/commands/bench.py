@@ -6,8 +6,8 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,31 +64,53 @@ BARS = [
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("benches", nargs="*", metavar="bench", help="such as bench_torch; all where none is named")
     parser.add_argument("--out", type=Path, default=Path("results/bench"), metavar="DIR", help="where the JSON goes")
+    parser.add_argument(
+        "--missing", action="store_true", help="only what the JSON lacks, after a bench that was broken off; of this commit"
+    )
 
 
 def run(args: Namespace) -> int:
+    """Each bench is written down as soon as it is measured: one that is broken off costs itself alone."""
     if not FOLDER.is_dir():
         raise UserError(f"{FOLDER} is not there: the benches run from a checkout, with `make bench`")
     known = {bar.bench.split()[0] for bar in BARS}
     if unknown := set(args.benches) - known:
         raise UserError(f"unknown bench {min(unknown)!r}; there are {', '.join(sorted(known))}")
-    bars = [bar for bar in BARS if not args.benches or bar.bench.split()[0] in args.benches]
-    found, began = {}, time.monotonic()
-    with Restlessness() as rest:
-        for bench in dict.fromkeys(bar.bench for bar in bars):
-            print(f"{bench} …", file=sys.stderr, flush=True)
-            found[bench] = measured(bench)
-    rows = [asdict(bar) | {"found": found[bar.bench].get(bar.figure), "details": found[bar.bench]} for bar in bars]
-    show(rows)
-    record = {
-        "host": socket.gethostname(), "cpu": cpu_model(), "cpus": cpus_available(), "commit": commit(),
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": time.monotonic() - began,
-        "load_average": rest.measurements()["load_average"], "bars": rows,
-    }  # fmt: skip
+    asked = dict.fromkeys(bar.bench for bar in BARS if not args.benches or bar.bench.split()[0] in args.benches)
     path = args.out / f"{re.sub('[^A-Za-z0-9]+', '-', f'{cpu_model()} {cpus_available()} cpus').strip('-').lower()}.json"
-    write_json(path, record)
-    print(f"{path}, {record['seconds']:.0f} s")
+    where = {"host": socket.gethostname(), "cpu": cpu_model(), "cpus": cpus_available(), "commit": commit()}
+    found = earlier(path, where) if args.missing else {}
+    rows = rows_of(found, asked)
+    for bench in asked:
+        if bench in found:
+            continue
+        print(f"{bench} …", file=sys.stderr, flush=True)
+        with Restlessness() as rest:
+            details = measured(bench)
+        noise = {"noise_warning": rest.measurements()["noise_warning"]}
+        found[bench] = details | noise | {"measured": datetime.now(UTC).isoformat(timespec="seconds")}
+        rows = rows_of(found, asked)
+        write_json(path, where | {"bars": rows})
+    show(rows)
+    print(path)
     return 1 if any("failed" in row["details"] or (row["found"] or 0) > row["most"] for row in rows) else 0
+
+
+def rows_of(found: dict[str, dict[str, Any]], asked: Iterable[str]) -> list[dict[str, Any]]:
+    """A row for each bar whose bench was asked for and measured."""
+    bars = [bar for bar in BARS if bar.bench in asked and bar.bench in found]
+    return [asdict(bar) | {"found": found[bar.bench].get(bar.figure), "details": found[bar.bench]} for bar in bars]
+
+
+def earlier(path: Path, where: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the file holds of benches that were measured at the same commit on the same machine; nothing where it is of another, or
+    where the checkout was changed since its commit."""
+    if not path.exists() or not where["commit"] or where["commit"].endswith("+changes"):
+        return {}
+    told = json.loads(path.read_text(encoding="utf-8"))
+    if any(told.get(name) != value for name, value in where.items()):
+        return {}
+    return {row["bench"]: row["details"] for row in told["bars"] if row["details"].keys().isdisjoint(("failed", "skipped"))}
 
 
 def measured(bench: str) -> dict[str, Any]:
@@ -114,6 +136,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         details, found = row["details"], row["found"]
         verdict = details.get("skipped") or details.get("failed") or ("met" if found <= row["most"] else "[bold]missed[/bold]")
+        if noise := details.get("noise_warning"):
+            verdict += f" ({noise})"
         interval = "–".join(f"{end:.3f}" for end in details.get("interval", ()))
         table.add_row(row["what"], told(found, row["unit"]), interval, f"≤ {told(row['most'], row['unit'])}", verdict)
     Console(width=140).print(table)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from levelfield.commands.keep import refuse_pretended
 from levelfield.errors import UserError
-from levelfield.tell.changes import Change, compare
+from levelfield.tell.changes import SESSION_SPREAD, Change, compare
 from levelfield.tell.estimates import Estimate
 
 FINE, SLOWER, CANNOT_TELL = 0, 1, 3
@@ -23,15 +23,25 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=float, default=0.05, help="smallest growth of a time that counts (0.05: 5 %%, the default)"
     )
-    parser.add_argument("--anyway", action="store_true", help="compare also what differs in protocol or data")
+    parser.add_argument(
+        "--session-spread",
+        type=float,
+        default=SESSION_SPREAD,
+        metavar="SHARE",
+        help=f"how far a time is another in another session of this machine (standard deviation; {SESSION_SPREAD:g}, the default, is "
+        "what two sessions of one host had); where both studies have several sessions, these tell it",
+    )
+    parser.add_argument("--anyway", action="store_true", help="compare also what differs in protocol, data or machine")
 
 
 def run(args: Namespace) -> int:
     if args.threshold < 0:
         raise UserError(f"--threshold {args.threshold}: give a share of 0 or more, such as 0.05 for 5 %")
+    if not 0 <= args.session_spread < 1:
+        raise UserError(f"--session-spread {args.session_spread}: give a share from 0 to 1, such as 0.05 for 5 %")
     for folder in (args.before, args.after):
         refuse_pretended(folder)
-    found, console = compare(args.before, args.after, args.anyway), Console(highlight=False)
+    found, console = compare(args.before, args.after, args.anyway, args.session_spread), Console(highlight=False)
     grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("case", "time, before = 1", "accuracy, points", "clean runs", "verdict"):
         grid.add_column(heading)
@@ -48,9 +58,8 @@ def run(args: Namespace) -> int:
         console.print(grid)
         console.print(
             Text(
-                "Times: clean runs of each study, unpaired; each end of an interval holds, for all cases together, in 95 of 100 "
-                "comparisons. Accuracies: paired by seed, 95 % intervals. Two studies are two sessions: their machine may have "
-                "changed with the program."
+                f"Times: clean runs of each study, unpaired; each end of an interval holds, for all cases together, in 95 of 100 "
+                f"comparisons{_of_sessions(found.changes)}. Accuracies: paired by seed, 95 % intervals."
             )
         )
     for change in found.changes:
@@ -69,17 +78,30 @@ def run(args: Namespace) -> int:
         return SLOWER
     unknown = [change for change in found.changes if not change.fine(args.threshold)]
     if unknown:
-        asked = [change.runs_needed(args.threshold) for change in unknown]
+        asked = [change.needed(args.threshold) for change in unknown]
         needed = [count for count in asked if count is not None]
+        sessions = any(change.by_sessions or change.session_spread for change in unknown)
+        what = "sessions (`sessions:` in the config asks for them)" if sessions else "clean runs"
         number = (
-            f"at the spread seen {max(needed):,} clean runs in each study would show a time that stays the same"
+            f"at this spread {max(needed):,} {what} in each study would show a time that stays the same"
             if len(needed) == len(asked)
-            else "more runs would tell"
+            else f"more {'sessions' if sessions else 'runs'} would tell"
         )
         names = ", ".join(change.case for change in unknown)
         console.print(Text(f"Not enough to say of {names}: {number}, or a larger --threshold"))
         return CANNOT_TELL
     return FINE
+
+
+def _of_sessions(changes: list[Change]) -> str:
+    """What the intervals take for the spread from session to session."""
+    spread = max(change.session_spread for change in changes)
+    if spread:
+        return (
+            f", if times vary by {100 * spread:g} % (standard deviation) from one session of the machine to another: --session-spread; "
+            "two sessions or more in each study would tell it themselves"
+        )
+    return ", over the sessions of each" if any(change.by_sessions for change in changes) else ", if sessions do not differ"
 
 
 def _interval(found: Estimate, form: str, scale: float = 1) -> str:

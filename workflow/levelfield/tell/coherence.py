@@ -144,8 +144,9 @@ def first_losses(
 ) -> dict[tuple[str, int], tuple[float, str | None]]:
     """Of each matched run that has another to be held against: largest distance of its first losses, and what is wrong, if so.
 
-    losses: (case, seed) to the losses of the first steps; allowances: by case, as `allowed_apart` gives them. A case that disagrees with more than half of the others
-    of its protocol and seed is wrong; of two that disagree, nobody knows which, and both are.
+    losses: (case, seed) to the losses of the first steps; allowances: by case, as `allowed_apart` gives them. A case that disagrees with
+    more than half of the others of its protocol and seed that it can be held against (both have an allowance) is wrong; of two that
+    disagree, nobody knows which, and both are.
     """
     protocols: dict[Protocol, list[Case]] = {}
     for case in study.expanded:
@@ -157,6 +158,7 @@ def first_losses(
             mine = [case for case in cases if (case.name, seed) in losses]
             apart: defaultdict[str, dict[str, float]] = defaultdict(dict)
             wrong: defaultdict[str, list[str]] = defaultdict(list)
+            judged: Counter[str] = Counter()
             for one, other in combinations(mine, 2):
                 first, second = losses[one.name, seed], losses[other.name, seed]
                 steps = min(len(first), len(second))
@@ -164,6 +166,7 @@ def first_losses(
                 known = [bound for case in (one, other) if (bound := allowances.get(case.name)) is not None]
                 allowed = sum(known) if len(known) == 2 else None
                 apart[one.name][other.name] = apart[other.name][one.name] = float(distance.max())
+                judged.update([one.name, other.name] if allowed is not None else [])
                 if allowed is not None and not distance.max() <= allowed:
                     step = int(np.argmax(~(distance <= allowed))) + 1
                     for here, there in ((one, other), (other, one)):
@@ -171,7 +174,7 @@ def first_losses(
                             f"{there.name} by {distance[step - 1]:.1e} in step {step}, allowed {allowed:.0e}"
                         )
             for name, others in apart.items():
-                told = f"loss differs from {wrong[name][0]}" if 2 * len(wrong[name]) > len(others) else None
+                told = f"loss differs from {wrong[name][0]}" if 2 * len(wrong[name]) > judged[name] else None
                 found[name, seed] = (max(others.values()), told)
     return found
 

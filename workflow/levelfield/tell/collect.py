@@ -22,7 +22,7 @@ from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Time
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case, Protocol, Sizes
 from levelfield.tell.coherence import FIRST_STEPS, allowed_apart, annotate
-from levelfield.tell.kept import BrokenRecord
+from levelfield.tell.kept import BrokenRecord, Records, edited, parsed
 from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes, read_parity
 
 ROW_GROUP = 1_000_000
@@ -34,12 +34,13 @@ NESTED = ("protocol", "machine", "times", "memory", "latency", "measurements")
 def collect(folder: Path) -> dict[str, int]:
     """Writes the three tables of the study in `folder`; returns how many runs have which status."""
     folder = Path(folder)
-    study = load_study(folder)
+    study, records = load_study(folder), Records(folder)
     runs, epochs, statuses, losses = [], [], [], {}
     with _whole(folder / "steps.parquet") as part, StepWriter(part, [case.name for case in study.expanded]) as steps:
         for case, seed, status, error, record in outcomes(folder, study):
             statuses.append(status)
             runs.append(_run_row(study, case, seed, status, error, record))
+            runs[-1]["earlier_takes"] = _earlier_takes(records, record.run) if record else None
             if record:
                 epochs += _epoch_rows(record)
                 steps.add(record)
@@ -79,6 +80,23 @@ def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None
     return {key: _flat(value) for key, value in row.items()}
 
 
+def _earlier_takes(records: Records, run: Run) -> str | None:
+    """What became of a run's takes before the one that stands, as JSON: number, seconds of training, why it was spoilt; None of a run
+    that was taken once. One whose record is gone or damaged is told as such."""
+    found = []
+    for number in range(1, run.take or 1):
+        take: dict[str, Any] = {"take": number, "train_seconds": None, "unclean": "its record is not there, or damaged"}
+        try:
+            told = parsed(records.read(f"runs/{run.case}/seed-{run.seed}/takes/{number}/run.json"))
+            if edited(told) is None:
+                reasons = "; ".join(spoilt(told["checks"], told["measurements"]))
+                take |= {"train_seconds": float(told["times"]["train_seconds"]), "unclean": reasons}
+        except (BrokenRecord, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            pass
+        found.append(take)
+    return json.dumps(found) if found else None
+
+
 def _flat(value: Any) -> Any:
     """Lists as text with commas, dictionaries as JSON text: Parquet's nested columns are no good in a CSV or a filter."""
     if isinstance(value, list):
@@ -114,6 +132,7 @@ def run_columns() -> dict[str, pa.DataType]:
             "session": pa.int64(),
             "block": pa.string(),
             "position": pa.int64(),
+            "earlier_takes": pa.string(),
         }
         | {name: _arrow(hint) for name, hint in own.items()}
     )

@@ -18,6 +18,8 @@ from scipy.special import stdtr, stdtrit
 ENOUGH = 3
 """Fewest pairs that an interval is given for: with two, Student's t is 12.7 and the interval says nothing."""
 LEVEL = 0.95
+MOST_FREEDOM = 1e6
+"""Degrees of freedom from which Student's t is the normal distribution."""
 SLOPES_OF = 1_000
 """Runs that a drift is told from at most: the slopes are those of all their pairs."""
 NOT_ENOUGH = "not enough seeds to say"
@@ -103,11 +105,14 @@ def ratio(first: ArrayLike, second: ArrayLike, family: int = 1) -> Estimate:
     return _exponential(difference(np.log(one), np.log(other), family))
 
 
-def unpaired_ratio(first: ArrayLike, second: ArrayLike, family: int = 1, level: float = 0.90) -> Estimate:
+def unpaired_ratio(
+    first: ArrayLike, second: ArrayLike, family: int = 1, level: float = 0.90, shared: tuple[float, float] = (0.0, 0.0)
+) -> Estimate:
     """Geometric mean of first over that of second, two samples that nothing pairs, with Welch's interval (1947) on the logarithms.
 
     The interval's two ends hold for a whole family of comparisons at (1 + level) / 2 each; `pairs` is the smaller sample. From two
     values on each side: two that are alike give an interval that is wide, and that three times the time lies outside of.
+    shared: standard deviation of what all values of a side have in common, such as their hour and its machine; known, not estimated.
     """
     one, other = (np.log(side[np.isfinite(side)]) for side in (np.asarray(first, float), np.asarray(second, float)))
     pairs = min(len(one), len(other))
@@ -116,13 +121,15 @@ def unpaired_ratio(first: ArrayLike, second: ArrayLike, family: int = 1, level: 
     value = float(one.mean() - other.mean())
     if pairs < 2:
         return _exponential(Estimate(value, None, None, None, pairs, family))
-    if _equal(one) and _equal(other):
+    known = shared[0] ** 2 + shared[1] ** 2
+    if _equal(one) and _equal(other) and not known:
         same = abs(value) < 1e-12
         value = 0.0 if same else value
         return _exponential(Estimate(value, value, value, float(same), pairs, family, 0.0))
     parts = np.array([side.var(ddof=1) / len(side) for side in (one, other)])
-    error = float(np.sqrt(parts.sum()))
-    freedom = float(parts.sum() ** 2 / (parts**2 / [len(one) - 1, len(other) - 1]).sum())
+    error = float(np.sqrt(parts.sum() + known))
+    # Welch and Satterthwaite's, in which what is known has no uncertainty of its own
+    freedom = float(error**4 / max((parts**2 / [len(one) - 1, len(other) - 1]).sum(), error**4 / MOST_FREEDOM))
     width = float(-stdtrit(freedom, (1 - level) / 2 / family) * error)
     p = float(2 * stdtr(freedom, -abs(value) / error))
     deviation = float(np.sqrt(np.mean([side.var(ddof=1) for side in (one, other)])))

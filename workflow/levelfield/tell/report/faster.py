@@ -1,6 +1,7 @@
 """Who was faster, in words, family by family, and of a study that varies a size at each of them: only what an interval shows."""
 
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def _family(mine: list[PairOfCases]) -> list[str]:
             for pair, other, one in close[:MOST]
         ]
         floor = close[0][0].floor
-        noise = f"; the noise floor is {floor:.2f}" if floor > 1 else ""
+        noise = f"; the noise floor is {f'{floor:.2f}' if isfinite(floor) else 'not known'}" if floor > 1 else ""
         said.append(
             f"No difference in speed was shown between {fastest} and {listed(figures, len(close))}; in brackets {_brackets(close)}{noise}."
         )
@@ -114,10 +115,10 @@ def of_sessions(one: PairOfCases, fastest: str) -> str:
 
 
 def _of_all(one: PairOfCases, fastest: str) -> str:
-    """The ratio over all runs, seen from `fastest`, where some are not clean and it differs."""
+    """The ratio over all runs, seen from `fastest`, where some are not clean at their first take and it differs."""
     of_all, of_clean = (_seen_from(replace(one, speed=found), fastest)[1] for found in (one.speed_of_all, one.speed))
     found = f"{of_all.value:.2f}"
-    return "" if one.clean == one.pairs or found == f"{of_clean.value:.2f}" else f" (over all runs {found})"
+    return "" if one.all_clean or found == f"{of_clean.value:.2f}" else f" (over all runs {found})"
 
 
 def _brackets(rows: list[tuple[PairOfCases, str, Estimate]]) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from levelfield.tell.results import Results
-from levelfield.tell.tables import comparisons, devices, leaderboard, learning, parting, proof, speed, unfinished
+from levelfield.tell.tables import comparisons, devices, leaderboard, learning, parting, proof, speed, takes, unfinished
 from levelfield.tell.tables.table import Table
 
 TABLES: dict[str, Callable[[Results], Table | None]] = {
     "leaderboard": leaderboard.leaderboard,
     "unfinished": unfinished.unfinished,
+    "takes": takes.takes,
     "comparisons": comparisons.comparisons,
     "training": learning.training,
     "validation": learning.validation,

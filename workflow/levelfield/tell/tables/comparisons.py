@@ -12,8 +12,17 @@ from levelfield.study.protocol import Case
 from levelfield.tell.coherence import mixtures, one_order
 from levelfield.tell.estimates import ENOUGH, NOT_ENOUGH, NOTHING, Estimate, accuracy_verdict, difference, ratio
 from levelfield.tell.results import Results
-from levelfield.tell.tables.families import PairOfCases, enough, floors, pairs_of_cases, program, resolution, twins
-from levelfield.tell.tables.groups import Pairs, finished, pairs
+from levelfield.tell.tables.families import (
+    PairOfCases,
+    enough,
+    floor_in_words,
+    floors,
+    pairs_of_cases,
+    program,
+    resolution,
+    twins,
+)
+from levelfield.tell.tables.groups import Pairs, finished, of_these_sessions, pairs
 from levelfield.tell.tables.table import Table, number
 
 SETTINGS = ("learning_rate", "batch_size", "epochs", "data_on")
@@ -50,8 +59,9 @@ def comparisons(results: Results) -> Table | None:
     sizes = " or ".join(str(size) for size in sorted(set(data["family"])))
     notes = [
         "Paired by seed. Speed: clean pairs alone, in which neither run was spoilt by the machine or by what its own checks found; "
-        "accuracy: all pairs, since a busy machine changes no figure of learning. In brackets intervals (t, ratios on logarithms) that "
-        f"hold together in 95 of 100 studies, those of speed and those of accuracy each, for all comparisons of a family ({sizes}): of cases "
+        "over all pairs: by each run's first take, clean or not; accuracy: all pairs, since a busy machine changes no figure of learning. "
+        "In brackets intervals (t, ratios on logarithms) that "
+        f"hold together in 95 of 100 studies{of_these_sessions(results)}, those of speed and those of accuracy each, for all comparisons of a family ({sizes}): of cases "
         "of one protocol on one kind of machine, matched or with departures. Shown is what an interval leaves out; equivalent within "
         f"{100 * margin:g} points, what lies in there whole. ± by pair: standard deviation of the difference of accuracies over the pairs.",
         *enough(results),
@@ -66,11 +76,15 @@ def noise_floor(results: Results) -> list[str]:
     """What running one case twice showed, a sentence each."""
     said = []
     for one in twins(results):
-        if one.speed.value is not None:
-            interval = f" [{one.speed.low:.3f}, {one.speed.high:.3f}]" if one.speed.enough else ""
+        same = f"Noise floor: {one.case} and {one.against}, the same program"
+        if one.speed.enough:
             said.append(
-                f"Noise floor: {one.case} and {one.against}, the same program, differ by {one.speed.value:.3f} times{interval} from "
+                f"{same}, differ by {one.speed.value:.3f} times [{one.speed.low:.3f}, {one.speed.high:.3f}] from "
                 f"{one.clean} of {one.pairs} clean pairs; a smaller ratio is no claim."
+            )
+        else:
+            said.append(
+                f"{same}, have {one.clean} clean pairs of {one.pairs}, too few: it is not known, and nothing is claimed of speed."
             )
     return said
 
@@ -92,9 +106,9 @@ def _row(one: PairOfCases, margin: float) -> dict[str, Any]:
 
 
 def _of_all(one: PairOfCases) -> str:
-    """The figures of all pairs, where some are not clean."""
+    """The figures of all pairs, where some are not clean at their first take."""
     found = one.speed_of_all
-    if found.value is None or one.clean == one.pairs:
+    if found.value is None or one.all_clean:
         return ""
     return f"{found.value:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if found.enough else "")
 
@@ -133,7 +147,7 @@ def departures(results: Results) -> Table | None:
         shown["warning"] = data["warning"]
     notes = [
         f"Differences after the last epoch, paired by seed; in brackets intervals: those of a column hold together, for the {family} "
-        f"{'program' if family == 1 else 'programs'} of this table, in 95 of 100 studies; one that holds 0 (for the time: 1) shows no effect. "
+        f"{'program' if family == 1 else 'programs'} of this table, in 95 of 100 studies{of_these_sessions(results)}; one that holds 0 (for the time: 1) shows no effect. "
         "The time is of clean pairs alone; where there are fewer than 3 it has no interval and claims nothing. Departures of kind reporting change no figure here: they change what is told of the same run."
     ]
     if settings:
@@ -195,7 +209,7 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
     taught = not second["unlearnt"].any() and kind_of(results.data) != "synthetic"
     if not taught:  # a departure may well be that nothing is learnt; what it is measured against has to
         estimates = {name: one if name == "time" else one.unclaimed for name, one in estimates.items()}
-    if first["barred"].notna().any() or second["barred"].notna().any():
+    if any(side[why].notna().any() for side in (first, second) for why in ("barred", "unproven")):
         estimates = {name: estimate.unclaimed for name, estimate in estimates.items()}
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
@@ -206,7 +220,7 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
 def _noise(row: dict[str, Any]) -> str:
     """Of a time that a twin's noise could have made: that it is no claim."""
     shown = row["time_low"] is not None and (row["time_low"] > 1 or row["time_high"] < 1)
-    return f", within the noise floor of {row['time_floor']:.2f}" if shown and within(row["time"], row["time_floor"]) else ""
+    return f", within {floor_in_words(row['time_floor'])}" if shown and within(row["time"], row["time_floor"]) else ""
 
 
 def within(ratio: float, floor: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
-from math import comb
+from math import comb, isfinite
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,8 @@ COLUMNS = [
     "unlearnt",
     *NEAR,
     "epoch_seconds",
+    "first_epoch_seconds",
+    "take",
     "validation_accuracy",
 ]
 SMALL = 1.05
@@ -53,7 +55,7 @@ class PairOfCases:
     speed: Estimate
     """Time of `against` over time of `case`, over clean pairs; where none is clean over all, and then without an interval."""
     speed_of_all: Estimate
-    """The same over all pairs, clean or not."""
+    """The same over all pairs, clean or not, by each run's first take: as if nothing had been taken again."""
     clean: int
     accuracy: Estimate
     """Validation accuracy after the last epoch, `case` − `against`, over all pairs."""
@@ -62,13 +64,20 @@ class PairOfCases:
     unlearnt: str | None = None
     """Why nothing is claimed of what they learn, if so."""
     floor: float = 1.0
-    """The ratio that one case run twice showed: a smaller one is no claim."""
+    """The ratio that one case run twice showed: a smaller one is no claim. Infinite where it was to be run twice, and too few pairs
+    of these two are clean."""
     by_session: tuple[float, ...] = ()
     """The speed in each session, where clean pairs are of several: what a day or a boot makes of it, beyond the interval."""
 
     @property
     def pairs(self) -> int:
         return len(self.found.first)
+
+    @property
+    def all_clean(self) -> bool:
+        """Whether every pair is clean, and at its first take."""
+        again = any((side["take"].fillna(1) > 1).any() for side in (self.found.first, self.found.second))
+        return self.clean == self.pairs and not again
 
     @property
     def faster(self) -> bool:
@@ -91,7 +100,7 @@ class PairOfCases:
         if self.faster:
             return told
         if found.leaves_out(1):
-            return f"within the noise floor of {self.floor:.2f}: {told}"
+            return f"within {floor_in_words(self.floor)}: {told}"
         return f"no difference shown: {told}"
 
 
@@ -103,7 +112,11 @@ def unclaimed(one: PairOfCases) -> str:
         return "not enough seeds to say"
     told = f"{one.clean or 'none'} of {one.pairs} pairs {'are' if one.clean > 1 else 'is'} clean"
     apart = int((~one.found.near).sum())
-    return f"{told}, {apart} ran apart (another session, host or card, or other blocks between the two)" if apart else told
+    return (
+        f"{told}, {apart} ran apart (another session, host or card, other blocks or a long rest between the two)"
+        if apart
+        else told
+    )
 
 
 def comparable(first: Case, second: Case) -> bool:
@@ -167,7 +180,7 @@ def _pair(results: Results, first: Case, second: Case, machine: str, found: Pair
     clean = found.clean
     speed = everything = NOTHING
     if not found.warning:
-        everything = ratio(other["epoch_seconds"], one["epoch_seconds"], family)
+        everything = ratio(other["first_epoch_seconds"], one["first_epoch_seconds"], family)
         speed = ratio(other["epoch_seconds"][clean], one["epoch_seconds"][clean], family)
         speed = everything.unclaimed if speed.value is None else speed
     accuracy = difference(one["validation_accuracy"], other["validation_accuracy"], family, resolution(results))
@@ -242,14 +255,25 @@ def twins(results: Results) -> tuple[PairOfCases, ...]:
 
 
 def floors(results: Results) -> dict[tuple[Protocol, str], float]:
-    """(protocol, machine) to the ratio of a case to itself, where it was run twice: what is smaller is noise."""
+    """(protocol, machine) to the ratio of a case to itself, where it was to be run twice: what is smaller is noise.
+
+    Where the two are shown to differ, the far end of the interval; infinite where too few pairs are clean to tell.
+    """
     protocols = {case.name: case.protocol for case in results.study.expanded}
-    found: dict[tuple[Protocol, str], float] = {}
+    found = {(protocols[case], machine): float("inf") for case in results.twins.values() for machine in results.machines}
     for one in twins(results):
-        if one.clean and one.speed.value is not None:
-            key = protocols[one.case], one.machine
-            found[key] = max(one.speed.value, found.get(key, 1.0))
+        if one.speed.enough:
+            assert one.speed.value is not None and one.speed.high is not None
+            found[protocols[one.case], one.machine] = one.speed.high if one.speed.leaves_out(1) else one.speed.value
     return found
+
+
+def floor_in_words(floor: float) -> str:
+    return (
+        f"the noise floor of {floor:.2f}"
+        if isfinite(floor)
+        else "a noise floor that is not known (too few clean pairs of the twin)"
+    )
 
 
 def matched_families(results: Results) -> dict[tuple[str, str], list[PairOfCases]]:
@@ -324,7 +348,8 @@ def smallest_shown(results: Results) -> list[float | None]:
     for mine in matched_families(results).values():
         if known := _known_speed(mine):
             shown = smallest_ratio(*known, max(one.speed_of_all.family for one in mine))
-            found.append(None if shown is None else max(shown, *(one.floor for one in mine)))
+            smallest = None if shown is None else max(shown, *(one.floor for one in mine))
+            found.append(smallest if smallest is None or isfinite(smallest) else None)
     return found
 
 
@@ -338,6 +363,8 @@ def _speed_power(mine: list[PairOfCases], family: int, planned: int | None) -> s
     if shown is None:
         return f"no ratio of times from {pairs} clean {'pair' if pairs == 1 else 'pairs'}; {more}"
     floor = max(one.floor for one in mine)
+    if not isfinite(floor):
+        return f"no ratio of times, below {floor_in_words(floor)}"
     if shown < floor:
         return (
             f"a ratio of times of {floor:.2f}, the noise floor, below which more pairs show nothing, from {pairs} clean pairs"

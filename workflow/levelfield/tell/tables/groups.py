@@ -9,6 +9,7 @@ import pandas as pd
 from levelfield.tell.collect import run_columns
 from levelfield.tell.proven import unproven
 from levelfield.tell.results import Results, machine_of
+from levelfield.tell.tables.takes import first_take_seconds
 
 MEMORY = ["host_peak_bytes", "host_before_bytes", "allocated_peak_bytes", "reserved_peak_bytes", "nvml_peak_bytes"]
 LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
@@ -17,6 +18,7 @@ LAST = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"
 def finished(results: Results) -> pd.DataFrame:
     """A row each finished run: its record, `machine`, figures an epoch, and those of its last epoch (`LAST`).
 
+    `first_epoch_seconds`: an epoch's time in the run's first take, as it would stand had nothing been taken again.
     `barred`: what is wrong with its case's first losses in some run, so that nothing is claimed of the case. `diverged`: a loss was
     not finite. `unproven`: in what it is not what parity was measured of. `clean`: its time may bear a claim. `unlearnt`: its loss was
     not seen to fall, so that its accuracy bears none.
@@ -27,6 +29,7 @@ def finished(results: Results) -> pd.DataFrame:
     means = by_run[["train_seconds", "validation_seconds", "energy_joules"]].mean()
     means = means.rename(columns={"train_seconds": "epoch_seconds", "energy_joules": "energy_joules_per_epoch"})
     runs = runs.join(means, on=["case", "seed"]).join(by_run[LAST].last(), on=["case", "seed"])
+    runs["first_epoch_seconds"] = runs["epoch_seconds"] * first_take_seconds(runs) / runs["train_seconds"]
     runs["barred"] = runs["case"].map(runs.dropna(subset="incoherent").groupby("case")["incoherent"].first())
     runs["diverged"] = [json.loads(checks).get("losses_finite") is False for checks in runs["checks"]]
     runs["unlearnt"] = [json.loads(checks).get("losses_fell") is not True for checks in runs["checks"]]
@@ -38,7 +41,8 @@ def finished(results: Results) -> pd.DataFrame:
 
 def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Adds what tells whether two runs were near each other: `card` (the GPU; empty on a CPU), `place` by time among all runs of a
-    session on a card, `place_in_block` among those of its block there, and `block_cases`, how many a block has."""
+    session on a card, `place_in_block` among those of its block there, `block_cases`, how many a block has, and `rested`, the seconds
+    up to its start in which no run of the study was on the card."""
     blocks = {(case, block.seed): block for block in results.study.blocks for case in block.cases}
     mine = [blocks.get(run) for run in zip(runs["case"], runs["seed"], strict=True)]
     runs = runs.assign(
@@ -46,14 +50,34 @@ def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
         block_name=[block.name if block else "" for block in mine],
         block_cases=[len(block.cases) if block else 1 for block in mine],
     )
-    by_time = runs.sort_values("started", key=lambda times: pd.to_datetime(times, format="ISO8601", utc=True))
+    by_time = runs.assign(began=_moments(runs["started"])).sort_values("began")
     runs["place"] = by_time.groupby(["session", "card"], dropna=False).cumcount()
     runs["place_in_block"] = by_time.groupby(["session", "card", "block_name"], dropna=False).cumcount()
+    took = (_moments(by_time["ended"]) - by_time["began"]).dt.total_seconds().fillna(by_time["train_seconds"])
+    lasted = pd.to_timedelta(took, unit="s")
+    by_time["ended"] = by_time["began"] + lasted
+    first_began = by_time["began"] - (by_time["take"].fillna(1) - 1) * lasted  # of its first take, about
+    before = by_time.groupby(["session", "card"], dropna=False)["ended"].shift()
+    by_time["free"] = (first_began - before).dt.total_seconds().fillna(0.0).clip(lower=0.0)
+    runs["rested"] = by_time.groupby(["session", "card"], dropna=False)["free"].cumsum()
     return runs
 
 
-NEAR = ["session", "card", "place", "place_in_block", "block_cases"]
+def _moments(told: pd.Series) -> pd.Series:
+    """Times in ISO 8601 as moments of one zone."""
+    return pd.to_datetime(told, format="ISO8601", utc=True)
+
+
+NEAR = ["session", "card", "place", "place_in_block", "block_cases", "rested"]
 """Columns by which a pair's two runs are known to have been near each other."""
+REST = 900.0
+"""Seconds for which nothing of the study ran on the card between two runs that are near each other, at most: a proof of parity fits in."""
+
+
+def of_these_sessions(results: Results) -> str:
+    """What an interval over several sessions is of: these, since no session is drawn anew in it; nothing where there is one."""
+    number = results.finished["session"].nunique()
+    return f" of these {number} sessions (of a further one they tell nothing)" if number > 1 else ""
 
 
 def by_seeds(rows: pd.DataFrame, keys: list[str], figures: list[str]) -> pd.DataFrame:
@@ -106,12 +130,16 @@ class Pairs:
 
     @property
     def near(self) -> np.ndarray:
-        """Which pairs are of one block as it ran, bool (pairs,): in one session, on one card, and with fewer runs of other blocks between
-        the two than a block has cases. A case that ran apart, be it that it failed at first or was added later, met another machine."""
+        """Which pairs are of one block as it ran, bool (pairs,): in one session, on one card, with fewer runs of other blocks between
+        the two than a block has cases, and without a long rest. A case that ran apart, be it that it failed at first, was added later, or
+        that the study was broken off, met another machine."""
         one, other = self.first, self.second
         apart = (one["place"] - other["place"]).abs() - (one["place_in_block"] - other["place_in_block"]).abs()
         near: np.ndarray = (
-            (one["session"] == other["session"]) & (one["card"] == other["card"]) & (apart < one["block_cases"])
+            (one["session"] == other["session"])
+            & (one["card"] == other["card"])
+            & (apart < one["block_cases"])
+            & ((one["rested"] - other["rested"]).abs() <= REST)
         ).to_numpy(bool)
         return near
 

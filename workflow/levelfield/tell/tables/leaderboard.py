@@ -1,5 +1,6 @@
 """The leaderboard: each case's time against the fastest's, its rank, what it learnt, and what speaks against its figures."""
 
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from levelfield.tell.outcomes import STATUS, read_parity
 from levelfield.tell.proven import otherwise
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import PairOfCases, floors, pairs_of_cases, unclaimed
-from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, pairs
+from levelfield.tell.tables.groups import by_seeds, finished, missed_checks, of_these_sessions, pairs
 from levelfield.tell.tables.table import Row, Table, number, second_digits, spread
 
 RATES = ["epoch_seconds", "sequences_per_second"]
@@ -175,7 +176,7 @@ def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool
         "Mean ± standard deviation over the seeds; times over clean runs, which neither the machine nor their own checks spoilt, over all where "
         "none is clean. Time against the fastest matched case with the same protocol on the same machine: geometric mean of the ratios by "
         "seed over clean pairs, in brackets intervals that hold together, for all matched cases of a protocol and machine, in 95 of 100 "
-        "studies. Rank 1–2: which of them is faster is not shown."
+        f"studies{of_these_sessions(results)}. Rank 1–2: which of them is faster is not shown."
     ]
     if len(results.machines) > 1:
         notes.append(f"Several machines: {'; '.join(results.machines)}. Compare rows of one machine alone.")
@@ -193,12 +194,14 @@ def _notes(results: Results, runs: pd.DataFrame, board: pd.DataFrame, twin: bool
     if (board["diverged"] > 0).any():
         notes.append("Diverged: a loss was not finite; such a run is in no claim about speed.")
     if twin:
-        known = sorted({f"{floor:.2f}" for floor in floors(results).values()})
-        smaller = f"; a ratio of no more than {' or '.join(known)} is no claim" if known else ""
+        found = set(floors(results).values())
+        known = " or ".join(f"{floor:.2f}" for floor in sorted(found) if isfinite(floor))
+        smaller = f"; a ratio of no more than {known} is no claim" if known else ""
+        smaller += "; where too few of its pairs are clean no ratio is one" if not all(map(isfinite, found)) else ""
         notes.append(f"A twin is the same program once more, and has no rank: what it differs by is noise{smaller}.")
     if runs["session"].nunique() > 1:
         notes.append(
-            f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them, and tell nothing of a further one."
+            f"Runs of {runs['session'].nunique()} sessions (a host, a boot, no break of an hour); intervals are over all of them."
         )
     return [*notes, *mixtures(runs), *filter(None, [one_order(runs), unhashed(runs)])]
 
