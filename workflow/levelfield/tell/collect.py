@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -81,20 +82,26 @@ def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None
 
 
 def _earlier_takes(records: Records, run: Run) -> str | None:
-    """What became of a run's takes before the one that stands, as JSON: number, seconds of training, why it was spoilt; None of a run
+    """What became of a run's takes before the one that stands, as JSON: number, seconds of training, why it was spoilt, when; None of a run
     that was taken once. One whose record is gone or damaged is told as such."""
     found = []
     for number in range(1, run.take or 1):
         take: dict[str, Any] = {"take": number, "train_seconds": None, "unclean": "its record is not there, or damaged"}
+        take |= {"started": None, "ended": None}
         try:
             told = parsed(records.read(f"runs/{run.case}/seed-{run.seed}/takes/{number}/run.json"))
             if edited(told) is None:
                 reasons = "; ".join(spoilt(told["checks"], told["measurements"]))
-                take |= {"train_seconds": float(told["times"]["train_seconds"]), "unclean": reasons}
+                moments = {name: told[name] and _utc(told[name]) for name in ("started", "ended")}
+                take |= {"train_seconds": float(told["times"]["train_seconds"]), "unclean": reasons} | moments
         except (BrokenRecord, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             pass
         found.append(take)
     return json.dumps(found) if found else None
+
+
+def _utc(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone(UTC).isoformat()
 
 
 def _flat(value: Any) -> Any:

@@ -16,7 +16,8 @@ def takes(results: Results) -> Table | None:
         return None
     rows: list[dict[str, Any]] = []
     for run in again.itertuples():
-        mine = [*json.loads(run.earlier_takes), {"take": run.take, "train_seconds": run.train_seconds, "unclean": run.unclean}]
+        last = {"take": run.take, "train_seconds": run.train_seconds, "unclean": run.unclean}
+        mine = [*({name: take[name] for name in last} for take in json.loads(run.earlier_takes)), last]
         rows += [{"case": run.case, "seed": run.seed, **one, "stands": one is mine[-1]} for one in mine]
     data = pd.DataFrame(rows)
     shown = pd.DataFrame(
