@@ -30,6 +30,9 @@ TRICKS = {
     "a number": b"42\n",
     "two documents": b"study: a\ncases: [torch]\n---\nstudy: b\ncases: [torch]\n",
     "a key twice": b"study: a\nstudy: b\ncases: [torch]\n",
+    "a key twice within": b"study: a\ncases: [torch]\nprotocol: {epochs: 1, 'epochs': 2}\n",
+    "a key twice in a case": b"study: a\ncases:\n  - torch\n  - backend: jax\n    name: b\n    backend: flax\n",
+    "a key twice in JSON": b'{"study": "a",\n "cases": ["torch"],\n "study": "b"}\n',
     "a tab": b"study: a\n\tcases: [torch]\n",
     "unclosed": b"study: {a: [1, 2\n",
     "half a string": b'study: "a\n',
@@ -46,6 +49,7 @@ TRICKS = {
     "itself as a key's value": b"&a\nstudy: a\ncases: [torch]\ndata: *a\n",
     "an alias of nothing": b"study: *a\ncases: [torch]\n",
     "a merge": b"x: &x {study: a}\n<<: *x\ncases: [torch]\n",
+    "two merges": b"x: &x {study: a}\ny: &y {cases: [torch]}\n<<: *x\n<<: *y\nstudy: b\n",
     "a merge of a list": b"<<: [1, 2]\nstudy: a\ncases: [torch]\n",
     "a billion laughs": b"a0: &a0 [ha, ha]\n"
     + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 10))
@@ -60,6 +64,13 @@ TRICKS = {
     "a digit too many": b"study: a\ncases: [torch]\nseeds: [" + b"9" * 5000 + b"]\n",
     "a megabyte": b"study: a\ncases: [torch]\n# " + b"x" * 1_000_000 + b"\n",
 }
+TWICE = {
+    "a key twice": "study: stands twice, in line 1 and in line 2: leave one of them out",
+    "a key twice within": "epochs: stands twice, in line 3 and in line 3: leave one of them out",
+    "a key twice in a case": "backend: stands twice, in line 4 and in line 6: leave one of them out",
+    "a key twice in JSON": "study: stands twice, in line 1 and in line 3: leave one of them out",
+}
+"""The tricks of which YAML's loaders and JSON's would take the last key in silence, and what is told of each."""
 
 
 def places(value, path: tuple = ()) -> Iterator[tuple]:

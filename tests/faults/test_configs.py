@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from checkout import Checkout
-from mutated import NAMES, TRICKS, mutant
+from mutated import NAMES, TRICKS, TWICE, mutant
 from snakemake.exceptions import WorkflowError
 
 from levelfield.commands.plan import read_config
@@ -104,12 +104,44 @@ def test_names_lead_nowhere(name, of):
 def test_what_yaml_can_be_made_to_do(trick, tmp_path_factory):
     file = tmp_path_factory.mktemp("config") / "trick.yaml"
     file.write_bytes(TRICKS[trick])
-    began = time.process_time()
+    began, told = time.process_time(), ""
     try:
         read_study(read_config(file), str(file))
     except UserError as error:
-        clear(str(error), str(file))
+        clear(told := str(error), str(file))
     assert time.process_time() - began < SECONDS
+    assert ("stands twice" in told) == (trick in TWICE) and told.endswith(TWICE.get(trick, ""))
+
+
+JSON_WITH_TABS = b'{\n\t"study": "a",\n\t"cases": [{"backend":\t"torch", "backend": "jax"}]\n}\n'
+"""JSON that is no YAML."""
+LONG_KEY = b'{"%s"\n: 1, "%s"\n: 2}' % (b"x" * 5000, b"x" * 5000)
+"""The same, and with no tabs either."""
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [*((TRICKS[trick], told) for trick, told in TWICE.items()),
+     (JSON_WITH_TABS, "backend: stands twice, in line 3 and in line 3"), (LONG_KEY, "xxx': stands twice: leave one of them out")],
+    ids=[*TWICE, "tabs", "a long key"],
+)  # fmt: skip
+def test_what_snakemake_would_take_the_last_of_is_refused(content, told, tmp_path_factory):
+    """It has read the file already, and knows of one of the two alone."""
+    file = tmp_path_factory.mktemp("config") / "twice.yaml"
+    file.write_bytes(content)
+    error = planned({"study": "b", "cases": ["torch"]}, str(file))
+    clear(error, str(file))
+    assert told in error
+
+
+ONCE = [trick for trick in TRICKS if trick not in (*TWICE, "a megabyte")]
+
+
+@pytest.mark.parametrize("trick", ONCE, ids=lambda trick: trick.replace(" ", "-"))
+def test_what_stands_once_is_not_told_to_stand_twice(trick, tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "once.yaml"
+    file.write_bytes(TRICKS[trick])
+    assert not planned({"study": "b", "cases": ["torch"]}, str(file))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +168,11 @@ REFUSED_BY_SNAKEMAKE = [
 """What Snakemake 9.27 refuses itself, in its own words and before the workflow is read; `levelfield plan` names the file."""
 
 
+SAID = [*REFUSED_BY_SNAKEMAKE, *TWICE, "itself", "a billion laughs", "deep keys", *range(20)]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("which", [*REFUSED_BY_SNAKEMAKE, "itself", "a billion laughs", "deep keys", *range(20)], ids=str)
+@pytest.mark.parametrize("which", SAID, ids=str)
 def test_snakemake_itself_says_it(which, tmp_path_factory):
     """Through the real command: no Python traceback, nothing run, nothing outside the results."""
     checkout = Checkout.made(tmp_path_factory.mktemp("checkout"))
@@ -150,6 +185,8 @@ def test_snakemake_itself_says_it(which, tmp_path_factory):
     done = checkout.snakemake("-n", config="config/mutant.yaml")
     if which in REFUSED_BY_SNAKEMAKE:
         assert done.returncode and "Job stats" not in done.stdout
+    elif which in TWICE:
+        assert done.returncode and f"mutant.yaml: {TWICE[which]}" in done.stdout, done.stdout[-3000:]
     elif done.returncode:
         assert "Traceback" not in done.stdout and "mutant.yaml: " in done.stdout, done.stdout[-3000:]
     after = {path for path in checkout.folder.rglob("*") if "__pycache__" not in path.parts} - before

@@ -49,8 +49,12 @@ def test_a_run_that_fails_tells_no_secret_either(tmp_path):
 
 
 @pytest.mark.long
-def test_a_proxys_password_is_not_told_where_nothing_can_be_fetched(tmp_path):
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "#x@127.0.0.1:9", "/x@127.0.0.1:9", "127.0.0.1:99999"])
+def test_a_proxys_password_is_not_told_where_nothing_can_be_fetched(tmp_path, place):
+    """Where nobody listens; and where the address cannot be read, of which libraries tell all or parts."""
     out = ("--downloads", tmp_path / "downloads", "--out", tmp_path / "data")
-    done = levelfield("data", *out, environment=VARIABLES | {"LEVELFIELD_IMDB": "", "NO_PROXY": "", "no_proxy": ""})
+    proxy = f"http://ada:{SECRET}{'' if '@' in place else '@'}{place}"
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
+    done = levelfield("data", *out, environment=VARIABLES | proxies | {"LEVELFIELD_IMDB": "", "NO_PROXY": "", "no_proxy": ""})
     assert done.returncode == 2 and "can be had" in done.stdout, done.stdout
     assert SECRET not in done.stdout and leaks(tmp_path) == []

@@ -17,6 +17,8 @@ from jobs import Tiny, levelfield
 from made_study import make_study
 from outside import made_known
 
+from levelfield.plan.finished import LOCK
+
 OUTSIDE = ROOT / "tests/parity/outside_package"
 MODEL = {"name": "bag-of-words", "embedding": 8}
 NOBODY = 65534
@@ -33,6 +35,15 @@ TOLD = {
 }
 FILE_LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))"
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TAKE = """
+import sys
+from levelfield.errors import UserError
+from levelfield.plan import finished
+try:
+    finished.take(sys.argv[1])
+except UserError as error:
+    sys.exit(str(error))
+"""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts as Linux does")
 
@@ -183,6 +194,25 @@ def test_a_disk_that_fills_up_leaves_whole_files_alone(tiny, place, verb, pages)
     left = files(place)
     assert all(whole[name] == content for name, content in left.items()), sorted(left)
     assert (done.returncode == 0) == (left == whole), done.stdout[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "taken"),
+    [("full", True, True), ("read-only", True, False), ("another's", True, True), ("another's", False, False)],
+)
+def test_a_study_is_taken_by_what_can_be_read_alone_and_else_it_is_told_why_not(place, kind, there, taken):
+    """The file by which Snakemake takes a study before its first job, left by an earlier one or not."""
+    folder = place / "results/study"
+    folder.mkdir(parents=True)
+    if there:
+        (folder / LOCK).write_text("process 1 on another\n")
+    with closed(kind, place) as how:
+        command = [*how.get("before", ()), sys.executable, "-c", TAKE, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode == 0) == taken and "Traceback" not in done.stderr, done.stderr
+    if not taken:
+        assert done.stderr.startswith(f"{folder / LOCK}: ") and "work in a copy of your own" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("variable", ["LEVELFIELD_LOCKS", "TMPDIR"])

@@ -1,6 +1,7 @@
 """Downloads from a server that breaks off, lies, or is not there."""
 
 import hashlib
+import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,8 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from levelfield.data import download
-from levelfield.data.download import DownloadError, RefusedError, at_hand, fetch
+from levelfield.data.download import DownloadError, RefusedError, at_hand, fetch, without_secrets
 from levelfield.errors import UserError
+from levelfield.measure import steering
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -226,6 +228,34 @@ def test_certificates_that_are_not_there(server, tmp_path, monkeypatch, variable
     monkeypatch.setenv(variable, "/nowhere/certificates.pem")
     with pytest.raises(DownloadError, match=f"{variable} names /nowhere/certificates.pem, which is not there: unset it"):
         fetch(server.url, tmp_path / "imdb.npz", SHA256)
+
+
+@pytest.mark.parametrize("place", ["#x@proxy:1", "/x@proxy:1", "?x@proxy:1", "@proxy:99999", "@proxy:312800", "@proxy:a"])
+def test_of_a_proxys_address_that_cannot_be_read_nothing_is_told(tmp_path, monkeypatch, place):
+    """The libraries tell all of it, or what they take for its host, which is name and password where the latter has a `#`."""
+    monkeypatch.setenv("https_proxy", f"http://ada:hunter2{place}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError, match=r"an address cannot be read, the proxy's or .*: look at HTTPS_PROXY") as caught:
+        fetch("https://levelfield.invalid/imdb.npz", tmp_path / "imdb.npz", SHA256)
+    assert not re.search(r"ada|hunter2|proxy:", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to parse: http://ada:hunter2@proxy:3128, and more",
+        "https://ada:p@hunter2@host/ and --remote_token=hunter2",
+        "api_key=hunter2&level=3",
+        "/data/user@host/cache",
+        "nothing of the kind",
+    ],
+)
+def test_what_is_told_of_a_download_holds_no_secret(text):
+    """As records hold none; the room of the records stands above."""
+    assert str(DownloadError(text)) == str(RefusedError(text)) == without_secrets(text) == steering.without_secrets(text)
+    assert "hunter2" not in without_secrets(text)
+    assert without_secrets("http://ada:hun/ter2@proxy:3128") == "http://***@proxy:3128"
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path):

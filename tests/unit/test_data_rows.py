@@ -250,6 +250,58 @@ def test_every_kind_of_text_that_arrow_has(tmp_path, kind):
     assert rows_of(found(tmp_path / "saved")) == [("a b", "x")] * 4 + [("c", "y")] * 4
 
 
+def crooked(column):
+    """The same array, one of its offsets beyond its bytes: not the first and the last, at which pyarrow looks unasked."""
+    validity, offsets, *others = column.buffers()
+    kind, lists = np.int64 if pa.types.is_large_string(column.type) else np.int32, pa.types.is_list(column.type)
+    changed = np.frombuffer(offsets, kind)[: len(column) + 1].copy()
+    changed[3] = 1_000_000
+    buffers = [validity, pa.py_buffer(changed), *([] if lists else others)]
+    return pa.Array.from_buffers(column.type, len(column), buffers, children=[column.values] if lists else None)
+
+
+def entries(numbers, of):
+    """Entries of a dictionary by their numbers, which it may have or not."""
+    return pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), of, safe=False)
+
+
+FILMS, MARKS = pa.array([f"film {n}" for n in range(8)]), pa.array(["x", "y"] * 4)
+DAMAGED = {
+    "text": (crooked(FILMS), MARKS),
+    "large text": (crooked(FILMS.cast(pa.large_string())), MARKS),
+    "bytes": (crooked(FILMS.cast(pa.binary())), MARKS),
+    "label": (FILMS, crooked(MARKS)),
+    "token ids": (crooked(pa.array([[n, n + 1] for n in range(8)])), MARKS),
+    "entry of a dictionary": (FILMS, entries([0, 1, 9, 1] * 2, ["x", "y"])),
+    "negative entry": (FILMS, entries([0, 1, -9, 1] * 2, ["x", "y"])),
+    "text in a dictionary": (entries(range(8), crooked(FILMS)), MARKS),
+}
+
+
+@pytest.mark.parametrize("form", [pa.ipc.new_stream, pa.ipc.new_file], ids=["stream", "file"])
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_arrow_file_leads_nowhere(tmp_path, form, what):
+    """A flipped bit of an offset, or of the number of a dictionary's entry, would have Arrow read anything that lies in memory."""
+    path, table = tmp_path / "saved", pa.table(dict(zip(("text", "label"), DAMAGED[what], strict=True)))
+    path.mkdir()
+    (path / "state.json").write_text("{}")
+    with pa.OSFile(str(path / "a.arrow"), "wb") as file, form(file, table.schema) as out:
+        out.write_table(table)
+    told = r"a.arrow: damaged \(column (text|label): .+\): save the data set anew with `save_to_disk`"
+    with pytest.raises(UserError, match=told) as caught:
+        list(read(path, ["text", "label"], ids=what == "token ids"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_that_has_checksums_is_held_to_them(tmp_path):
+    path, table = tmp_path / "a.parquet", pa.table({"text": FILMS, "label": MARKS})
+    plain = {"use_dictionary": False, "compression": "none", "write_statistics": False}
+    pa.parquet.write_table(table, path, write_page_checksum=True, **plain)
+    assert len(found(path).labels) == 2
+    path.write_bytes(path.read_bytes().replace(b"film 5", b"film 9", 1))
+    refused(path, r"a.parquet: cannot be read: .*CRC")
+
+
 def test_no_number_is_no_label(tmp_path):
     for name, labels in {"double": [1.0, float("nan")] * 4, "float": pa.array([1, float("nan")] * 4, pa.float32())}.items():
         pa.parquet.write_table(pa.table({"text": ["a", "b"] * 4, "label": labels}), tmp_path / f"{name}.parquet")

@@ -11,6 +11,7 @@ from outside import registered
 
 from levelfield.commands.cli import main
 from levelfield.data import corpus as corpora
+from levelfield.data.arrays import load_description, load_split
 from levelfield.data.download import DownloadError, RefusedError
 from levelfield.data.origin import checksum
 from levelfield.data.prepare import Shape, prepare, review
@@ -18,6 +19,7 @@ from levelfield.data.sources import imdb as published
 from levelfield.data.sources import snippets
 from levelfield.errors import UserError
 from levelfield.study.data import Data
+from levelfield.study.protocol import Protocol
 
 SHAPE = Shape(vocabulary=50, length=4, padding="pre", truncation="pre")
 
@@ -170,6 +172,32 @@ def test_the_files_are_plain_and_data_json_tells_their_checksums(tmp_path):
     assert data["train_positive_share"] == 0.5
 
 
+@pytest.mark.parametrize("name", ["x_train", "y_train", "x_val", "y_val"])
+def test_an_array_that_is_not_the_one_that_was_written_is_not_trained_on(tmp_path, name):
+    """One bit of it is another, and it would be read as any other number."""
+    prepare(find_corpus(tmp_path, file=imdb(tmp_path / "own.npz"), vocabulary=50), SHAPE, None, None, tmp_path / "data")
+    file, protocol, split = tmp_path / "data" / f"{name}.npy", Protocol(vocabulary=50, length=4), name.partition("_")[2]
+    x, y = load_split(tmp_path / "data", split, protocol)
+    assert len(x) == len(y) == {"train": 6, "val": 4}[split]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    told = rf"data/{name}.npy is altered: sha256 [0-9a-f]{{64}}, written with [0-9a-f]{{64}}; delete it and run snakemake again"
+    with pytest.raises(UserError, match=told):
+        load_split(tmp_path / "data", split, protocol)
+    load_split(tmp_path / "data", {"train": "val", "val": "train"}[split], protocol)
+    described = load_description(tmp_path / "data")
+    (tmp_path / "data/data.json").write_text(json.dumps(described | {"arrays": {}}))
+    assert load_split(tmp_path / "data", split, protocol)[0].shape == x.shape, "older data does not tell checksums"
+
+
+@pytest.mark.parametrize("content", [b'{"sha256": "0', b"[]", b"\xff", b"[" * 100_000])
+def test_a_damaged_data_json_is_told_in_one_line(tmp_path, content):
+    (tmp_path / "data.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"data.json is damaged \(.*\): put the right one back, or .*`--config replace=data`"):
+        load_description(tmp_path)
+
+
 def test_fewer_reviews_are_the_first_of_all(tmp_path):
     corpus = find_corpus(tmp_path, file=imdb(tmp_path / "own.npz"), vocabulary=50)
     prepare(corpus, SHAPE, None, None, tmp_path / "all")
@@ -202,7 +230,8 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     sizes = ["--vocabulary", "50", "--length", "4"]
     assert main(["data", "--settings", json.dumps(settings), *sizes, "--downloads", "d", "--out", "results/s/data"]) == 0
     assert "own file own.npz: 4 + 4 sequences of 4 tokens" in capsys.readouterr().out
-    (tmp_path / "results/s/study.json").write_text(json.dumps({"data": settings, "protocol": {"vocabulary": 50}}))
+    study = {"study": "s", "cases": ["torch"], "data": settings, "protocol": {"vocabulary": 50, "batch_size": 4}}
+    (tmp_path / "results/s/study.json").write_text(json.dumps(study))
     assert main(["review", "0", "--study", "results/s"]) == 0
     assert "no word index is at hand" in capsys.readouterr().out
     own.with_name("imdb_word_index.json").write_text(json.dumps({f"word{rank}": rank for rank in range(1, 9)}))
@@ -212,6 +241,13 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert main(["review", "0", "--study", "results/s"]) == 2
     assert "made from another file" in capsys.readouterr().err
     assert main(["review", "0", "--study", "results/none"]) == 2
+    for file in ("data/data.json", "study.json"):
+        for content in ("{", "{}", '{"data": {"trian": 4}}'):
+            (tmp_path / "results/s" / file).write_text(content)
+            capsys.readouterr()
+            assert main(["review", "0", "--study", "results/s"]) == 2
+            said = capsys.readouterr().err.splitlines()[-1]
+            assert said.startswith("levelfield review: ") and f"results/s/{file}" in said
     assert main(["data", "--settings", '{"file": "no.npz"}', "--downloads", "d", "--out", "o"]) == 2
 
 
@@ -239,6 +275,53 @@ def test_certificates_that_are_not_there_lead_to_the_snippets(tmp_path, monkeypa
     with pytest.raises(UserError, match="neither the IMDB reviews nor the VADER snippets can be had"):
         find_corpus(tmp_path, vocabulary=50)
     assert "PATH" in asked and "REQUESTS_CA_BUNDLE" not in asked
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("ERROR: no versions (from https://ada:hunter2@index/simple)\n", r"no versions \(from https://\*\*\*@index/simple\)"),
+        ("ERROR: Exception:\n  InvalidURL: 'ada:hunter2' is not a valid host or port\n", "an address cannot be read"),
+        ("LocationParseError: Failed to parse: http://ada:hunter2#x@proxy:3128\n", "an address cannot be read"),
+    ],
+)
+def test_what_pip_tells_of_an_address_is_told_without_its_password(tmp_path, monkeypatch, said, told):
+    def pip(command, **_):
+        return snippets.subprocess.CompletedProcess(command, 1, "", said)
+
+    monkeypatch.setattr(snippets.subprocess, "run", pip)
+    with pytest.raises(UserError, match=told) as caught:
+        find_corpus(tmp_path, vocabulary=50)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_why_it_is_no_imdb_is_told_without_a_proxys_password(with_snippets, tmp_path, monkeypatch):
+    def through_a_proxy(url, *_):
+        raise DownloadError(f"{url}: no way through http://ada:hunter2@proxy:3128")
+
+    monkeypatch.setattr(published, "fetch", through_a_proxy)
+    data = prepare(find_corpus(with_snippets, vocabulary=50), SHAPE, 4, 4, tmp_path / "data")
+    assert data["why"].endswith("no way through http://***@proxy:3128")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"film": 1, "th', r"damaged \(.*\): put Keras's imdb_word_index.json there, or take it away"),
+        (b'{"film\xff": 1}', r"damaged \(.*\): put"),
+        (b"[" * 100_000, r"damaged \(.*\): put"),
+        (b'["film"]', "found a list, expected an object of words and their ranks: put"),
+        (b'{"film": "one"}', "'film': found 'one', expected its rank, a whole number: put"),
+        (b'{"film": true}', "'film': found 'True', expected its rank"),
+    ],
+)
+def test_an_own_word_index_that_is_none_is_told_in_one_line(tmp_path, content, told):
+    own = imdb(tmp_path / "own.npz")
+    (tmp_path / "imdb_word_index.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"imdb_word_index.json: {told}") as caught:
+        corpora.find_corpus(tmp_path, Data(file=own), vocabulary=50, words=True)
+    assert "\n" not in str(caught.value)
+    assert corpora.find_corpus(tmp_path, Data(file=own), vocabulary=50).words is None, "nobody asks for words: it is not read"
 
 
 def test_an_own_file_is_imdb_by_its_checksum_alone(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Nothing that has finished is made anew unasked, and two Snakemakes never work on one study."""
 
+import errno
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -73,6 +75,74 @@ def test_the_second_of_two_snakemakes_is_told_of_the_first(tmp_path):
         finished.take(str(tmp_path / "s"))
     finished.os.close(held)
     finished.os.close(finished.take(str(tmp_path / "s")))
+
+
+@pytest.mark.parametrize("link", ["results", "results/s", "results/s/.running"])
+def test_a_link_to_nothing_is_told_with_the_way_out(tmp_path, monkeypatch, link):
+    """As to a disk that is not mounted."""
+    monkeypatch.chdir(tmp_path)
+    finished.Path(link).parent.mkdir(parents=True, exist_ok=True)
+    finished.Path(link).symlink_to(tmp_path / "disk/which/is/not/there")
+    told = rf"^{link}: is a link to .*/not/there, which cannot be found: make it, have its disk mounted, or remove the link"
+    with pytest.raises(UserError, match=told):
+        finished.take("results/s")
+
+
+@pytest.mark.parametrize("what", ["results", "results/s", "results/s/.running"])
+def test_what_is_no_folder_or_no_file_is_told_with_the_way_out(tmp_path, monkeypatch, what):
+    monkeypatch.chdir(tmp_path)
+    place = finished.Path(what)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir() if place.name == finished.LOCK else place.touch()
+    with pytest.raises(UserError, match=r"^results.*`results` must be a folder.* in which you may write"):
+        finished.take("results/s")
+
+
+def closed_to_writing(monkeypatch, number: int) -> None:
+    """No file can be opened for writing, as by another than its owner: root itself is refused nothing."""
+    opened = os.open
+
+    def refusing(path, flags, *more, **others):
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, flags, *more, **others)
+
+    monkeypatch.setattr(finished.os, "open", refusing)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_study_that_a_colleague_took_before_can_be_taken_without_the_right_to_write(tmp_path, monkeypatch, number):
+    folder = str(tmp_path / "s")
+    finished.os.close(finished.take(folder))
+    with monkeypatch.context() as patched:
+        closed_to_writing(patched, number)
+        held = finished.take(folder)
+        with pytest.raises(UserError, match="works on this study"):
+            finished.take(folder)
+        finished.os.close(held)
+    (tmp_path / "s" / finished.LOCK).unlink()
+    closed_to_writing(monkeypatch, number)
+    with pytest.raises(UserError, match=rf"{finished.LOCK}: {os.strerror(number)}: .*ask its owner"):
+        finished.take(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_a_place_that_cannot_be_written_is_told_before_anything_runs(tmp_path, monkeypatch, number):
+    closed_to_writing(monkeypatch, number)
+    with pytest.raises(UserError, match=rf"{finished.LOCK}: {os.strerror(number)}: .*or work in a copy of your own"):
+        finished.take(str(tmp_path / "s"))
+
+
+def test_a_study_is_taken_though_the_disk_has_no_room_for_a_word(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(finished.os, "write", full)
+        held = finished.take(str(tmp_path / "s"))
+    with pytest.raises(UserError, match="another process works on this study"):
+        finished.take(str(tmp_path / "s"))
+    finished.os.close(held)
 
 
 @pytest.mark.parametrize("case", ["torch", "of-a-name-as-long-as-one-may-be-" * 4], ids=["short", "long"])

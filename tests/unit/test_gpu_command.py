@@ -94,6 +94,13 @@ def test_a_study_that_left_nothing_to_keep_is_no_success(commands, monkeypatch, 
     assert "holds no records of a study" in capfd.readouterr().err
 
 
+def test_a_framework_may_print_what_it_likes_while_it_is_imported(monkeypatch):
+    """A dictionary, say, and a line without an end."""
+    noise = "print({'threads': 2}); print('[1]'); print('{\"none\": 3}'); print('loading', end=' ')\n"
+    monkeypatch.setattr(inventory, "PROBE", noise + inventory.PROBE)
+    assert inventory._probe(["none"])["none"].missing.startswith("unknown backend 'none'")
+
+
 def test_a_framework_that_hangs_while_it_is_imported_is_told_and_not_waited_for(monkeypatch):
     monkeypatch.setattr(inventory, "PROBE_SECONDS", 0.5)
     monkeypatch.setattr(inventory, "PROBE", "import time; time.sleep(30)")

@@ -1,5 +1,6 @@
-"""Images where the paths are odd, or pip is not there: what is told before anything is built."""
+"""Images where the paths are odd, or pip is not there: what is told before anything is built; and records that are not whole."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from levelfield.data.origin import own_file
 from levelfield.errors import UserError
 from levelfield.images import images, lockfiles
 from levelfield.measure.inventory import reviews
+from levelfield.plan.containers import Containers
+from levelfield.study.config import read_study
 from levelfield.study.data import Data
 
 
@@ -85,6 +88,40 @@ def test_an_image_is_built_in_a_folder_with_any_name(tmp_path, monkeypatch, appt
     monkeypatch.chdir(tmp_path / name)
     build(apptainer, images.built("torch", "cpu"), Path("work/torch.sif"), Path("work/wheels"))
     assert (work / "torch.sif").read_text() == images.lock_file("torch", "cpu").read_text()
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (None, "is not there"),
+        ("", "is damaged"),
+        ('{"digest": "sha256:0', "is damaged"),
+        ("{}", r"is damaged \(KeyError: 'digest'\)"),
+        ("[]", "is damaged"),
+        ('{"digest": 7}', "its digest is no text"),
+        ("[" * 100_000, "is damaged"),
+    ],
+    ids=["gone", "empty", "half", "another's", "a list", "a number", "nested"],
+)
+def test_an_image_whose_record_is_not_whole_is_told_with_the_way_out(tmp_path, monkeypatch, record, why):
+    image = tmp_path / "jax-cpu-00000000.sif"
+    image.write_bytes(b"x")
+    monkeypatch.setenv("APPTAINER_CONTAINER", str(image))
+    file = image.with_suffix(".json")
+    file.write_text(json.dumps({"digest": images.digest(image), "stamp": images.stamp(image)}))
+    assert images.digest_in_use(image) == images.digest(image)
+    file.unlink() if record is None else file.write_text(record)
+    told = rf"^{file}: the image's record .*{why}.*remove it and {image.name}, then `snakemake images`"
+    with pytest.raises(UserError, match=told) as refused:
+        images.digest_in_use(image)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_image_is_asked_for_without_its_record_so_that_both_must_go_to_be_made_anew():
+    """By whose image `snakemake images` says what is there: with the record alone gone it would make nothing."""
+    study = read_study({"study": "s", "cases": ["torch"], "images": {"kind": "cpu"}}, "s.yaml")
+    files = Containers(study, [], []).files()
+    assert files and all(file.endswith(".sif") for file in files)
 
 
 @pytest.mark.parametrize("name", ["a,b", "a:b"])

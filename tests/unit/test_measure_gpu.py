@@ -1,5 +1,6 @@
 """GPUs as NVML tells them: what is not told is empty, and two runs never hold the same one."""
 
+import importlib
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from pretended_gpus import DRIVER, ERRORS, a_cut_gpu, a_gpu, pretended_machine  # noqa: F401
 
-from levelfield.errors import UserError
+from levelfield.errors import NodeError, UserError
 from levelfield.measure import calibrate, device, environment, gpu, locks, sampler, summary
 from levelfield.measure.energy import Energy, source
 from levelfield.measure.sampler import GpuUse, Record, Sampler
@@ -197,6 +198,77 @@ def test_a_run_that_may_use_a_gpu_stops_where_nvml_hangs(machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with device.hold_device("auto") as held:
         assert held is None, "no framework finds a card then"
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
+def test_a_run_that_may_use_a_gpu_stops_where_nvml_is_in_error(machine, monkeypatch, function):
+    """As after an update of the driver. Where it says that there is no GPU, or none that it knows, the framework may look."""
+    for name, code in ERRORS.items():
+        gpu.nvml.cache_clear()
+        sys.modules.pop("pynvml", None)
+        machine(a_gpu(1), errors={function: code})
+        for asked in ("cuda", "auto"):
+            if name in ("not supported", "driver not loaded", "library not found", "GPU not found"):
+                with device.hold_device(asked) as held:
+                    assert held is None and gpu.silence() is None, name
+                continue
+            said = rf"device is {asked}.*NVML is in error \({function}: NVMLError: {code}\).*nvidia-smi.*`device: cpu`"
+            with pytest.raises(NodeError, match=said), device.hold_device(asked):
+                pass
+    for nothing in ("", "-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        with device.hold_device("auto") as held:
+            assert held is None, "no framework finds a card then"
+    with device.hold_device("cpu") as held:
+        assert held is None
+
+
+def test_an_error_is_told_as_long_as_it_lasts(machine):
+    machine(a_gpu(1), errors={"nvmlDeviceGetCount": ERRORS["unknown"]})
+    assert gpu.gpus() == [] and "nvmlDeviceGetCount" in gpu.silence()
+    machine(a_gpu(1))
+    assert [found.uuid for found in gpu.gpus()] == ["GPU-111"] and gpu.silence() is None
+
+
+def test_a_slice_that_an_old_driver_does_not_know_is_no_error_and_one_that_is_lost_is(machine, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+    for code in (ERRORS["not found"], ERRORS["invalid argument"]):
+        machine(a_cut_gpu(1), errors={"nvmlDeviceGetHandleByUUID": code})
+        with device.hold_device("cuda") as held:
+            assert held is None
+    machine(a_cut_gpu(1), errors={"nvmlDeviceGetHandleByUUID": ERRORS["GPU is lost"]})
+    with pytest.raises(NodeError, match=r"nvmlDeviceGetHandleByUUID: NVMLError: 15"), device.hold_device("cuda"):
+        pass
+
+
+def test_what_another_pynvml_lacks_or_garbles_is_not_told_and_hides_no_gpu(machine, monkeypatch):
+    machine(a_gpu(1))
+    pynvml = importlib.import_module("pynvml")
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetMigMode")
+    monkeypatch.delattr(pynvml, "NVMLLibraryMismatchError")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: b"\xff".decode())
+    assert gpu.gpus() == [gpu.Gpu("GPU-111", 0, None, 8 << 30, DRIVER)] and gpu.silence() is None
+    assert gpu.state("GPU-111") == STATE and gpu.energy_joules("GPU-111") == 5
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: b"Caf\xe9")
+    assert gpu.gpus()[0].name == "Caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_an_answer_that_nobody_expects_is_an_error_and_not_no_gpu(machine, monkeypatch, capfd):
+    machine(a_gpu(1))
+    pynvml = importlib.import_module("pynvml")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: "much")
+    for asked in ("cuda", "auto"):
+        with pytest.raises(NodeError, match=rf"device is {asked}.*NVML is in error.*AttributeError"), device.hold_device(asked):
+            pass
+    assert "Traceback" not in capfd.readouterr().err
+    gpu.nvml.cache_clear()
+    sys.modules["pynvml"] = SimpleNamespace()  # another module of this name
+    with pytest.raises(NodeError, match=r"nvmlInit: AttributeError"), device.hold_device("auto"):
+        pass
+    gpu.nvml.cache_clear()
+    sys.modules["pynvml"] = None  # not installed
+    with device.hold_device("auto") as held:
+        assert held is None and gpu.silence() is None
 
 
 def test_a_gpu_is_looked_for_once_and_again_after_an_error(machine, tmp_path):

@@ -1,6 +1,8 @@
 """Each model's operations, against a count of every product as it is made; the limit that follows; which kernel computed it."""
 
 import json
+import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from levelfield import registry
+from levelfield.errors import NodeError
 from levelfield.level import reference
 from levelfield.level.trial import small_protocol, weights_without_zeros
 from levelfield.measure import calibrate, kernels, limit
@@ -201,11 +204,38 @@ def test_a_models_kernel_is_read_off_a_profile(model, profile, told, verdict):
 def test_a_calibration_that_ends_badly_says_so(tmp_path, monkeypatch):
     """As under a GPU's exclusive compute mode, which lets no second process in."""
     monkeypatch.setattr(calibrate, "find_spec", lambda name: True)
-    monkeypatch.setattr(calibrate.subprocess, "run", lambda command, **_: SimpleNamespace(returncode=1))
+    monkeypatch.setattr(calibrate.subprocess, "Popen", lambda command, **_: SimpleNamespace(wait=lambda seconds: 1))
     with pytest.raises(RuntimeError, match=r"exit code 1.*exclusive compute mode"):
         calibrate.of_this_machine(tmp_path, Protocol(), 1, Gpu("GPU-1", 0, None, None, None))
     with pytest.raises(RuntimeError, match=r"exit code 1, its reason stands in the log$"):
         calibrate.of_this_machine(tmp_path, Protocol(), 1, None)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_calibration_that_hangs_is_killed_and_one_that_cannot_be_is_not_waited_for(tmp_path, monkeypatch, dies):
+    """As in a call into a driver that hangs: the kernel ends no process there."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    kill, hanging = calibrate.subprocess.Popen.kill, []
+
+    def killed(process):
+        hanging.append(process)
+        if dies:
+            kill(process)
+
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(calibrate, "LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr(calibrate, "KILL_SECONDS", 10 if dies else 0.2)
+    monkeypatch.setattr(calibrate.subprocess.Popen, "kill", killed)
+    expected = calibrate.subprocess.TimeoutExpired if dies else NodeError
+    began = time.monotonic()
+    with pytest.raises(expected, match="timed out" if dies else "cannot be killed"):
+        calibrate.of_this_machine(tmp_path, Protocol(), 1, None)
+    assert time.monotonic() - began < 20
+    assert (hanging[0].poll() is not None) == dies
+    kill(hanging[0])
+    hanging[0].wait()
 
 
 @pytest.mark.parametrize(
@@ -220,4 +250,6 @@ def test_a_damaged_or_foreign_calibration_is_none(tmp_path, change):
     file.write_text(json.dumps(whole), encoding="utf-8")
     assert calibrate.read(file).bytes_per_second == 1e9
     file.write_text(json.dumps(whole | change), encoding="utf-8")
+    assert calibrate.read(file) is None
+    file.write_text("[" * 100_000, encoding="utf-8")
     assert calibrate.read(file) is None

@@ -1,5 +1,6 @@
 """Locks of devices: two runs on one processor wait for each other, and who waits learns for whom."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -76,6 +77,18 @@ def test_nobody_waits_for_ever(monkeypatch):
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
     told = pytest.raises(UserError, match=rf"process {os.getpid()} of .*{locks.ELSEWHERE}")
     with device.hold_device("cpu"), told, device.hold_device("cpu"):
+        pass
+
+
+def test_a_disk_that_knows_no_locks_is_told_with_the_way_out(monkeypatch):
+    """As a network's may be: then nobody could be held off."""
+
+    def without_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks.fcntl, "flock", without_locks)
+    told = pytest.raises(UserError, match=rf"levelfield-cpu.lock: cannot be locked: .*{locks.ELSEWHERE}")
+    with told, device.hold_device("cpu"):
         pass
 
 

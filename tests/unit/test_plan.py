@@ -17,7 +17,7 @@ from snakemake.utils import format
 
 from levelfield.commands.cli import main
 from levelfield.plan.budget import minutes
-from levelfield.plan.plan import Plan
+from levelfield.plan.plan import Plan, refuse_unnamed
 from levelfield.study.config import read_study
 from levelfield.study.protocol import Protocol
 from levelfield.tell.collect import collect
@@ -101,6 +101,33 @@ def test_a_case_accepted_as_failing_is_not_planned(checkout, capsys):
     assert "1 case, 2 runs, and 1 accepted as failing" in told and "3 jobs" in told
 
 
+LISTED = """
+default-resources: [slurm_partition=fast, mem_mb=100]
+set-resources: ["train:gpu=1", "train:gpu_model=a100", "block:mem_mb=7"]
+set-threads: [train=8]
+config: runs=blocks
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "told"),
+    [
+        ("default-resources:\nset-resources:\nset-threads:\nconfig:\n", "6 jobs, each with GPU, 1 threads, default MB"),
+        ("set-resources: {train: }\nset-threads: {train: }\n", "6 jobs, each with GPU, 1 threads, default MB"),
+        (LISTED, "4 jobs, each with 1 a100, 8 threads, 100 MB"),
+        ("default-resources: {slurm_partition: 7}\nconfig: {runs: blocks}\n", "4 jobs, each with GPU, 1 threads"),
+    ],
+    ids=["empty", "a rule without any", "as on the command line", "a number's name"],
+)
+def test_a_profile_may_have_its_keys_empty_or_as_on_the_command_line(checkout, capsys, profile, told):
+    (checkout / "config.yaml").write_text(profile)
+    assert main(["plan", "small.yaml", "--profile", "."]) == 0
+    said = capsys.readouterr().out
+    assert told in said
+    partition = {"fast": "queue: fast;", ": 7": "queue: 7;"}
+    assert next((line for name, line in partition.items() if name in profile), "queue: Slurm’s default partition;") in said
+
+
 def test_what_is_not_there_is_named(checkout, capsys):
     assert main(["plan", "large.yaml"]) == 2
     assert "large.yaml is not there" in capsys.readouterr().err
@@ -120,6 +147,19 @@ def test_a_proof_that_was_tried_and_is_not_there_holds_up_no_block(checkout):
     record.parent.mkdir()
     record.write_text("{}")
     assert set(plan.blocks.parity_files(block)) == both
+
+
+SEEDS = ["1e999", "NaN", "-1", "true", "1.5", '"7"', "null", "99999999999", "[" * 100_000]
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed[:12])
+def test_a_parity_that_tells_no_seed_leaves_it_to_the_next_one_or_the_study(checkout, seed):
+    study, parity = read_study(yaml.safe_load(CONFIG), "small.yaml"), checkout / "results/small/parity"
+    parity.mkdir(parents=True)
+    (parity / "jax.json").write_text(f'{{"seed": {seed}}}')
+    assert Plan(study).proof.seed == 0
+    (parity / "torch.json").write_text('{"seed": 1}')
+    assert Plan(study).proof.seed == 1
 
 
 def test_a_block_is_granted_the_time_of_its_runs_and_its_share_of_the_cores(checkout, monkeypatch):
@@ -192,3 +232,22 @@ use rule * from levelfield
 def test_an_error_names_the_persons_file_whatever_it_is_called(files, told):
     with pytest.raises(WorkflowError, match=f"^{re.escape(told)}: protocl: unknown key"):
         Plan.read({"study": "s", "cases": ["torch"], "protocl": {}}, files)
+
+
+@pytest.mark.parametrize(
+    ("given", "files", "told"),
+    [({"cases": ["torch"]}, ["mine.yaml"], "mine.yaml"), ({"seeds": [0]}, [Path("a.yaml"), Path("b.yaml")], "a.yaml, b.yaml"),
+     ({"cases": ["torch"]}, [], "--config")],
+)  # fmt: skip
+def test_a_config_without_a_name_is_not_taken_for_the_usual_study(given, files, told):
+    """config/config.yaml, which names that one, comes in beneath it."""
+    with pytest.raises(WorkflowError, match=f"^{re.escape(told)}: study: missing, .* write `study: <name>`"):
+        refuse_unnamed(given, files)
+
+
+@pytest.mark.parametrize(
+    ("given", "files"),
+    [({}, []), ({"images": {"kind": "cpu"}}, []), ({"study": "quick"}, []), ({"study": "s", "cases": ["jax"]}, ["s.yaml"])],
+)
+def test_the_usual_study_needs_no_name(given, files):
+    refuse_unnamed(given, files)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pytest
 from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
 
-from levelfield.commands.rules import train
-from levelfield.errors import UserError
+from levelfield.commands.rules import take, train
+from levelfield.errors import NodeError, UserError
 from levelfield.measure.spoilt import spoilt
 from levelfield.plan.finished import WHOLE
 from levelfield.records import set_aside
@@ -115,7 +115,6 @@ def test_no_retake_is_begun_that_the_granted_minutes_may_not_bear(job, monkeypat
 
 def of_this_run(monkeypatch) -> dict:
     """What a record of the job's run says of its making."""
-    monkeypatch.setattr(train, "commit", lambda: "c" * 40)
     monkeypatch.setattr(train, "load_description", lambda folder: {"sha256": "d" * 64})
     same = {"protocol_sha256": digest(Protocol()), "commit": "c" * 40, "backend": "torch", "departures": []}
     return same | {"data_sha256": "d" * 64, "image": None}
@@ -136,7 +135,8 @@ def test_a_job_that_was_ended_in_a_retake_goes_on_with_the_next(job, monkeypatch
 
 @pytest.mark.parametrize("retakes", [2, 0])
 def test_a_take_that_had_finished_before_its_job_was_ended_stands(job, monkeypatch, retakes, capsys):
-    """Ended in its extras: the workflow deletes what the job wrote, and the next attempt finds the take that was set aside."""
+    """Ended in its extras: the workflow deletes what the job wrote, and the next attempt finds the take that was set aside,
+    whatever was committed meanwhile."""
     same = of_this_run(monkeypatch)
     job.takes((None, 0.8, {}), same=same)
     making = train.take
@@ -152,8 +152,10 @@ def test_a_take_that_had_finished_before_its_job_was_ended_stands(job, monkeypat
     for name in WHOLE:
         (job.folder / name).unlink()
     monkeypatch.setattr(train, "take", lambda *_: pytest.fail("it was trained again"))
+    monkeypatch.setenv("LEVELFIELD_COMMIT", "d" * 40)
     job.run(retakes)
     assert job.last == 1 and not (job.folder / "failure.json").exists() and not list(job.folder.glob("takes/*/run.json"))
+    assert json.loads((job.folder / "run.json").read_text())["commit"] == "c" * 40
     assert "take 1 had finished before its job was ended: it stands" in capsys.readouterr().out
 
 
@@ -203,15 +205,29 @@ def test_what_a_killed_snakemakes_job_finished_while_this_one_waited_stands(job,
     assert job.last == 1 and not (job.folder / "failure.json").exists()
 
 
-def test_takes_of_another_program_do_not_count(job, monkeypatch):
+@pytest.mark.parametrize("what", ["backend", "departures", "protocol_sha256", "data_sha256", "image"])
+def test_takes_of_another_program_do_not_count_and_it_is_said(job, monkeypatch, what, capsys):
+    same = of_this_run(monkeypatch)
+    job.takes((NOISE, 0.8, {}), (train.EndedFromOutside("killed"), None, {}), same=same | {what: "another"})
+    with pytest.raises(UserError):
+        job.run()
+    job.takes((None, 0.8, {}), same=same)
+    job.run()
+    assert job.last == 1 and not (job.folder / "takes").exists()
+    assert "what an earlier job left of take 1 does not count" in capsys.readouterr().out
+
+
+def test_takes_of_another_commit_count_and_each_says_of_which_it_is(job, monkeypatch):
+    """As a run that has finished stands, whatever is committed after it."""
     same = of_this_run(monkeypatch)
     job.takes((NOISE, 0.8, {}), (train.EndedFromOutside("killed"), None, {}), same=same)
     with pytest.raises(UserError):
         job.run()
-    monkeypatch.setattr(train, "commit", lambda: "d" * 40)
-    job.takes((None, 0.8, {}), same=same | {"commit": "d" * 40})
+    monkeypatch.setenv("LEVELFIELD_COMMIT", "d" * 40)
+    job.takes(("never made", 0, {}), (None, 0.9, {}), same=same | {"commit": "d" * 40})
     job.run()
-    assert job.last == 1 and not (job.folder / "takes").exists()
+    told = [json.loads((folder / "run.json").read_text()) for folder in (job.folder / "takes/1", job.folder)]
+    assert [(run["take"], run["commit"]) for run in told] == [(1, "c" * 40), (2, "d" * 40)]
 
 
 def test_takes_of_an_earlier_making_of_the_run_are_gone(job):
@@ -257,6 +273,27 @@ def test_a_take_that_dies_leaves_its_cause(job, tmp_path, monkeypatch, script, t
     assert "take 1" in failure["error"] and failure["seed"] == 3 and failure["seconds"] >= 0
 
 
+def test_a_take_that_cannot_be_killed_is_told_and_not_waited_for(job, tmp_path, monkeypatch):
+    """As in a call into a driver that hangs: the kernel ends no process there."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    kill, hanging = train.subprocess.Popen.kill, []
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(train, "HANG", 1 / 60)
+    monkeypatch.setattr(train, "KILL_SECONDS", 0.2)
+    monkeypatch.setattr("levelfield.training.said.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(train.subprocess.Popen, "kill", lambda process: hanging.append(process))
+    began = time.monotonic()
+    with pytest.raises(train.TakeError, match=r"hangs.*cannot be killed.*another machine may do"):
+        job.run(minutes=1)
+    assert time.monotonic() - began < 20
+    kill(hanging[0])
+    hanging[0].wait()
+    failure = json.loads((job.folder / "failure.json").read_text())
+    assert "cannot be killed" in failure["error"] and failure["for_good"] is False
+
+
 WATCHED = """
 import subprocess, sys, time
 code = "from levelfield.commands.rules.take import end_with_the_job as e; e(); print(1, flush=True); import time; time.sleep(60)"
@@ -283,17 +320,25 @@ def test_a_take_ends_with_its_job_even_when_that_is_killed():
     pytest.fail("the take outlived its job")
 
 
-def test_a_job_that_is_ended_from_outside_says_so(tmp_path):
-    Case("torch", "torch", device="cpu").write(tmp_path / "case.json")
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nexec sleep 60\n")
+def options(folder) -> list[str]:
+    """What a job and its takes are told, of a case that is written into the folder; of data and start there is none."""
+    Case("torch", "torch", device="cpu").write(folder / "case.json")
+    given = {"study": "s", "case": folder / "case.json", "seed": 3, "data": folder, "start": folder, "threads": 1}
+    return [text for name, value in (given | {"out": folder / "run"}).items() for text in (f"--{name}", str(value))]
+
+
+def started(folder, script: str) -> subprocess.Popen:
+    """`levelfield train`, whose takes are this script of the shell in the place of Python."""
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     code = f"import sys; from levelfield.commands import cli; sys.executable = {str(python)!r}; sys.exit(cli.main())"
-    options = {"study": "s", "case": tmp_path / "case.json", "seed": 3, "data": tmp_path, "start": tmp_path, "threads": 1}
-    options |= {"out": tmp_path / "run"}
-    given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    environment = os.environ | {"LEVELFIELD_LOCKS": str(tmp_path)}
-    job = subprocess.Popen([sys.executable, "-c", code, "train", *given], env=environment, start_new_session=True)
+    environment = os.environ | {"LEVELFIELD_LOCKS": str(folder)}
+    return subprocess.Popen([sys.executable, "-c", code, "train", *options(folder)], env=environment, start_new_session=True)
+
+
+def test_a_job_that_is_ended_from_outside_says_so(tmp_path):
+    job = started(tmp_path, "exec sleep 60")
     while not (tmp_path / "run/failure.json").exists() or b"sleep" not in _children(job.pid):
         time.sleep(0.05)
     job.terminate()
@@ -303,6 +348,80 @@ def test_a_job_that_is_ended_from_outside_says_so(tmp_path):
 
 def _children(pid: int) -> bytes:
     return subprocess.run(["ps", "--no-headers", "-o", "args", "--ppid", str(pid)], capture_output=True, check=False).stdout
+
+
+def _in_group(group: int) -> list[str]:
+    """The command lines of a process group, those that have ended apart."""
+    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    rows = [line.split(None, 2) for line in listed]
+    return [args for number, state, args in rows if int(number) == group and not state.startswith("Z")]
+
+
+def test_a_job_that_is_killed_while_its_take_starts_leaves_none_behind(tmp_path):
+    """Before the take could ask the kernel to end it with its job: it would train on a device that is free again."""
+    job = started(tmp_path, f'sleep 2\nexec "{sys.executable}" "$@"')
+    while not (tmp_path / "run/failure.json").exists() or b"levelfield take" not in _children(job.pid):
+        time.sleep(0.05)
+    before = (tmp_path / "run/failure.json").read_bytes()
+    job.kill()
+    job.wait()
+    deadline = time.monotonic() + 60
+    while (left := _in_group(job.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    assert (tmp_path / "run/failure.json").read_bytes() == before, "it did not even begin"
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_take_begins_under_its_own_job_alone(tmp_path, alive):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    pid = os.getpid() if alive else ended.pid
+    command = [sys.executable, "-m", "levelfield", "take", *options(tmp_path), "--job-pid", str(pid)]
+    done = subprocess.run(command, env=os.environ | {"LEVELFIELD_LOCKS": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode, "there is no start to train from"
+    assert (f"levelfield take: its job, process {ended.pid}, has ended" in done.stderr) == (not alive), done.stderr
+    assert (str(tmp_path) in done.stderr) == alive, "it asked for the start"
+
+
+def test_a_job_that_is_told_to_end_while_it_starts_its_take_says_so(job, monkeypatch):
+    def starting(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    monkeypatch.setattr(train.subprocess, "Popen", starting)
+    try:
+        with pytest.raises(train.EndedFromOutside, match="SIGTERM"):
+            job.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "killed by SIGTERM" in json.loads((job.folder / "failure.json").read_text())["error"]
+
+
+def test_a_take_to_which_nvml_does_not_tell_its_jobs_card_is_none_on_the_processor(tmp_path, monkeypatch, machine):
+    """The driver was updated while the job waited for the card, or it was lost."""
+    Case("torch", "torch").write(tmp_path / "case.json")
+    machine(a_gpu(1), errors={"nvmlDeviceGetCount": 18})
+    monkeypatch.setattr("levelfield.training.train.train", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(NodeError, match="no GPU can be held: NVML is in error"):
+        take.take(Namespace(case=tmp_path / "case.json", image=None, threads=1, out=tmp_path))
+
+
+def test_a_calibration_that_cannot_be_killed_ends_its_job(job, monkeypatch, tmp_path, machine):
+    """It still computes on the card, beside which nothing can be timed."""
+    Case("jax", "jax", device="cuda").write(tmp_path / "case.json")
+    machine(a_gpu(1))
+    monkeypatch.setattr(train, "takes", lambda *_: pytest.fail("it was trained"))
+
+    def stuck(*_):
+        raise NodeError("it cannot be killed")
+
+    monkeypatch.setattr(train.calibrate, "of_this_machine", stuck)
+    with pytest.raises(NodeError):
+        job.run(calibration=tmp_path / "calibrations")
+    failure = json.loads((job.folder / "failure.json").read_text())
+    assert "cannot be killed" in failure["error"] and failure["for_good"] is False
 
 
 def test_a_card_is_calibrated_before_the_first_take(job, monkeypatch, tmp_path, machine, capsys):

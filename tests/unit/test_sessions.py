@@ -86,6 +86,30 @@ def test_it_begins_in_another_session_alone(tmp_path, study, minutes_ago, machin
     assert recorded(tmp_path, study) == [0, 1], "a job of the same start adds none"
 
 
+FOREIGN = {
+    "no zone": {"ended": "2026-11-25T11:59:00"},
+    "no zone, of a cluster": {"ended": "2026-11-25T11:59:00", "machine": {"scheduler": {"SLURM_JOB_ID": "7"}}},
+    "a number": {"ended": 1e9},
+    "no machine": {"machine": None},
+    "nested": None,
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("minutes_ago", [30, 90])
+def test_a_foreign_record_stops_no_study_and_does_not_count(tmp_path, study, what, minutes_ago):
+    """The collector tells it as damaged."""
+    ran(tmp_path, study, [0, 1], minutes_ago)
+    file = tmp_path / "runs/torch/seed-0/run.json"
+    record, own = json.loads(file.read_text()), FOREIGN[what]
+    changed = record | own if isinstance(own, dict) else own
+    file.write_text("[" * 100_000 if own is None else json.dumps(changed))
+    seeds, waits = begun(tmp_path, study, NOON)
+    assert seeds == ([0, 1] if minutes_ago == 30 else [0, 1, 2, 3, 4])
+    assert waits is None or waits.endswith("or on another one"), "no scheduler ran what counts"
+
+
 def test_one_that_has_begun_goes_on_without_waiting(tmp_path, study):
     ran(tmp_path, study, [0, 1], 1)
     ran(tmp_path, study, [2], 0)

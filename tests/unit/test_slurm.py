@@ -202,8 +202,19 @@ def test_without_a_controller_the_plan_is_told_and_then_in_one_line_that_nobody_
 
 @pytest.mark.parametrize(
     ("content", "finished"),
-    [(b"{not json", 0), (b"{}", 0), (b'{"times": []}', 0), (b"\xff\xfe", 0), (b'{"times": {"process_seconds": null}}', 1)],
-    ids=["half", "empty", "another shape", "no text", "a machine that tells no age"],
+    [
+        (b"{not json", 0),
+        (b"{}", 0),
+        (b'{"times": []}', 0),
+        (b"\xff\xfe", 0),
+        (b'{"times": {"process_seconds": "1800"}}', 0),
+        (b'{"times": {"process_seconds": 1e999}}', 0),
+        (b'{"times": {"process_seconds": 1%s}}' % (b"0" * 400), 0),
+        (b"[" * 100_000, 0),
+        (b'{"times": {"process_seconds": null}}', 1),
+        (b'{"times": {"process_seconds": 1800}}', 1),
+    ],
+    ids=["half", "empty", "another shape", "no text", "words", "infinite", "huge", "nested", "no age told", "half an hour"],
 )
 def test_a_record_that_tells_no_time_stops_no_plan(programs, tmp_path, capsys, monkeypatch, content, finished):
     monkeypatch.chdir(tmp_path)

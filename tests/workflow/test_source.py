@@ -126,3 +126,13 @@ def test_what_stood_in_for_imdb_stays(tmp_path):
     assert checkout.planned()["train"] == 1
     own = archive(tmp_path / "imdb.npz")
     assert "unset LEVELFIELD_IMDB" in refused(checkout, LEVELFIELD_IMDB=str(own))
+
+
+def test_a_config_without_a_name_is_refused_before_anything_is_written(tmp_path):
+    checkout = Checkout.made(tmp_path)
+    config = {key: value for key, value in checkout.study().items() if key != "study"}
+    (tmp_path / "config/mine.yaml").write_text(json.dumps(config))
+    done = checkout.snakemake("-n", config="config/mine.yaml")
+    assert done.returncode != 0 and "config/mine.yaml: study: missing" in done.stdout, done.stdout[-3000:]
+    assert "Traceback" not in done.stdout and not (tmp_path / "results").exists()
+    assert checkout.planned("--config", "study=mine", config="config/mine.yaml")["train"] == 2

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +19,7 @@ from levelfield.errors import UserError
 from levelfield.plan import sessions
 from levelfield.plan.budget import minutes
 from levelfield.study.config import Study, read_study
+from levelfield.study.doubled import parsed
 from levelfield.study.protocol import Case
 from levelfield.tell.results import Results
 from levelfield.tell.tables.families import foreseen
@@ -48,7 +50,7 @@ def run(args: Namespace) -> None:
         name = heading == "case"
         grid.add_column(heading, justify="left" if name else "right", no_wrap=name, min_width=max(map(len, heading.split())))
     jobs, granted, expected, unknown = 0, 0.0, 0.0, 0
-    in_blocks = "runs=blocks" in (profile.get("config") or [])
+    in_blocks = _pairs(profile.get("config")).get("runs") == "blocks"
     cases = [case for case in study.expanded if case.name not in study.accepted]
     for case in cases:
         finished = _took(folder, case, study.seeds)
@@ -86,9 +88,9 @@ def run(args: Namespace) -> None:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """The content of a YAML file of keys; raises UserError that names the file for anything else."""
+    """The content of a YAML file of keys; raises UserError that names the file for anything else, or where a key stands twice."""
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        found = parsed(file, file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file} is not there: run this in the checkout, or name the file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -104,8 +106,10 @@ def _took(folder: Path, case: Case, seeds: list[int]) -> list[float | None]:
     """Seconds that each finished run of the case took, container start apart; None of a machine that cannot tell."""
     files, found = [folder / "runs" / case.name / f"seed-{seed}" / "run.json" for seed in seeds], []
     for file in files:
-        with suppress(OSError, ValueError, KeyError, TypeError):  # not there yet, or damaged
-            found.append(json.loads(file.read_text(encoding="utf-8"))["times"]["process_seconds"])
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # not there yet, or damaged
+            seconds = json.loads(file.read_text(encoding="utf-8"))["times"]["process_seconds"]
+            if seconds is None or (isfinite(seconds) and seconds >= 0):  # of text: TypeError
+                found.append(None if seconds is None else float(seconds))
     return found
 
 
@@ -119,8 +123,24 @@ def _could_show(study: Study, named: Path | None) -> list[str]:
     return foreseen(Results.read(found), study) or [f"what it could show: {found} has too few clean pairs to tell"]
 
 
+def _pairs(told: Any) -> dict[str, Any]:
+    """Keys with values in either form that a profile may have: YAML's, or `key=value` as on the command line; empty where there
+    is nothing, and where it is neither."""
+    if isinstance(told, dict):
+        return {str(key): value for key, value in told.items()}
+    words = told if isinstance(told, list) else told.split() if isinstance(told, str) else []
+    return {key: value for key, _, value in (str(word).partition("=") for word in words)}
+
+
+def _of_train(told: Any) -> dict[str, Any]:
+    """What `set-resources` says of the rule `train`: under its name, or in words `train:key=value`."""
+    found = _pairs(told)
+    words = {name.removeprefix("train:"): value for name, value in found.items() if name.startswith("train:")}
+    return words | _pairs(found.get("train"))
+
+
 def _resources(profile: dict[str, Any]) -> dict[str, Any]:
-    return {**(profile.get("default-resources") or {}), **profile.get("set-resources", {}).get("train", {})}
+    return _pairs(profile.get("default-resources")) | _of_train(profile.get("set-resources"))
 
 
 def _asked(profile: dict[str, Any]) -> str:
@@ -128,7 +148,8 @@ def _asked(profile: dict[str, Any]) -> str:
     gpu = resources.get("gres") or " ".join(
         str(part) for part in (resources.get("gpu", 0), resources.get("gpu_model", "GPU")) if part
     )
-    parts = [gpu, f"{profile.get('set-threads', {}).get('train', 1)} threads", f"{resources.get('mem_mb', 'default')} MB"]
+    threads = _pairs(profile.get("set-threads")).get("train") or 1
+    parts = [gpu, f"{threads} threads", f"{resources.get('mem_mb', 'default')} MB"]
     if "runtime" in resources:
         parts.append(f"{resources['runtime']} min by the profile")
     return ", ".join(parts)
@@ -136,7 +157,8 @@ def _asked(profile: dict[str, Any]) -> str:
 
 def _queue(profile: dict[str, Any]) -> str:
     """The partition that the runs would wait in, as Slurm tells it now."""
-    partition = _resources(profile).get("slurm_partition")
+    named = _resources(profile).get("slurm_partition")
+    partition = None if named is None else str(named)
     if not shutil.which("sinfo"):
         return f"queue: {partition or 'Slurm’s default partition'}; no Slurm on this machine to ask"
     chosen = [f"--partition={partition}"] if partition else []

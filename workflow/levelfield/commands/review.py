@@ -1,6 +1,5 @@
 """Prints a training review, decoded, with its label."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -9,6 +8,9 @@ from levelfield.data.encode import decode
 from levelfield.data.prepare import review
 from levelfield.errors import UserError
 from levelfield.study.data import Data
+from levelfield.study.protocol import Protocol
+from levelfield.tell.outcomes import load_study
+from levelfield.tell.results import load_data
 
 DEFAULT_STUDY = Path("results/article")
 
@@ -23,14 +25,11 @@ def run(args: Namespace) -> None:
     file = args.study / "study.json"
     if not file.exists() and args.study != DEFAULT_STUDY:
         raise UserError(f"{args.study}: no study.json there; name the folder of a study that was run, as results/article")
-    study = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"data": {}, "protocol": {}}
-    vocabulary = study["protocol"].get("vocabulary", 20_000)
-    corpus = find_corpus(args.downloads, Data.model_validate(study["data"]), vocabulary=vocabulary, words=True)
-    described = args.study / "data" / "data.json"
-    if (
-        described.exists()
-        and (made_from := json.loads(described.read_text(encoding="utf-8"))["source_sha256"]) != corpus.source_sha256
-    ):
+    study = load_study(args.study) if file.exists() else None
+    data, vocabulary = (study.data, study.protocol.vocabulary) if study else (Data(), Protocol().vocabulary)
+    corpus = find_corpus(args.downloads, data, vocabulary=vocabulary, words=True)
+    described = (args.study / "data" / "data.json").exists()
+    if described and (made_from := load_data(args.study)["source_sha256"]) != corpus.source_sha256:
         raise UserError(
             f"{args.study}: made from another file (sha256 {made_from}) than what is found now: {corpus.corpus} "
             f"({corpus.source_sha256}), {corpus.why}; set data.file or LEVELFIELD_IMDB as it was then"

@@ -1,5 +1,6 @@
 """Reads the encoded reviews of a study, each case with its own length."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,18 +17,48 @@ def load_split(folder: Path, split: str, protocol: Protocol) -> tuple[np.ndarray
     one output, int32 class numbers where it has several.
 
     The data is kept with the longest length of the study; a shorter one is the side that truncation keeps, which holds
-    where padding and truncation are on the same side (study.py asks for it).
+    where padding and truncation are on the same side (study.py asks for it). Raises UserError where a file is not the one
+    that was written: both are hashed first.
     """
-    x = np.load(Path(folder) / f"x_{split}.npy", mmap_mode="r", allow_pickle=False)
-    y = np.load(Path(folder) / f"y_{split}.npy", allow_pickle=False)
+    folder = Path(folder)
+    _refuse_altered(folder, f"x_{split}.npy", f"y_{split}.npy")
+    x = np.load(folder / f"x_{split}.npy", mmap_mode="r", allow_pickle=False)
+    y = np.load(folder / f"y_{split}.npy", allow_pickle=False)
     kept = x[:, -protocol.length :] if protocol.truncation == "pre" else x[:, : protocol.length]
     return np.array(kept), y if protocol.model.outputs == 1 else y.astype(np.int32)
 
 
 def load_description(folder: Path) -> dict[str, Any]:
-    """The content of `data.json`."""
-    told: dict[str, Any] = json.loads((Path(folder) / "data.json").read_text(encoding="utf-8"))
+    """The content of `data.json`; raises UserError where it is damaged."""
+    file = Path(folder) / "data.json"
+    try:
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, str(error)) from None
+    if not isinstance(told, dict):
+        raise _damaged(file, f"found a {type(told).__name__}")
     return told
+
+
+def _damaged(file: Path, said: str) -> UserError:
+    return UserError(
+        f"{file} is damaged ({said}): put the right one back, or make the study's data anew with `--config replace=data`"
+    )
+
+
+def _refuse_altered(folder: Path, *names: str) -> None:
+    """Raises UserError where a file has not the sha256 that `data.json` tells; older ones do not tell it."""
+    written = load_description(folder).get("arrays") or {}
+    for name in names:
+        expected = written.get(name, {}).get("sha256")
+        if expected is None:
+            continue
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise UserError(
+                f"{folder / name} is altered: sha256 {found}, written with {expected}; delete it and run snakemake again"
+            )
 
 
 def refuse_unfit(title: str, labels: Sequence[str], outputs: Iterable[tuple[str, int]]) -> None:

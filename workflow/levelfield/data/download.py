@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -26,14 +27,32 @@ SLOWEST, PATIENCE = 1024, 60
 """Bytes a second that are given up as too few, and the seconds after which that is asked."""
 LARGEST = 256 * 2**20
 """Bytes; nothing that is fetched here is near it."""
+NO_ADDRESS = (
+    "an address cannot be read, the proxy's or one that the server leads to: look at HTTPS_PROXY and its kin, where #, / and @ "
+    "in a password are written %23, %2F and %40"
+)
+"""In place of what a library says, which is the address with its password, whole or cut anywhere."""
+IN_ADDRESS = re.compile(r"(?<=://)\S*(?=@)")
+"""Name and password in an address, whatever signs they have."""
+NAMED = re.compile(r"(?i)((?:token|secret|passw|api_?key|signature|credential)\w*=)[^\s&,;:]+")
+"""A value that is called a secret within another one."""
 
 
 class DownloadError(Exception):
-    """The file could not be had; the message says why."""
+    """The file could not be had; the message says why, without the passwords in it: it gets into logs and `data.json`."""
+
+    def __init__(self, told: str):
+        super().__init__(without_secrets(told))
 
 
 class RefusedError(DownloadError):
     """The file came whole and is not the one expected; it was kept aside."""
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for passwords in addresses and for what is called a secret in it. `measure.steering` does so for
+    records, and stands above this room."""
+    return NAMED.sub(r"\g<1>***", IN_ADDRESS.sub("***", text))
 
 
 def refuse_unless(path: Path, expected: str, algorithm: str = "sha256", told_as: str | None = None) -> None:
@@ -112,10 +131,10 @@ def _fetch_part(url: str, part: Path, name: str) -> None:
             refused = error.response is not None and error.response.status_code < 500
             hopeless = isinstance(error, (requests.ConnectTimeout, ValueError))  # the latter: requests' own for an address
             if refused or hopeless or attempt >= attempts:
-                raise DownloadError(f"{url}: {_told(error)}") from error
+                raise DownloadError(f"{url}: {_told(error)}") from None
             time.sleep(2 ** (attempt - 1))
-        except ValueError as error:  # of Python's own reading of an address
-            raise DownloadError(f"{url}: the server leads to what is no address: {error}") from error
+        except ValueError:  # of urllib3's or Python's own reading of an address
+            raise DownloadError(f"{url}: {NO_ADDRESS}") from None
 
 
 def missing_certificates() -> str | None:
@@ -181,4 +200,6 @@ def _told(error: requests.RequestException) -> str:
         return "no answer in time"
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return "the connection broke"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return NO_ADDRESS
     return str(error)

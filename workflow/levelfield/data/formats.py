@@ -40,6 +40,8 @@ QUOTED = r'^"(?:[^"]|"")*"$'
 """A field that stands between quotation marks, those within it doubled."""
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, pa.ArrowException)
 """What reading a damaged file may raise."""
+BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+"""What text is where nobody asks whether it is UTF-8."""
 
 Pair = tuple[pa.Array, pa.Array]
 
@@ -228,7 +230,7 @@ def _objects(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str,
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
-    file = pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES)
+    file = pa.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True)
     yield from file.iter_batches(_rows_at_once(file.metadata, wanted), columns=wanted)
 
 
@@ -302,13 +304,48 @@ def _reader(file: Path) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(found.schema, (found.get_batch(n) for n in range(found.num_record_batches)))
 
 
+def _sound(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow file, the columns wanted looked through. Raises UserError for those that are damaged.
+
+    Arrow takes a file's word for where a text begins and ends, and for which entry of a dictionary is meant: it would read from
+    anywhere in memory. The columns stay where they lie, and of text the offsets alone are read.
+    """
+    for batch in _reader(file):
+        for name in dict.fromkeys(wanted):
+            try:
+                _refuse_unsound(batch.column(batch.schema.names.index(name)), len(batch))
+            except pa.ArrowException as error:
+                said = f"column {name}: {' '.join(str(error).split())}"
+                raise UserError(f"{file}: damaged ({said}): save the data set anew with `save_to_disk`") from None
+        yield batch
+
+
+def _refuse_unsound(column: pa.Array, rows: int) -> None:
+    """Raises pa.ArrowException where what an array tells of itself leads beyond its bytes, and where it has not as many rows as
+    its batch."""
+    column.validate()
+    if len(column) != rows:
+        raise pa.ArrowInvalid(f"{len(column)} rows in a batch of {rows}")
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary), safe=False)
+    _as_bytes(column).validate(full=True)
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    """Text as bytes, which stay where they lie: whether they are UTF-8 is asked later, and of the rows alone that are used."""
+    kind = BYTES.get(column.type)
+    if kind is None:
+        return column
+    return pa.Array.from_buffers(kind, len(column), column.buffers(), column.null_count, column.offset)
+
+
 def _saved(folder: Path, wanted: list[str]) -> Iterator[Pair]:
     """What `datasets` saved; numbers of a ClassLabel become its names, −1 and others that have none no label."""
     feature = (_described(folder / "dataset_info.json").get("features") or {}).get(wanted[-1])
     names = feature.get("names") if isinstance(feature, dict) else None
     for file in _arrow_files(folder):
         try:
-            for content, labels in _pairs(_reader(file), wanted):
+            for content, labels in _pairs(_sound(file, wanted), wanted):
                 if names and pa.types.is_integer(labels.type):
                     inside = pc.and_(pc.greater_equal(labels, 0), pc.less(labels, len(names)))
                     labels = pa.array(names).take(pc.if_else(inside, labels, None))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from levelfield.errors import UserError
@@ -232,7 +233,8 @@ def digest_in_use(planned: Path | None) -> str | None:
     """Digest of the image that this process runs in; None where the plan names none.
 
     planned: the image file that the plan names, its record beside it. The file is the one that the record speaks of where its
-    stamp is; any other is read whole. Raises UserError where the process runs in another image, in none, or in a changed one.
+    stamp is; any other is read whole. Raises UserError where the process runs in another image, in none, or in a changed one, and
+    where the record is not there or damaged.
     """
     if planned is None:
         return None
@@ -241,10 +243,26 @@ def digest_in_use(planned: Path | None) -> str | None:
         raise UserError(f"the plan's image is {planned}, but this process runs outside any: add `--sdm apptainer`")
     if Path(inside).resolve() != planned.resolve():
         raise UserError(f"the plan's image is {planned}, but this process runs in {inside}")
-    record = json.loads(planned.with_suffix(".json").read_text(encoding="utf-8"))
-    recorded: str = record["digest"]
-    if stamp(planned) != record.get("stamp") and digest(planned) != recorded:
+    recorded, stamped = _recorded(planned)
+    if stamp(planned) != stamped and digest(planned) != recorded:
         raise UserError(
             f"{planned} is not the file of its record (other content, other sha256): remove both, then `snakemake images`"
         )
     return recorded
+
+
+def _recorded(image: Path) -> tuple[str, Any]:
+    """(digest, stamp) of an image by its record; the stamp is None where the record tells none."""
+    file = image.with_suffix(".json")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        found, stamped = record["digest"], record.get("stamp")
+        if not isinstance(found, str):
+            raise TypeError("its digest is no text")
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = "is not there" if isinstance(error, FileNotFoundError) else f"is damaged ({type(error).__name__}: {error})"
+        # Snakemake asks for the image alone: with one of both it would make nothing anew
+        raise UserError(
+            f"{file}: the image's record {why}: put it back, or remove it and {image.name}, then `snakemake images` makes both"
+        ) from None
+    return found, stamped

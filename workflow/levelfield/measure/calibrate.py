@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from levelfield.errors import NodeError
 from levelfield.host import cpu_model
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.gpu import Gpu
@@ -39,13 +41,16 @@ COPIED = 4 << 20
 REPEATS = 7
 LONGEST_SECONDS = 300
 """For a measurement of about a second, on a GPU with the import of PyTorch."""
+KILL_SECONDS = 10.0
+"""For a process to be gone that was killed: one in a call into a driver that hangs cannot be ended."""
 
 
 def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | None) -> Calibration | None:
     """The calibration kept in `folder` for this machine, made first where there is none for the protocol or no calm one.
 
     gpu: the GPU that the run used; the measuring process sees it through CUDA_VISIBLE_DEVICES. None on a GPU without
-    PyTorch, and on a card's slice when it is not told which. Raises RuntimeError where the measurement failed, TimeoutExpired where it hangs.
+    PyTorch, and on a card's slice when it is not told which. Raises RuntimeError where the measurement failed, TimeoutExpired
+    where it hangs, NodeError where it cannot even be killed.
     """
     if gpu and gpu.cut:
         return None
@@ -58,13 +63,33 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
         return None
     command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
     command += ["--gpu", gpu.name or gpu.uuid, "--protocol", json.dumps(asdict(protocol))] if gpu else []
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, timeout=LONGEST_SECONDS)
-    if done.returncode:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        code = process.wait(LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        if not _killed(process):
+            raise NodeError(
+                f"the calibration did not end within {LONGEST_SECONDS} s, and it cannot be killed: a call into the driver "
+                "hangs: restart the machine"
+            ) from None
+        raise
+    except BaseException:  # this process is told to end
+        _killed(process)
+        raise
+    if code:
         exclusive = (
             "; a GPU in exclusive compute mode lets no second process in: `nvidia-smi --query-gpu=compute_mode --format=csv`"
         )
-        raise RuntimeError(f"ended with exit code {done.returncode}, its reason stands in the log{exclusive if gpu else ''}")
+        raise RuntimeError(f"ended with exit code {code}, its reason stands in the log{exclusive if gpu else ''}")
     return read(path)
+
+
+def _killed(process: subprocess.Popen[bytes]) -> bool:
+    """Kills a process; returns whether it is gone within KILL_SECONDS."""
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(KILL_SECONDS)
+    return process.poll() is not None
 
 
 def machine_key(threads: int, gpu: Gpu | None) -> str:
@@ -78,7 +103,7 @@ def read(path: Path) -> Calibration | None:
         found = Calibration(**json.loads(path.read_text(encoding="utf-8")))
         rates = [*found.products_per_second.values(), found.bytes_per_second, *found.bare_step_seconds.values()]
         return found if all(0 < rate < math.inf for rate in rates) else None
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -6,13 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from levelfield.errors import NodeError
-from levelfield.measure.gpu import Gpu, silence, visible
+from levelfield.measure.gpu import Gpu, hidden, silence, visible
 from levelfield.measure.locks import HELD, first_free
 
 SCHEDULER_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 GIVEN = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")
 """Variables by which a scheduler tells a job which cards it gave it."""
 CPU = "cpu"
+
+
+def usable(device: str) -> list[Gpu]:
+    """The GPUs that a run on `device` may use, in CUDA's order; none for `cpu`, and none where NVML knows of none.
+
+    Raises NodeError where NVML hangs or is in error, unless CUDA_VISIBLE_DEVICES leaves no GPU to anybody: a framework may find a
+    card that could then be neither held nor watched, or it finds none, and `auto` would be timed on the processor without a word.
+    """
+    found = [] if device == CPU else visible()
+    if device != CPU and not found and not hidden() and (reason := silence()):
+        raise NodeError(f"device is {device}, and no GPU can be held: {reason}; `device: cpu` does without")
+    return found
 
 
 @contextmanager
@@ -31,18 +43,15 @@ def hold_devices(device: str, count: int, handed_on: bool = False) -> Iterator[l
     if too few are, it waits. Inside a scheduler's job the locks are the job's own: two runs of one job wait for each other, and two jobs,
     to which the scheduler gave what they have, do not; a job that was given no cards takes them as anyone on the machine does. GPUs are
     numbered as NVML numbers them, whatever CUDA_DEVICE_ORDER said. handed_on: a child that is started with `close_fds=False` holds the
-    locks, too, so that they outlive this process where the child does. Raises NodeError where there are fewer, and where NVML hangs: a
-    framework may find a card that could then be neither held nor watched.
+    locks, too, so that they outlive this process where the child does. Raises NodeError where there are fewer, and where NVML
+    hangs or is in error, as `usable` does.
     """
     if device == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     else:
         # another order would have another card work than the one that is watched
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    candidates = [] if device == CPU else visible()
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() == ""
-    if device != CPU and not candidates and not hidden and (reason := silence()):
-        raise NodeError(f"device is {device}, and no GPU can be held: {reason}; `device: cpu` does without")
+    candidates = usable(device)
     if candidates and len(candidates) < count:
         raise NodeError(f"devices is {count}, but this run may use {len(candidates)} GPU{'s' * (len(candidates) > 1)}")
     names: dict[str, Gpu | None] = {lock_of(gpu): gpu for gpu in candidates} or {lock_of(None): None}

@@ -37,6 +37,15 @@ SILENCE = (
     "NVML did not answer in time, and is not asked again: `nvidia-smi` tells whether the driver answers; a persistence daemon "
     "(`nvidia-persistenced`) keeps cards awake"
 )
+WAY_OUT = "`nvidia-smi` tells whether the driver works; after its update, or where a GPU is lost, the machine needs a restart"
+"""What to do where NVML is in error."""
+
+NO_GPU = (3, 9, 12, 28)
+"""nvmlReturn_t of NVML's reference: not supported, driver not loaded, library not found, GPU not found. So speaks a machine
+without a GPU, or one whose GPU NVML does not know (Jetson), and a framework may find all the same. Any other error is a fault."""
+NO_SLICE = (*NO_GPU, 2, 6)
+"""The same of a slice's UUID, which an old driver does not know: invalid argument, not found."""
+INITIALISE = "nvmlInit"
 
 Told = TypeVar("Told")
 UNTOLD_SLICE = "(a slice, which one is not told)"
@@ -95,16 +104,29 @@ class State:
     """The counter since the driver was loaded."""
 
 
+_faults: dict[str, str] = {}
+"""Why NVML told of no GPU when it was last asked for them, in words, by what was asked: what no machine without a GPU says."""
+
+
+def _keep(asked: str, error: Exception, absent: tuple[int, ...] = NO_GPU) -> None:
+    """Keeps an error as a fault of what was asked, unless it is one of `absent`, which say that NVML knows of no GPU."""
+    if getattr(error, "value", None) not in absent:
+        told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        _faults[asked] = f"NVML is in error ({asked}: {told}): {WAY_OUT}"
+
+
 @cache
 def nvml() -> ModuleType | None:
-    """The module pynvml, initialised; None without a driver or GPU, or where driver and library do not fit."""
+    """The module pynvml, initialised; None without a driver or GPU, and where it fails: `silence` tells such a fault."""
+    _faults.pop(INITIALISE, None)
     try:
         import pynvml
-    except ImportError:
-        return None
-    try:
+
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    except ModuleNotFoundError:
+        return None
+    except Exception as error:  # NVML's own, or that of a module of this name which is another, or broken
+        _keep(INITIALISE, error)
         return None
     module: ModuleType = pynvml
     return module
@@ -121,12 +143,14 @@ _answered, _hung = Event(), Event()
 
 
 def silence() -> str | None:
-    """Why NVML tells nothing any more, in words; None where it answered whenever it was asked."""
-    return SILENCE if _hung.is_set() else None
+    """Why NVML told of no GPU when it was last asked for them, or tells nothing any more, in words: it hangs, or is in error.
+    None where it answered, were it that there is none."""
+    return SILENCE if _hung.is_set() else next(iter(_faults.values()), None)
 
 
 def in_time(ask: Callable[[], Told], seconds: float | None = None) -> Told | None:
     """What `ask` returns; None where it has no answer within so many seconds, which is said on stderr, and from then on at once.
+    None, too, where it raises, which `silence` tells.
 
     seconds: FIRST_SECONDS until there was an answer, then ANSWER_SECONDS. A call into a driver that hangs cannot be ended; it is left
     behind in a thread that holds up nobody's exit.
@@ -134,7 +158,14 @@ def in_time(ask: Callable[[], Told], seconds: float | None = None) -> Told | Non
     if _hung.is_set():
         return None
     answers: list[Told] = []
-    asking = Thread(target=lambda: answers.append(ask()), daemon=True)
+
+    def answer() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:  # as of a pynvml that answers otherwise than this one was written for
+            _keep("its answer", error)
+
+    asking = Thread(target=answer, daemon=True)
     asking.start()
     limit = (ANSWER_SECONDS if _answered.is_set() else FIRST_SECONDS) if seconds is None else seconds
     asking.join(limit)
@@ -146,42 +177,62 @@ def in_time(ask: Callable[[], Told], seconds: float | None = None) -> Told | Non
     return answers[0] if answers else None
 
 
-def _told(function: str, *arguments: Any) -> Any:
-    """What an NVML function returns; None where this GPU or driver does not support it, does not allow it, or fails."""
+def _told(function: str, *arguments: Any, absent: tuple[int, ...] | None = None) -> Any:
+    """What an NVML function returns; None where this GPU or driver does not support it, does not allow it, or fails.
+
+    absent: of a function without which no GPU is known, the errors that say that there is none: any other is a fault, for
+    `silence` to tell. None: the error says nothing of that.
+    """
     module = _nvml()
     try:
         return getattr(module, function)(*arguments)
-    except (module.NVMLError, module.NVMLLibraryMismatchError) as error:  # the second where the driver is older than a function
-        if getattr(error, "value", None) not in (module.NVML_ERROR_NOT_SUPPORTED, module.NVML_ERROR_NO_PERMISSION):
+    except Exception as error:  # NVML's; or of a driver or a pynvml older than the function; or of a name that is no text
+        known = (module.NVML_ERROR_NOT_SUPPORTED, module.NVML_ERROR_NO_PERMISSION)
+        if isinstance(error, module.NVMLError) and getattr(error, "value", None) not in known:
             _handles.clear()  # one of a GPU that was lost is to be asked for again
+        if absent is not None:
+            _keep(function, error, absent)
         return None
 
 
 def _text(value: str | bytes | None) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs of this machine in NVML's order; empty without NVML, and where it hangs. One that is lost, not allowed to
-    this process, or without a UUID is left out."""
+    """The GPUs of this machine in NVML's order; empty without NVML, and where it hangs or is in error, which `silence` tells. One
+    that is lost, not allowed to this process, or without a UUID is left out."""
+    for asked in _faults.keys() - {INITIALISE}:  # that is asked for once alone
+        _faults.pop(asked, None)
     return in_time(_gpus) or []
 
 
 def _gpus() -> list[Gpu]:
     if nvml() is None:
         return []
-    found = [_described(_told("nvmlDeviceGetHandleByIndex", index), index) for index in range(_told("nvmlDeviceGetCount") or 0)]
+    count = _told("nvmlDeviceGetCount", absent=NO_GPU) or 0
+    found = [_described(_told("nvmlDeviceGetHandleByIndex", index, absent=NO_GPU), index) for index in range(count)]
     return [gpu for gpu in found if gpu is not None]
 
 
 def _described(handle: Handle, index: int | None) -> Gpu | None:
-    uuid = None if handle is None else _text(_told("nvmlDeviceGetUUID", handle))
+    uuid = None if handle is None else _text(_told("nvmlDeviceGetUUID", handle, absent=NO_GPU))
     if not uuid:
         return None
     name, memory = _text(_told("nvmlDeviceGetName", handle)), _told("nvmlDeviceGetMemoryInfo", handle)
     driver, cut = _text(_told("nvmlSystemGetDriverVersion")), index is not None and _is_cut(handle)
     total = int(memory.total) if memory and memory.total and not cut else None
     return Gpu(uuid, index, name or None, total, driver or None, cut)
+
+
+def hidden() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES leaves no GPU to anybody: it is empty, or its first entry can name none (`-1`, and a
+    scheduler's `NoDevFiles`)."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return False
+    first = chosen.split(",")[0].strip()
+    return not (first.isdecimal() or first.upper().startswith(("GPU-", "MIG-")))
 
 
 def visible() -> list[Gpu]:
@@ -191,9 +242,9 @@ def visible() -> list[Gpu]:
     that names no GPU. Numbers count by PCI address, for `device.hold_device` sets CUDA_DEVICE_ORDER. Of a card that is cut into slices
     CUDA takes one, which no number names: its name says so.
     """
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None and not chosen.strip():  # no driver need be asked, which may hang
+    if hidden():  # no driver need be asked, which may hang
         return []
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     everything = [replace(gpu, name=f"{gpu.name or 'a GPU'} {UNTOLD_SLICE}") if gpu.cut else gpu for gpu in gpus()]
     if chosen is None:
         return everything
@@ -210,7 +261,7 @@ def visible() -> list[Gpu]:
 
 
 def _slice(uuid: str) -> Gpu | None:
-    return None if nvml() is None else _described(_told("nvmlDeviceGetHandleByUUID", uuid), None)
+    return None if nvml() is None else _described(_told("nvmlDeviceGetHandleByUUID", uuid, absent=NO_SLICE), None)
 
 
 def _names(entry: str, uuid: str) -> bool:

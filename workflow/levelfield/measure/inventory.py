@@ -17,6 +17,7 @@ import json, sys
 from levelfield import registry
 from levelfield.backends import load_backend
 from levelfield.errors import UserError
+from levelfield.measure.inventory import TOLD
 from levelfield.study.protocol import Protocol
 for name in sys.argv[1:]:
     try:
@@ -28,8 +29,11 @@ for name in sys.argv[1:]:
         told = {"missing": str(error)}
     except Exception as error:  # whatever it is, the others of its framework are there all the same
         told = {"missing": f"{type(error).__name__}: {error}"}
-    print(json.dumps({name: told}), flush=True)
+    print()  # the end of a line that a framework may have begun
+    print(TOLD + json.dumps({name: told}, default=str), flush=True)
 """
+TOLD = "levelfield told: "
+"""How a line of the probe's begins: a framework may print what it likes while it is imported."""
 
 
 ANSWER_SECONDS = 30
@@ -69,7 +73,7 @@ def _probe(names: list[str]) -> dict[str, Available]:
         process.kill()  # and not waited for: a call into a driver that hangs cannot be ended
         return {name: Available(missing=f"no answer in {PROBE_SECONDS} s: its import or the driver hangs") for name in names}
     said = (errors.strip().splitlines() or ["no word"])[-1]
-    lines = [json.loads(line) for line in answer.splitlines() if line.startswith("{")]
+    lines = [json.loads(line.removeprefix(TOLD)) for line in answer.split("\n") if line.startswith(TOLD)]
     told = {name: Available(**values) for line in lines for name, values in line.items()}
     return {name: told.get(name, Available(missing=said)) for name in names}
 

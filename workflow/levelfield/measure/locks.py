@@ -47,6 +47,12 @@ def first_free(names: list[str], what: str, count: int = 1) -> tuple[list[str], 
                     free[name] = lock
                 else:
                     os.close(lock)
+            except OSError as error:  # as of a network's disk without locks
+                for opened in (lock, *free.values()):
+                    os.close(opened)
+                raise NodeError(
+                    f"{path}: cannot be locked: {error.strerror}: set {ELSEWHERE} to a folder on a disk of this machine"
+                ) from None
             if len(free) == count:
                 return list(free), list(free.values())
         for lock in free.values():

@@ -5,6 +5,7 @@ import os
 import socket
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,12 +94,17 @@ def _why(reason: "Reason") -> str:
 
 
 def take(folder: str) -> int:
-    """Takes the study for this process, until it ends; raises UserError where another Snakemake works on it.
+    """Takes the study for this process, until it ends; raises UserError where another Snakemake works on it, and where no file
+    can be had there to take it by.
 
     Two of them, were it from two checkouts that share `results`, would each make the other's runs anew.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = os.open(Path(folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    place = Path(folder) / LOCK
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = _opened(place)
+    except OSError as error:
+        raise UserError(_closed(place, error)) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,6 +113,30 @@ def take(folder: str) -> int:
         raise UserError(f"{folder}: {who} works on this study: wait until it has ended, or end it") from None
     except OSError:  # a file system without locks
         return lock
-    os.ftruncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    with suppress(OSError):  # a colleague's file, or a full disk: it is taken all the same
+        os.ftruncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return lock
+
+
+def _opened(place: Path) -> int:
+    """Opens the file by which a study is taken; a colleague's, who alone may write it, can be read, and a lock needs no more."""
+    try:
+        return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError as error:
+        try:
+            return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # it is not there, and may not be made: that is what is wrong
+            raise error from None
+
+
+def _closed(place: Path, error: OSError) -> str:
+    """What is wrong with the place of a study's results, and the way out."""
+    for part in (place, *place.parents):
+        if os.path.islink(part) and not os.path.exists(part):
+            there = f"is a link to {os.readlink(part)}, which cannot be found"
+            return f"{part}: {there}: make it, have its disk mounted, or remove the link; then run the same again"
+    return (
+        f"{error.filename or place}: {error.strerror}: `results` must be a folder, or a link to one, in which you may write: "
+        "ask its owner, make room, or work in a copy of your own; then run the same again"
+    )

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -29,6 +30,7 @@ from levelfield.plan.proof import Proof
 from levelfield.plan.starts import Starts
 from levelfield.plan.untracked import Untracked
 from levelfield.study.config import Study, read_study
+from levelfield.study.doubled import refuse_doubled_keys
 from levelfield.study.protocol import Case
 
 if TYPE_CHECKING:
@@ -46,6 +48,21 @@ CATEGORIES = {
     "2 Learning": ("loss", "accuracy", "validation", "training", "published", "parting"),
     "4 Provenance": ("parity", "gradients", "parameters", "exchange"),
 }
+
+
+def refuse_unnamed(config: dict[str, Any], files: Sequence[Path | str]) -> None:
+    """Raises WorkflowError where somebody gives a config of their own that names no study: USUAL comes in beneath it, and under
+    the name that stands there it would replace that study's page.
+
+    config: what was given, before USUAL comes in. files: those that `--configfile` names. `--config` alone may change single keys
+    of the usual study; with `cases` in it, it is another one.
+    """
+    if "study" not in config and (files or "cases" in config):
+        named = ", ".join(map(str, files)) or "--config"
+        raise WorkflowError(
+            f"{named}: study: missing, so that it would pass for the study that {USUAL} names, and replace its page: write "
+            "`study: <name>`, as its folder in results/ shall be called"
+        )
 
 
 class Plan:
@@ -84,6 +101,8 @@ class Plan:
         steps, replacing, runs = config.pop("steps", "here"), config.pop("replace", None), config.pop("runs", "single")
         gpu = config.pop("gpu", "asked")
         try:
+            for file in files:
+                refuse_doubled_keys(Path(file))
             if gpu not in ("asked", "unasked"):
                 raise UserError(
                     f"gpu: found {gpu!r}: `asked` has each job ask the cluster for its cards, `unasked` is for one that gives them by partition or "

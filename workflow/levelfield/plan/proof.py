@@ -15,6 +15,9 @@ from levelfield.study.protocol import Case, Protocol, reference_of
 if TYPE_CHECKING:
     from snakemake.iocontainers import Wildcards
 
+SEEDS = 2**31
+"""A config's seeds are below it: what says to be of another one is no parity of ours."""
+
 
 class Proof:
     """Proof before timing, where the study asks for it."""
@@ -44,8 +47,10 @@ class Proof:
     def seed(self) -> int:
         """The seed of which parity is measured: the study's first, or the one that it was measured of before others were named."""
         for file in sorted(Path(self.folder, "parity").glob("*.json")):
-            with suppress(OSError, ValueError, KeyError, TypeError):  # damaged: it is made anew
-                return int(json.loads(file.read_text(encoding="utf-8"))["seed"])
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged: it is made anew
+                seed = json.loads(file.read_text(encoding="utf-8"))["seed"]
+                if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < SEEDS:
+                    return seed
         return self.study.seeds[0]
 
     def start(self, wildcards: "Wildcards") -> str:

@@ -94,11 +94,14 @@ def _last(folder: Path, study: Study, seeds: list[int]) -> tuple[datetime | None
     here, ends, scheduled = (host_id(), boot()), [], False
     for case, seed in study.runs:
         if seed in seeds:
-            with suppress(OSError, ValueError, KeyError, TypeError):  # it failed, or is damaged: the tables say so
+            # it failed, or is damaged, and does not count: the tables say so
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 run = json.loads(_record(folder, case, seed).read_text(encoding="utf-8"))
-                machine = run["machine"]
+                machine, ended = run["machine"], datetime.fromisoformat(run.get("ended") or run["started"])
+                if ended.tzinfo is None:
+                    raise ValueError("no time with its zone")
                 by_scheduler = any(name in machine["scheduler"] for name in SCHEDULER_JOBS)
-                scheduled |= by_scheduler
                 if by_scheduler or (machine["host_id"], machine["boot"]) == here:
-                    ends.append(datetime.fromisoformat(run.get("ended") or run["started"]))
+                    ends.append(ended)
+                scheduled |= by_scheduler
     return max(ends, default=None), scheduled

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import sys
 import traceback
@@ -20,30 +21,34 @@ from levelfield.study.protocol import Case
 def arguments(parser: ArgumentParser) -> None:
     job.run_arguments(parser)
     parser.add_argument("--take", type=int, default=1, help="the how manyeth, from 1")
+    parser.add_argument("--job-pid", type=int, metavar="PID", help="of the `levelfield train` that it ends with")
 
 
 def run(args: Namespace) -> None:
     """What goes wrong is added to the run's `failure.json`, which `levelfield train` wrote."""
     failure = args.out / "failure.json"
-    end_with_the_job()
+    end_with_the_job(args.job_pid)
     try:
         take(args)
     except BaseException as error:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        with contextlib.suppress(OSError):  # as on a full disk: the first cause is the one to be told
+        with contextlib.suppress(OSError, ValueError):  # as on a full disk: the first cause is the one to be told
             before = json.loads(failure.read_text(encoding="utf-8"))
             tail = traceback.format_exc()[-2000:]
             write_json(failure, before | {"error": told, "log_tail": tail, "for_good": job.for_good(error)})
         raise
 
 
-def end_with_the_job() -> None:
+def end_with_the_job(pid: int | None = None) -> None:
     """Lets the kernel end this process when the job that started it dies, were it by `kill -9`: else it would train on, unlocked.
 
-    prctl(2), PR_SET_PDEATHSIG; of Linux alone.
+    prctl(2), PR_SET_PDEATHSIG; of Linux alone. pid: the job's process number; None where none is known. Where it is not this
+    process's parent any more, the job died before the kernel was told: this process exits at once with a word, and writes nothing.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if pid is not None and os.getppid() != pid:
+        sys.exit(f"levelfield take: its job, process {pid}, has ended, and so does the take")
 
 
 def take(args: Namespace) -> None:
@@ -51,9 +56,9 @@ def take(args: Namespace) -> None:
     case = Case.read(args.case)
     image = digest_in_use(args.image)
     threads = confine(case.device, args.threads)
-    from levelfield.measure.gpu import visible
+    from levelfield.measure.device import usable
     from levelfield.training.train import train
 
-    gpus = visible()[: case.protocol.devices] if case.device != "cpu" else []
+    gpus = usable(case.device)[: case.protocol.devices]
     folder: Path = args.out
     train(args.study, case, args.seed, args.data, args.start, threads, folder, image, gpus, args.calibration, args.take)

@@ -21,9 +21,8 @@ from typing import Any, NoReturn
 
 from levelfield import registry
 from levelfield.backends import confine
-from levelfield.commit import commit
 from levelfield.data.arrays import load_description
-from levelfield.errors import NodeError, UserError
+from levelfield.errors import ELSEWHERE, NodeError, UserError
 from levelfield.images.images import digest_in_use
 from levelfield.measure import calibrate
 from levelfield.measure.device import hold_devices
@@ -41,6 +40,8 @@ LINE = "levelfield take: "
 """How the one line begins that a take says of an error."""
 SHARE = 0.9
 """Of the granted minutes that all takes together may need: a scheduler ends a run that needs more, finished takes and all."""
+KILL_SECONDS = 10.0
+"""For a take to be gone that was killed: one in a call into a driver that hangs cannot be ended, and is not waited for."""
 
 
 class EndedFromOutside(UserError):
@@ -143,21 +144,24 @@ def for_good(error: BaseException) -> bool:
 
 
 def _told_in(file: Path) -> dict[str, Any]:
-    """What a `failure.json` or `run.json` says; nothing where another job of this run has taken it away."""
+    """What a `failure.json` or `run.json` says; nothing where another job of this run has taken it away, or it is damaged."""
     try:
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return told
-    except FileNotFoundError:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return told if isinstance(told, dict) else {}
 
 
 def calibrate_first(folder: Path, case: Case, threads: int, gpu: Gpu) -> None:
     """Makes the GPU's calibration where there is none yet, before a framework takes most of its memory, as some do by default.
 
-    What fails here is tried again by the take, which records why.
+    What fails here is tried again by the take, which records why. Raises NodeError where the measurement hangs and cannot be
+    killed: nothing can be timed beside it.
     """
     try:
         calibrate.of_this_machine(folder, case.protocol, threads, gpu)
+    except NodeError:
+        raise
     except Exception as error:  # the run does not hang on it
         print(f"{case.name}: the calibration failed: {type(error).__name__}: {error}", flush=True)
 
@@ -214,14 +218,24 @@ def _reasons(folder: Path) -> list[str]:
 
 
 def _earlier_takes(args: argparse.Namespace, case: Case) -> list[Path]:
-    """The whole takes that an interrupted job of this run left, in order; none where one is not of this run as it is asked for."""
+    """The whole takes that an interrupted job of this run left, in order; none where one is not of this run as it is asked for,
+    which is said."""
     folders = [args.out / "takes" / str(number) for number in range(1, 2 + args.retakes)]
     found = [folder for folder in folders if whole(folder)]
-    return found if found == folders[: len(found)] and all(_asked_for(folder, args, case) for folder in found) else []
+    if found == folders[: len(found)] and all(_asked_for(folder, args, case) for folder in found):
+        return found
+    numbers = ", ".join(folder.name for folder in found)
+    print(
+        f"{case.name}, seed {args.seed}: what an earlier job left of take {numbers} does not count: one before it is not whole, "
+        "or one is of another program, protocol, data, start, image, device or number of threads",
+        flush=True,
+    )
+    return []
 
 
 def _asked_for(folder: Path, args: argparse.Namespace, case: Case) -> bool:
-    """Whether the record in `folder` is of this run as it is asked for now: program, protocol, data, start, image and commit."""
+    """Whether the record in `folder` is of this run as it is asked for now: program, protocol, data, start and image. Of which
+    commit it is, it says itself: a run that has finished stands, too, whatever is committed after it."""
     start = Path(f"{args.start}.sha256")
     wanted = {
         "backend": case.backend,
@@ -229,7 +243,6 @@ def _asked_for(folder: Path, args: argparse.Namespace, case: Case) -> bool:
         "protocol_sha256": digest(case.protocol),
         "data_sha256": load_description(args.data)["sha256"],
         "image": digest_in_use(args.image),
-        "commit": commit(),
     }
     device = case.device if case.device != "auto" else "cuda" if visible() else "cpu"
     on = {"threads": args.threads, "device": device}
@@ -237,7 +250,7 @@ def _asked_for(folder: Path, args: argparse.Namespace, case: Case) -> bool:
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         sums = {name: sha256((folder / file).read_bytes()).hexdigest() for name, file in HASHED.items() if record.get(name)}
-    except (OSError, ValueError):  # cut off, as by a machine that died
+    except (OSError, ValueError, AttributeError, RecursionError):  # cut off, as by a machine that died, or no record at all
         return False
     machine = record.get("machine") or {}
     return all(record.get(name) == value for name, value in (wanted | sums).items()) and all(
@@ -257,14 +270,17 @@ def take(args: argparse.Namespace, number: int, failure: Path) -> None:
     """
     given = {"study": args.study, "case": args.case, "seed": args.seed, "data": args.data, "start": args.start}
     given |= {"threads": args.threads, "calibration": args.calibration, "image": args.image, "out": args.out, "take": number}
+    given |= {"job-pid": os.getpid()}
     options = [text for name, value in given.items() if value is not None for text in (f"--{name}", str(value))]
     command, file = [sys.executable, "-X", "faulthandler", "-m", "levelfield", "take", *options], args.out / "run.json"
     before = _version(file)
     # from its start, since the C library reads some of it then
     environment = os.environ | registry.backend(Case.read(args.case).backend).environment
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    process: subprocess.Popen[bytes] | None = None
+    # before it is started: a job that is told to end meanwhile would leave it behind
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, lambda sign, _: _ended_from_outside(process, sign))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     assert isinstance(process.stdout, BufferedReader)
     said = Said(process.stdout)
     limit, code = HANG * args.minutes * 60 if args.minutes else None, None
@@ -275,10 +291,13 @@ def take(args: argparse.Namespace, number: int, failure: Path) -> None:
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(KILL_SECONDS)
         last = said.tail()
     written = _version(file) != before
     ended = None if code == 0 and written else _ended(number, code, args.minutes, failure, last)
+    if process.poll() is None:
+        ended = f"{ended}, and it cannot be killed: a call into the driver hangs: restart the machine{ELSEWHERE}"
     if ended and written:
         record = add_measurements(file, extras_failed=ended)
         print(f"{record['case']}, seed {args.seed}: after the training {ended}, and the run stands", flush=True)
@@ -313,8 +332,10 @@ def _ended(number: int, code: int | None, minutes: int | None, failure: Path, la
     )
 
 
-def _ended_from_outside(process: subprocess.Popen[bytes], sign: int) -> NoReturn:
-    process.kill()
+def _ended_from_outside(process: subprocess.Popen[bytes] | None, sign: int) -> NoReturn:
+    """process: the take; None where it was still being started: it ends by itself, as its job does."""
+    if process:
+        process.kill()
     where = f"process {os.getpid()} on {socket.gethostname()}"
     raise EndedFromOutside(f"{where} did not end: killed by {signal.Signals(sign).name} from outside (time, memory, cancelled)")
 

@@ -31,7 +31,7 @@ def read(data: Data, asked: Asked) -> Corpus:
     if path is None:
         return _published(asked.downloads, data.otherwise, asked.words)
     index = path.with_name("imdb_word_index.json")
-    known = json.loads(index.read_text(encoding="utf-8")) if asked.words and index.exists() else None
+    known = _words(index) if asked.words and index.exists() else None
     train, validation = read_archive(path)
     corpus, title = own_names(path, data.title)
     if title.startswith("IMDB"):  # its owner says so
@@ -66,8 +66,24 @@ def _published_words(downloads: Path) -> dict[str, int]:
     path = downloads / "imdb_word_index.json"
     if not at_hand(path, WORD_INDEX_MD5, "md5"):
         fetch(f"{PUBLISHED}/{path.name}", path, WORD_INDEX_MD5, "md5")
-    index: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
-    return index
+    return _words(path)
+
+
+def _words(file: Path) -> dict[str, int]:
+    """A word index: each word and its rank. Raises UserError where the file holds none."""
+    wrong = "put Keras's imdb_word_index.json there, or take it away: it is there to show the reviews as text"
+    try:
+        found: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: damaged ({error}): {wrong}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: found a {type(found).__name__}, expected an object of words and their ranks: {wrong}")
+    odd = next((word for word, rank in found.items() if type(rank) is not int), None)
+    if odd is not None:
+        raise UserError(f"{file}: {odd[:60]!r}: found {str(found[odd])[:60]!r}, expected its rank, a whole number: {wrong}")
+    return found
 
 
 def _snippets(downloads: Path, reason: str) -> Corpus:

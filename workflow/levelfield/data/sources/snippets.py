@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from levelfield.data.corpus import Asked, Corpus
-from levelfield.data.download import CERTIFICATES, DownloadError, at_hand, refuse_unless
+from levelfield.data.download import CERTIFICATES, NO_ADDRESS, DownloadError, at_hand, refuse_unless
 from levelfield.data.encode import Reviews
 from levelfield.data.origin import checksum
 from levelfield.errors import UserError
@@ -34,6 +34,8 @@ MEMBERS = (
 )
 SPLIT_SEED = 20_210_320
 PIP_SECONDS = 180
+UNREADABLE = ("InvalidURL", "InvalidProxyURL", "LocationParseError")
+"""Errors of an address that cannot be read, as pip names them: after the name comes the address, a proxy's with its password."""
 HUTTO = (
     "C. J. Hutto, E. Gilbert: VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
     "ICWSM 2014, 216-225."
@@ -89,6 +91,8 @@ def fetch_snippets(downloads: Path) -> Path:
             raise DownloadError(
                 f"{SDIST} is fetched by pip, and this environment has none: {pip.INSTALL}, or put the file at {target}"
             )
+        if done.returncode and any(name in done.stderr for name in UNREADABLE):
+            raise DownloadError(f"pip download {PACKAGE}=={VERSION}: {NO_ADDRESS}")
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()[-1:]
             raise DownloadError(f"pip download {PACKAGE}=={VERSION}: {' '.join(lines)}")
