@@ -9,9 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from levelfield.data import download
-from levelfield.data.download import DownloadError, RefusedError, at_hand, fetch, without_secrets
-from levelfield.errors import UserError
-from levelfield.measure import steering
+from levelfield.data.download import DownloadError, RefusedError, at_hand, fetch
+from levelfield.errors import UserError, without_secrets
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -252,8 +251,7 @@ def test_of_a_proxys_address_that_cannot_be_read_nothing_is_told(tmp_path, monke
     ],
 )
 def test_what_is_told_of_a_download_holds_no_secret(text):
-    """As records hold none; the room of the records stands above."""
-    assert str(DownloadError(text)) == str(RefusedError(text)) == without_secrets(text) == steering.without_secrets(text)
+    assert str(DownloadError(text)) == str(RefusedError(text)) == without_secrets(text)
     assert "hunter2" not in without_secrets(text)
     assert without_secrets("http://ada:hun/ter2@proxy:3128") == "http://***@proxy:3128"
 

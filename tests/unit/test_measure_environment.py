@@ -2,8 +2,9 @@
 
 import pytest
 
+from levelfield.errors import without_secrets
 from levelfield.measure.environment import SCHEDULER, steering
-from levelfield.measure.steering import contradictions, without_secrets
+from levelfield.measure.steering import contradictions
 from levelfield.study.protocol import Protocol
 
 STEERS = {

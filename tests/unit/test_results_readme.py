@@ -17,6 +17,7 @@ from levelfield.tell.collect import collect
 from levelfield.tell.readme import write_readme
 
 MANUAL = (Path(__file__).parents[2] / "results" / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 GENERIC = r"_(sd|low|high|p|p_corrected)$"
 
 
@@ -78,3 +79,12 @@ def test_fields_of_the_other_files(study, file, heading):
 def test_distances_of_parity(study):
     parity = json.loads((study / "parity/torch.json").read_text())
     assert {re.sub(r"_step_\d+", "_step_<n>", name) for name in parity["measured"]} <= section("tables/parity")
+
+
+def test_the_readme_is_short():
+    """150 lines, and no paragraph or item of a list of more than four."""
+    assert len(README.splitlines()) <= 150
+    prose = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+    for paragraph in re.split(r"\n\n|\n(?=- |\d\. )", prose):
+        lines = [line for line in paragraph.splitlines() if not line.startswith(("|", "#", "!["))]
+        assert len(lines) <= 4, paragraph

@@ -1,4 +1,6 @@
-"""Errors that a person can mend: shown as one line, without a traceback."""
+"""Errors that a person can mend: shown as one line, without a traceback; and what no text that is shown or kept has in it."""
+
+import re
 
 ELSEWHERE = "; another machine may do"
 """How the line ends that tells of what another machine may have: `retries` of a cluster go by it."""
@@ -13,3 +15,14 @@ class NodeError(UserError):
 
     def __init__(self, told: str):
         super().__init__(told + ELSEWHERE)
+
+
+IN_ADDRESS = re.compile(r"(?<=://)\S*(?=@)")
+"""Name and password in an address, whatever signs they have."""
+NAMED = re.compile(r"(?i)((?:token|secret|passw|api_?key|signature|credential)\w*=)[^\s&,;:]+")
+"""A value that is called a secret within another one."""
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for passwords in addresses and for what is called a secret in it."""
+    return NAMED.sub(r"\g<1>***", IN_ADDRESS.sub("***", text))

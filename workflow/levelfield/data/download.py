@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from urllib3.exceptions import NewConnectionError
 
 from levelfield.data.origin import checksum
-from levelfield.errors import UserError
+from levelfield.errors import UserError, without_secrets
 
 TIMEOUTS = (5, 30)
 """Seconds to connect, seconds without a byte."""
@@ -32,10 +31,6 @@ NO_ADDRESS = (
     "in a password are written %23, %2F and %40"
 )
 """In place of what a library says, which is the address with its password, whole or cut anywhere."""
-IN_ADDRESS = re.compile(r"(?<=://)\S*(?=@)")
-"""Name and password in an address, whatever signs they have."""
-NAMED = re.compile(r"(?i)((?:token|secret|passw|api_?key|signature|credential)\w*=)[^\s&,;:]+")
-"""A value that is called a secret within another one."""
 
 
 class DownloadError(Exception):
@@ -47,12 +42,6 @@ class DownloadError(Exception):
 
 class RefusedError(DownloadError):
     """The file came whole and is not the one expected; it was kept aside."""
-
-
-def without_secrets(text: str) -> str:
-    """The text with `***` for passwords in addresses and for what is called a secret in it. `measure.steering` does so for
-    records, and stands above this room."""
-    return NAMED.sub(r"\g<1>***", IN_ADDRESS.sub("***", text))
 
 
 def refuse_unless(path: Path, expected: str, algorithm: str = "sha256", told_as: str | None = None) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 
 from levelfield import host
 from levelfield.backends.base import Backend
+from levelfield.errors import without_secrets
 from levelfield.measure import gpu
 from levelfield.measure.soft import asked
-from levelfield.measure.steering import without_secrets
 from levelfield.records import Machine
 
 STEERING = (

@@ -1,19 +1,12 @@
 """Environment variables that would have another program run than the one that the study asks for; and what of a value is told."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from levelfield import registry
-from levelfield.errors import UserError
+from levelfield.errors import UserError, without_secrets
 from levelfield.measure.gpu import visible
 from levelfield.study.protocol import Case, Protocol
-
-IN_ADDRESS = re.compile(r"(?<=://)[^/\s]*(?=@)")
-"""Name and password in an address."""
-NAMED = re.compile(r"(?i)((?:token|secret|passw|api_?key|signature|credential)\w*=)[^\s&,;:]+")
-"""A value that is called a secret within another one."""
-HIDDEN = "***"
 
 
 @dataclass(frozen=True)
@@ -166,8 +159,3 @@ def refuse_contradictions(environment: Mapping[str, str], case: Case) -> None:
     backend = registry.backend(case.backend)
     if found := contradictions(environment, case.protocol, backend.environment, on_gpu, backend.image):
         raise UserError("; ".join(found))
-
-
-def without_secrets(text: str) -> str:
-    """The text with `***` for passwords in addresses and for what is called a secret in it."""
-    return NAMED.sub(rf"\g<1>{HIDDEN}", IN_ADDRESS.sub(HIDDEN, text))
