@@ -16,8 +16,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import format
 
 from levelfield.commands.cli import main
+from levelfield.plan import plan as planning
 from levelfield.plan.budget import minutes
-from levelfield.plan.plan import Plan, refuse_unnamed
+from levelfield.plan.plan import Plan, refuse_torn_paths, refuse_unnamed
 from levelfield.study.config import read_study
 from levelfield.study.protocol import Protocol
 from levelfield.tell.collect import collect
@@ -131,6 +132,13 @@ def test_a_profile_may_have_its_keys_empty_or_as_on_the_command_line(checkout, c
 def test_what_is_not_there_is_named(checkout, capsys):
     assert main(["plan", "large.yaml"]) == 2
     assert "large.yaml is not there" in capsys.readouterr().err
+
+
+def test_a_checkout_whose_path_a_list_of_folders_tears_apart_is_refused(tmp_path, monkeypatch):
+    refuse_torn_paths(tmp_path / "a, é (b)/workflow")
+    monkeypatch.setattr(planning, "PACKAGE", tmp_path / "run:2/workflow/levelfield")
+    with pytest.raises(WorkflowError, match=r"run:2.*ends a folder in PATH and PYTHONPATH: rename or move the checkout"):
+        Plan.read(yaml.safe_load(CONFIG), [])
 
 
 def test_a_proof_that_was_tried_and_is_not_there_holds_up_no_block(checkout):

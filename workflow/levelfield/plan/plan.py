@@ -65,6 +65,17 @@ def refuse_unnamed(config: dict[str, Any], files: Sequence[Path | str]) -> None:
         )
 
 
+def refuse_torn_paths(*folders: Path) -> None:
+    """Raises UserError for a folder that a list of folders (PATH, PYTHONPATH) would tear apart: jobs would run another checkout's code,
+    under this one's commit."""
+    for folder in folders:
+        if os.pathsep in str(folder):
+            raise UserError(
+                f"{folder}: a {os.pathsep!r} in the path of the checkout or its environment ends a folder in PATH and PYTHONPATH: rename or "
+                "move the checkout, and `make setup` there"
+            )
+
+
 class Plan:
     """A study seen from the rules: every string here is a path or a JSON text, as a command line needs it."""
 
@@ -101,6 +112,7 @@ class Plan:
         steps, replacing, runs = config.pop("steps", "here"), config.pop("replace", None), config.pop("runs", "single")
         gpu = config.pop("gpu", "asked")
         try:
+            refuse_torn_paths(PACKAGE.parent, Path(sys.executable).parent)
             for file in files:
                 refuse_doubled_keys(Path(file))
             if gpu not in ("asked", "unasked"):
