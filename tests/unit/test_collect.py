@@ -168,6 +168,14 @@ def test_a_folder_that_is_no_study_is_told(tmp_path):
         collect(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["[1]", "{", "3", '{"protocol": []}'])
+def test_a_study_json_that_is_none_is_told(tmp_path, content):
+    folder = make_study(tmp_path / "s", ["torch"], seeds=[0], steps=5)
+    (folder / "study.json").write_text(content)
+    with pytest.raises(UserError, match=r"study\.json: .*delete it and run that again"):
+        collect(folder)
+
+
 def test_records_of_an_earlier_version_are_read_as_todays(tmp_path):
     """Until 0.1 the one model's sizes stood in the protocol itself, and two measurements were the LSTM's by name."""
     folder = make_study(tmp_path / "s", ["torch"], seeds=[0], steps=5)

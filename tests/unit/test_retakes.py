@@ -296,7 +296,7 @@ def test_a_take_that_cannot_be_killed_is_told_and_not_waited_for(job, tmp_path, 
 
 WATCHED = """
 import subprocess, sys, time
-code = "from levelfield.commands.rules.take import end_with_the_job as e; e(); print(1, flush=True); import time; time.sleep(60)"
+code = "from levelfield.host import end_with_the_job as e; e(); print(1, flush=True); import time; time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 child.stdout.readline()
 print(child.pid, flush=True)

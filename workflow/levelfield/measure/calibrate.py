@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 import operator
+import os
 import re
 import socket
 import subprocess
@@ -61,7 +62,17 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
         return found
     if gpu and find_spec("torch") is None:
         return None
-    command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
+    command = [
+        sys.executable,
+        "-m",
+        "levelfield",
+        "calibrate",
+        str(path),
+        "--threads",
+        str(threads),
+        "--job-pid",
+        str(os.getpid()),
+    ]
     command += ["--gpu", gpu.name or gpu.uuid, "--protocol", json.dumps(asdict(protocol))] if gpu else []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

@@ -59,7 +59,7 @@ def load_study(folder: Path) -> Study:
         return Study.model_validate(older.study(json.loads(file.read_bytes())))
     except FileNotFoundError:
         raise UserError(f"{file} is not there: give the folder of a study, such as results/article") from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         told = _first(error) if isinstance(error, ValidationError) else f"is no JSON object: {error}"
         raise UserError(f"{file}: {told}; it is written by `snakemake`: delete it and run that again") from None
 

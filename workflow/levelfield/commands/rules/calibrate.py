@@ -5,7 +5,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from levelfield.host import cpus_available
+from levelfield.host import cpus_available, end_with_the_job
 from levelfield.study.protocol import Protocol
 
 
@@ -13,10 +13,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="JSON file to write; times of other bare kernels in it are kept")
     parser.add_argument("--threads", type=int, default=cpus_available(), help="CPU threads")
     parser.add_argument("--gpu", metavar="NAME", help="measure the first visible GPU, and call it so")
+    parser.add_argument("--job-pid", type=int, metavar="PID", help="of the run that it ends with")
     parser.add_argument("--protocol", type=json.loads, metavar="JSON", help="whose model's bare kernel is timed on the GPU")
 
 
 def run(args: Namespace) -> None:
+    end_with_the_job(args.job_pid)
     for library in ("OPENBLAS", "MKL", "OMP"):  # a BLAS reads them once, when NumPy is imported
         os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
     from levelfield.measure import calibrate

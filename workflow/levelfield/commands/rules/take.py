@@ -1,11 +1,7 @@
 """One take of a run, on a device that `levelfield train` holds: trains, measures, records."""
 
 import contextlib
-import ctypes
 import json
-import os
-import signal
-import sys
 import traceback
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -13,6 +9,7 @@ from pathlib import Path
 from levelfield.backends import confine
 from levelfield.commands.rules import train as job
 from levelfield.errors import UserError
+from levelfield.host import end_with_the_job
 from levelfield.images.images import digest_in_use
 from levelfield.records import write_json
 from levelfield.study.protocol import Case
@@ -37,18 +34,6 @@ def run(args: Namespace) -> None:
             tail = traceback.format_exc()[-2000:]
             write_json(failure, before | {"error": told, "log_tail": tail, "for_good": job.for_good(error)})
         raise
-
-
-def end_with_the_job(pid: int | None = None) -> None:
-    """Lets the kernel end this process when the job that started it dies, were it by `kill -9`: else it would train on, unlocked.
-
-    prctl(2), PR_SET_PDEATHSIG; of Linux alone. pid: the job's process number; None where none is known. Where it is not this
-    process's parent any more, the job died before the kernel was told: this process exits at once with a word, and writes nothing.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if pid is not None and os.getppid() != pid:
-        sys.exit(f"levelfield take: its job, process {pid}, has ended, and so does the take")
 
 
 def take(args: Namespace) -> None:
