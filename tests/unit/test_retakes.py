@@ -380,7 +380,7 @@ def test_a_take_begins_under_its_own_job_alone(tmp_path, alive):
     command = [sys.executable, "-m", "levelfield", "take", *options(tmp_path), "--job-pid", str(pid)]
     done = subprocess.run(command, env=os.environ | {"LEVELFIELD_LOCKS": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode, "there is no start to train from"
-    assert (f"levelfield take: its job, process {ended.pid}, has ended" in done.stderr) == (not alive), done.stderr
+    assert (f"the job that this belongs to, process {ended.pid}, has ended" in done.stderr) == (not alive), done.stderr
     assert (str(tmp_path) in done.stderr) == alive, "it asked for the start"
 
 
