@@ -43,6 +43,7 @@ def test_a_bench_that_is_broken_off_goes_on_with_what_is_missing(benches, tmp_pa
     assert ask("--missing") == 0 and asked == ["bench_recording torch cnn"]
     assert [row["found"] for row in json.loads(file.read_text())["bars"]] == [0.5, 0.5]
     assert ask("--missing") == 0 and asked == []
+    assert ask("--missing", "bench_torch") == 0 and len(json.loads(file.read_text())["bars"]) == 2, "the others stay"
     assert ask() == 0 and len(asked) == 2, "measured anew where nobody asks for what is missing"
     for other in ("f01", "f00+changes"):
         monkeypatch.setattr(bench, "commit", lambda told=other: told)

@@ -85,14 +85,6 @@ def test_runs_that_overlap_on_one_host_are_told():
     assert overlaps(long)["a", 0] == "ran beside b, seed 0 and 1 more" and ("c", 0) in overlaps(long)
 
 
-def test_a_take_that_does_not_stand_and_what_follows_the_last_epoch_disturb_others_too():
-    rows = [row("a", "10:00:00", "10:05:00"), row("b", "10:06:00", "10:07:00")]
-    assert not overlaps(rows)
-    earlier = [{"take": 1, "started": "2026-01-05T10:04:00+00:00", "ended": "2026-01-05T10:05:30+00:00"}, {"take": 2}]
-    assert overlaps([rows[0], rows[1] | {"earlier_takes": json.dumps(earlier)}]) == {("a", 0): "ran beside b, seed 0"}
-    assert len(overlaps([rows[0] | {"process_seconds": 420.0}, rows[1]])) == 2
-
-
 def test_a_break_a_boot_or_another_host_begins_a_session():
     rows = [row("a", "10:00:00", "10:05:00"), row("b", "11:04:00", "11:09:00"), row("c", "12:30:00", "12:31:00")]
     assert list(sessions(rows).values()) == [1, 1, 2]

@@ -135,6 +135,23 @@ def test_a_step_that_is_waited_for_empties_the_queue_and_is_no_stall():
     assert epoch(Shown(32, [0.2] * 117 + [15.2] + [0.2] * 82)).stalls == 1
 
 
+@pytest.mark.parametrize("milliseconds", range(30, 150, 7))
+def test_a_loss_that_is_shown_near_the_end_of_an_epoch_is_no_stall(milliseconds):
+    class Shown(Queue):
+        shown_at = 0.0
+
+        def train_epoch(self, x, y, order, progress=silent, wait=False):
+            def shown(step, fetch):
+                progress(step, fetch)
+                if self.now - self.shown_at > 10:
+                    self.synchronize()
+                    self.shown_at = self.now
+
+            super().train_epoch(x, y, order, shown)
+
+    assert epoch(Shown(32, [milliseconds / 1000]), 391).stalls == 0
+
+
 @pytest.mark.parametrize("steps", [20, 200])
 def test_a_stall_counts_by_what_it_makes_of_the_epochs_time(steps):
     long, short = 0.5, 0.05 * steps * 0.02

@@ -17,8 +17,8 @@ class NodeError(UserError):
         super().__init__(told + ELSEWHERE)
 
 
-IN_ADDRESS = re.compile(r"(?<=://)\S*(?=@)")
-"""Name and password in an address, whatever signs they have."""
+IN_ADDRESS = re.compile(r"(?<=://)\S{0,500}(?=@)")
+"""Name and password in an address, whatever signs they have; what else stands before an `@` in its word goes with them."""
 NAMED = re.compile(r"(?i)((?:token|secret|passw|api_?key|signature|credential)\w*=)[^\s&,;:]+")
 """A value that is called a secret within another one."""
 

@@ -80,7 +80,6 @@ def run(args: Namespace) -> int:
     path = args.out / f"{re.sub('[^A-Za-z0-9]+', '-', f'{cpu_model()} {cpus_available()} cpus').strip('-').lower()}.json"
     where = {"host": socket.gethostname(), "cpu": cpu_model(), "cpus": cpus_available(), "commit": commit()}
     found = earlier(path, where) if args.missing else {}
-    rows = rows_of(found, asked)
     for bench in asked:
         if bench in found:
             continue
@@ -89,8 +88,8 @@ def run(args: Namespace) -> int:
             details = measured(bench)
         noise = {"noise_warning": rest.measurements()["noise_warning"]}
         found[bench] = details | noise | {"measured": datetime.now(UTC).isoformat(timespec="seconds")}
-        rows = rows_of(found, asked)
-        write_json(path, where | {"bars": rows})
+        write_json(path, where | {"bars": rows_of(found, found)})
+    rows = rows_of(found, asked)
     show(rows)
     print(path)
     return 1 if any("failed" in row["details"] or (row["found"] or 0) > row["most"] for row in rows) else 0

@@ -45,6 +45,8 @@ NO_GPU = (3, 9, 12, 28)
 without a GPU, or one whose GPU NVML does not know (Jetson), and a framework may find all the same. Any other error is a fault."""
 NO_SLICE = (*NO_GPU, 2, 6)
 """The same of a slice's UUID, which an old driver does not know: invalid argument, not found."""
+NOT_OURS = (*NO_GPU, 4)
+"""The same of one card: no permission, as where a scheduler counts all cards to a job and lets it open none."""
 INITIALISE = "nvmlInit"
 
 Told = TypeVar("Told")
@@ -211,12 +213,12 @@ def _gpus() -> list[Gpu]:
     if nvml() is None:
         return []
     count = _told("nvmlDeviceGetCount", absent=NO_GPU) or 0
-    found = [_described(_told("nvmlDeviceGetHandleByIndex", index, absent=NO_GPU), index) for index in range(count)]
+    found = [_described(_told("nvmlDeviceGetHandleByIndex", index, absent=NOT_OURS), index) for index in range(count)]
     return [gpu for gpu in found if gpu is not None]
 
 
 def _described(handle: Handle, index: int | None) -> Gpu | None:
-    uuid = None if handle is None else _text(_told("nvmlDeviceGetUUID", handle, absent=NO_GPU))
+    uuid = None if handle is None else _text(_told("nvmlDeviceGetUUID", handle, absent=NOT_OURS))
     if not uuid:
         return None
     name, memory = _text(_told("nvmlDeviceGetName", handle)), _told("nvmlDeviceGetMemoryInfo", handle)

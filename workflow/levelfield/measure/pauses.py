@@ -99,6 +99,8 @@ class StepClock:
         between, seconds = np.diff(stamps), end - self._start
         at_once = between < QUEUED_SHARE * seconds / len(stamps)
         follow = _in_a_row(at_once)
+        # a queue whose refilling the end of the epoch cuts off is as deep as it was before
+        follow[:-1][np.arange(len(at_once)) + follow[:-1] >= len(at_once)] = follow.max()
         a_call = int(np.diff(told, prepend=0).max())
         worked_off = QUEUE_MARGIN * follow[1:] * a_call * seconds / int(told[-1])
         return Pauses(

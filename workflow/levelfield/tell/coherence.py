@@ -7,7 +7,7 @@ the same start, the losses of the first steps of all matched cases agree.
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -185,11 +185,10 @@ def host_of(row: dict[str, Any]) -> str:
 
 
 def span(row: dict[str, Any]) -> tuple[datetime, datetime]:
-    """When a run began its work and when its process ended, with what is measured after the last epoch; of earlier records the end is a
-    sum of their times."""
+    """When a run began its work and when its last epoch was over; of earlier records the end is a sum of their times."""
     start = datetime.fromisoformat(row["started"])
     if row.get("ended"):
-        return start, max(datetime.fromisoformat(row["ended"]), start + timedelta(seconds=row.get("process_seconds") or 0.0))
+        return start, datetime.fromisoformat(row["ended"])
     parts = ("import_seconds", "build_seconds", "warm_up_seconds", "train_seconds", "validation_seconds")
     return start, start + timedelta(seconds=sum(row[part] for part in parts))
 
@@ -200,22 +199,13 @@ def _on_other_cards(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(uuids) and set(uuids[0].split(", ")).isdisjoint(uuids[1].split(", "))
 
 
-def _with_takes(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows, and one for each earlier take of a run that is known: `stands` is False of these."""
-    for row in rows:
-        yield row | {"stands": True}
-        for take in json.loads(row.get("earlier_takes") or "[]"):
-            if take.get("started") and take.get("ended"):
-                yield row | {"started": take["started"], "ended": take["ended"], "process_seconds": None, "stands": False}
-
-
 def overlaps(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int], str]:
-    """(case, seed) of each run beside which another ran on the same host, be it a take that does not stand, to the sentence that names it.
+    """(case, seed) of each run beside which another ran on the same host to the sentence that names it.
 
     Two runs on GPUs of their own leave each other alone.
     """
     hosts, found = defaultdict(list), defaultdict(list)
-    for row in _with_takes(rows):
+    for row in rows:
         hosts[host_of(row)].append((*span(row), row))
     for mine in hosts.values():
         running: list[tuple[datetime, datetime, dict[str, Any]]] = []
@@ -223,12 +213,9 @@ def overlaps(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int], str]:
             running = [other for other in running if other[1] - start > OVERLAP]
             for _, _, other in running:
                 apart = row["device"] == other["device"] == "cuda" and _on_other_cards(row, other)
-                keys = [(one["case"], one["seed"]) for one in (row, other)]
-                if apart or keys[0] == keys[1]:
-                    continue
-                for one, (case, seed) in ((row, keys[1]), (other, keys[0])):
-                    if one["stands"]:
-                        found[one["case"], one["seed"]].append(f"{case}, seed {seed}")
+                if not apart:
+                    found[row["case"], row["seed"]].append(f"{other['case']}, seed {other['seed']}")
+                    found[other["case"], other["seed"]].append(f"{row['case']}, seed {row['seed']}")
             running.append((start, end, row))
     return {
         key: f"ran beside {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")

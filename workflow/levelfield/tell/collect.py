@@ -22,6 +22,7 @@ from levelfield.measure.spoilt import spoilt
 from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Times
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case, Protocol, Sizes
+from levelfield.tell import older
 from levelfield.tell.coherence import FIRST_STEPS, allowed_apart, annotate
 from levelfield.tell.kept import BrokenRecord, Records, edited, parsed
 from levelfield.tell.outcomes import STATUS, Record, load_study, outcomes, read_parity
@@ -91,8 +92,9 @@ def _earlier_takes(records: Records, run: Run) -> str | None:
         try:
             told = parsed(records.read(f"runs/{run.case}/seed-{run.seed}/takes/{number}/run.json"))
             if edited(told) is None:
+                told = older.run(told)
                 reasons = "; ".join(spoilt(told["checks"], told["measurements"]))
-                moments = {name: told[name] and _utc(told[name]) for name in ("started", "ended")}
+                moments = {name: told[name] and _utc(told[name]) for name in ("started", "ended") if name in told}
                 take |= {"train_seconds": float(told["times"]["train_seconds"]), "unclean": reasons} | moments
         except (BrokenRecord, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             pass

@@ -21,7 +21,7 @@ DESCRIBED = {
 COLLECTED = {
     "runs.parquet": {
         "case", "seed", "status", "error", "accepted", "departures", "unclean", "incoherent", "first_losses_apart", "session", "block", "position",
-        "started", "take", "checks", "corpus", "commit", "versions", "python", "device", "gpu", "gpu_uuid", "cpu", "threads", "host", "host_id",
+        "started", "ended", "train_seconds", "earlier_takes", "take", "checks", "corpus", "commit", "versions", "python", "device", "gpu", "gpu_uuid", "cpu", "threads", "host", "host_id",
         "boot", "sha256",
     },
     "epochs.parquet": {"case", "seed", "epoch", "train_seconds", "validation_seconds", "energy_joules", "sequences_per_second"},

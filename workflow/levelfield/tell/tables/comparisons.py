@@ -213,7 +213,8 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
         estimates = {name: estimate.unclaimed for name, estimate in estimates.items()}
     for name, estimate in estimates.items():
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_p": estimate.p}
-    floor = max((floors(results).get((matched.protocol, machine), 1.0) for machine in first["machine"].unique()), default=1.0)
+    machines = first["machine"][clean].unique()
+    floor = max((floors(results).get((matched.protocol, machine), 1.0) for machine in machines), default=1.0)
     return row | {"time_floor": floor, "unlearnt": not taught, "warning": found.warning}
 
 

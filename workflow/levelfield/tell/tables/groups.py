@@ -56,16 +56,22 @@ def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     took = (_moments(by_time["ended"]) - by_time["began"]).dt.total_seconds().fillna(by_time["train_seconds"])
     lasted = pd.to_timedelta(took, unit="s")
     by_time["ended"] = by_time["began"] + lasted
-    first_began = by_time["began"] - (by_time["take"].fillna(1) - 1) * lasted  # of its first take, about
+    earlier = [json.loads(told)[0]["started"] if isinstance(told, str) else None for told in by_time["earlier_takes"]]
+    about = by_time["began"] - (by_time["take"].fillna(1) - 1) * lasted  # of a first take that is not known
+    first_began = _moments(pd.Series(earlier, by_time.index, dtype=object)).fillna(about)
     before = by_time.groupby(["session", "card"], dropna=False)["ended"].shift()
     by_time["free"] = (first_began - before).dt.total_seconds().fillna(0.0).clip(lower=0.0)
     runs["rested"] = by_time.groupby(["session", "card"], dropna=False)["free"].cumsum()
+    if (
+        results.runs["status"] == "failed"
+    ).any():  # a run that failed, or hung, was on the card too, for a time that no row tells
+        runs["rested"] = 0.0
     return runs
 
 
 def _moments(told: pd.Series) -> pd.Series:
     """Times in ISO 8601 as moments of one zone."""
-    return pd.to_datetime(told, format="ISO8601", utc=True)
+    return pd.to_datetime(told, format="ISO8601", utc=True).astype("datetime64[us, UTC]")
 
 
 NEAR = ["session", "card", "place", "place_in_block", "block_cases", "rested"]
