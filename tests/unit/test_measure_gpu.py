@@ -204,7 +204,10 @@ def test_a_run_that_may_use_a_gpu_stops_where_nvml_hangs(machine, monkeypatch):
 def test_a_run_that_may_use_a_gpu_stops_where_nvml_is_in_error(machine, monkeypatch, function):
     """As after an update of the driver. Where it says that there is no GPU, or none that it knows, the framework may look."""
     absent = ["not supported", "driver not loaded", "library not found", "GPU not found"]
-    if function in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"):  # a scheduler's: all cards are counted, none may be opened
+    if function in (
+        "nvmlDeviceGetHandleByIndex",
+        "nvmlDeviceGetUUID",
+    ):  # a scheduler's: all cards are counted, none may be opened
         absent.append("no permission")
     for name, code in ERRORS.items():
         gpu.nvml.cache_clear()

@@ -58,7 +58,8 @@ def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     by_time["ended"] = by_time["began"] + lasted
     earlier = [json.loads(told)[0]["started"] if isinstance(told, str) else None for told in by_time["earlier_takes"]]
     about = by_time["began"] - (by_time["take"].fillna(1) - 1) * lasted  # of a first take that is not known
-    first_began = _moments(pd.Series(earlier, by_time.index, dtype=object)).fillna(about)
+    known = _moments(pd.Series(earlier, by_time.index, dtype=object))
+    first_began = known.fillna(about.astype(known.dtype))
     before = by_time.groupby(["session", "card"], dropna=False)["ended"].shift()
     by_time["free"] = (first_began - before).dt.total_seconds().fillna(0.0).clip(lower=0.0)
     runs["rested"] = by_time.groupby(["session", "card"], dropna=False)["free"].cumsum()
