@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 import pytest
 
 from levelfield.commands import bench
+from levelfield.errors import UserError
 
 
 @pytest.fixture
@@ -44,10 +45,21 @@ def test_a_bench_that_is_broken_off_goes_on_with_what_is_missing(benches, tmp_pa
     assert [row["found"] for row in json.loads(file.read_text())["bars"]] == [0.5, 0.5]
     assert ask("--missing") == 0 and asked == []
     assert ask("--missing", "bench_torch") == 0 and len(json.loads(file.read_text())["bars"]) == 2, "the others stay"
+    assert ask("bench_torch") == 0 and asked == ["bench_torch"] and len(json.loads(file.read_text())["bars"]) == 2
     assert ask() == 0 and len(asked) == 2, "measured anew where nobody asks for what is missing"
     for other in ("f01", "f00+changes"):
         monkeypatch.setattr(bench, "commit", lambda told=other: told)
         assert ask("--missing") == 0 and len(asked) == 2, "another program's figures are not kept"
+
+
+def test_a_file_that_is_damaged_is_told(benches, tmp_path):
+    asked, _, ask = benches
+    ask()
+    (file,) = tmp_path.glob("*.json")
+    file.write_text(file.read_text()[:40])
+    with pytest.raises(UserError, match=r"is damaged .*: remove it"):
+        ask("--missing")
+    assert asked == []
 
 
 def test_a_bench_that_failed_is_tried_again_and_a_bar_that_is_missed_is_told(benches, tmp_path, monkeypatch, capsys):

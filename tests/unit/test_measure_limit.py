@@ -13,7 +13,7 @@ from levelfield import registry
 from levelfield.errors import NodeError
 from levelfield.level import reference
 from levelfield.level.trial import small_protocol, weights_without_zeros
-from levelfield.measure import calibrate, kernels, limit
+from levelfield.measure import calibrate, hang, kernels, limit
 from levelfield.measure.gpu import Gpu
 from levelfield.models.base import forward_operations, training_operations
 from levelfield.models.bilstm import BiLstm
@@ -226,7 +226,7 @@ def test_a_calibration_that_hangs_is_killed_and_one_that_cannot_be_is_not_waited
 
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(calibrate, "LONGEST_SECONDS", 0.5)
-    monkeypatch.setattr(calibrate, "KILL_SECONDS", 10 if dies else 0.2)
+    monkeypatch.setattr(hang, "KILL_SECONDS", 10 if dies else 0.2)
     monkeypatch.setattr(calibrate.subprocess.Popen, "kill", killed)
     expected = calibrate.subprocess.TimeoutExpired if dies else NodeError
     began = time.monotonic()

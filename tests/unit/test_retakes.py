@@ -14,6 +14,7 @@ from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
 
 from levelfield.commands.rules import take, train
 from levelfield.errors import NodeError, UserError
+from levelfield.measure import hang
 from levelfield.measure.spoilt import spoilt
 from levelfield.plan.finished import WHOLE
 from levelfield.records import set_aside
@@ -281,7 +282,7 @@ def test_a_take_that_cannot_be_killed_is_told_and_not_waited_for(job, tmp_path, 
     kill, hanging = train.subprocess.Popen.kill, []
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(train, "HANG", 1 / 60)
-    monkeypatch.setattr(train, "KILL_SECONDS", 0.2)
+    monkeypatch.setattr(hang, "KILL_SECONDS", 0.2)
     monkeypatch.setattr("levelfield.training.said.WAIT_SECONDS", 0.2)
     monkeypatch.setattr(train.subprocess.Popen, "kill", lambda process: hanging.append(process))
     began = time.monotonic()

@@ -70,7 +70,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Each bench is written down as soon as it is measured: one that is broken off costs itself alone."""
+    """Each bench is written down as soon as it is measured: one that is broken off costs itself alone, and what the file has of this
+    commit and was not asked for stays."""
     if not FOLDER.is_dir():
         raise UserError(f"{FOLDER} is not there: the benches run from a checkout, with `make bench`")
     known = {bar.bench.split()[0] for bar in BARS}
@@ -79,9 +80,9 @@ def run(args: Namespace) -> int:
     asked = dict.fromkeys(bar.bench for bar in BARS if not args.benches or bar.bench.split()[0] in args.benches)
     path = args.out / f"{re.sub('[^A-Za-z0-9]+', '-', f'{cpu_model()} {cpus_available()} cpus').strip('-').lower()}.json"
     where = {"host": socket.gethostname(), "cpu": cpu_model(), "cpus": cpus_available(), "commit": commit()}
-    found = earlier(path, where) if args.missing else {}
+    found = earlier(path, where)
     for bench in asked:
-        if bench in found:
+        if args.missing and bench in found:
             continue
         print(f"{bench} …", file=sys.stderr, flush=True)
         with Restlessness() as rest:
@@ -106,10 +107,13 @@ def earlier(path: Path, where: dict[str, Any]) -> dict[str, dict[str, Any]]:
     where the checkout was changed since its commit."""
     if not path.exists() or not where["commit"] or where["commit"].endswith("+changes"):
         return {}
-    told = json.loads(path.read_text(encoding="utf-8"))
-    if any(told.get(name) != value for name, value in where.items()):
-        return {}
-    return {row["bench"]: row["details"] for row in told["bars"] if row["details"].keys().isdisjoint(("failed", "skipped"))}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if any(told[name] != value for name, value in where.items()):
+            return {}
+        return {row["bench"]: row["details"] for row in told["bars"] if row["details"].keys().isdisjoint(("failed", "skipped"))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged ({type(error).__name__}: {error}): remove it") from None
 
 
 def measured(bench: str) -> dict[str, Any]:

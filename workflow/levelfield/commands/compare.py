@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
         console.print(grid)
         console.print(
             Text(
-                f"Times: clean runs of each study, unpaired; each end of an interval holds, for all cases together, in 95 of 100 "
+                "Times: clean runs of each study, unpaired; each end of an interval holds, for all cases together, in 95 of 100 "
                 f"comparisons{_of_sessions(found.changes)}. Accuracies: paired by seed, 95 % intervals."
             )
         )

@@ -7,7 +7,7 @@ wrong with a file is a UserError that names it.
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from levelfield.data import saved
 from levelfield.data.origin import files_of
 from levelfield.errors import UserError
 
@@ -40,9 +41,6 @@ QUOTED = r'^"(?:[^"]|"")*"$'
 """A field that stands between quotation marks, those within it doubled."""
 FAULTS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, pa.ArrowException)
 """What reading a damaged file may raise."""
-BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
-"""What text is where nobody asks whether it is UTF-8."""
-
 Pair = tuple[pa.Array, pa.Array]
 
 
@@ -52,7 +50,7 @@ def read(path: Path, wanted: list[str], ids: bool = False) -> Iterator[Pair]:
     kind = path.suffix.lower()
     try:
         if path.is_dir():
-            yield from _saved(path, wanted) if saved_by_datasets(path) else _folders(path, labels_alone=len(wanted) == 1)
+            yield from _saved(path, wanted) if saved.by_datasets(path) else _folders(path, labels_alone=len(wanted) == 1)
         elif kind in DELIMITERS:
             pairs = _pairs(_csv(path, wanted), wanted)
             yield from pairs if _quotes(path) else ((_unquoted(content), _unquoted(label)) for content, label in pairs)
@@ -72,7 +70,7 @@ def columns(path: Path, wanted: Sequence[str] = ()) -> list[str]:
     found: list[str] = []
     try:
         if path.is_dir():
-            found = _reader(_arrow_files(path)[0]).schema.names if saved_by_datasets(path) else []
+            found = saved.schema(path).names if saved.by_datasets(path) else []
         elif kind in DELIMITERS:
             _refuse_separator(path)
             found = _csv(path, None).schema.names
@@ -91,7 +89,7 @@ def holds_lists(path: Path, column: str) -> bool:
     """Whether a column of a table holds lists, as token ids are."""
     try:
         if path.is_dir():
-            kind: pa.DataType = _reader(_arrow_files(path)[0]).schema.field(column).type
+            kind: pa.DataType = saved.schema(path).field(column).type
         elif path.suffix.lower() in JSON_LINES:
             return list in _head(path, [column])[column]
         elif path.suffix.lower() in PARQUET:
@@ -103,13 +101,9 @@ def holds_lists(path: Path, column: str) -> bool:
     return bool(pa.types.is_nested(kind))
 
 
-def saved_by_datasets(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("state.json", "dataset_info.json", "dataset_dict.json"))
-
-
 def left_out(path: Path) -> int:
     """How many files in a folder's folders are read by nobody, since they are no `.txt`; 0 of what is no folder of folders."""
-    if not path.is_dir() or saved_by_datasets(path):
+    if not path.is_dir() or saved.by_datasets(path):
         return 0
     return sum(file.suffix.lower() != TEXT and len(file.relative_to(path).parts) > 1 for file in files_of(path))
 
@@ -249,103 +243,12 @@ def _is_of(path: str, wanted: Sequence[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in wanted)
 
 
-def _described(file: Path) -> dict[str, Any]:
-    """What a JSON file of a saved data set holds; nothing where it is not there."""
-    if not file.exists():
-        return {}
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: damaged ({error}): save the data set anew with `save_to_disk`") from None
-    if not isinstance(told, dict):
-        raise UserError(f"{file}: damaged (found a {type(told).__name__}): save the data set anew with `save_to_disk`")
-    return told
-
-
-def _arrow_files(folder: Path) -> list[Path]:
-    """The files of a saved data set, in its own order: those of the folder alone, which its checksum is of."""
-    if (folder / "dataset_dict.json").exists():
-        splits = [str(name) for name in _described(folder / "dataset_dict.json").get("splits") or ()]
-        if not splits:
-            raise UserError(f"{folder / 'dataset_dict.json'}: names no parts: save the data set anew with `save_to_disk`")
-        raise UserError(
-            f"{folder}: has no part named train; it has {', '.join(splits)}: name one in data.file, {folder / splits[0]}"
-        )
-    state = _described(folder / "state.json")
-    if state.get("_indices_data_files"):
-        raise UserError(f"{folder}: its rows are a selection that is kept apart: save it after `dataset.flatten_indices()`")
-    names = [file["filename"] for file in state.get("_data_files") or []] or _only_arrow_file(folder)
-    if not names or any(PurePath(name).name != name or name.startswith(".") for name in names):
-        raise UserError(f"{folder}: names no Arrow files of its own: save the data set anew with `save_to_disk`")
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name}: is not there, though {folder / 'state.json'} names it: fetch the data set anew")
-    return [folder / name for name in names]
-
-
-def _only_arrow_file(folder: Path) -> list[str]:
-    """Of a folder that has no list of its files; UserError where several of them may be meant: the parts in the cache of `datasets`."""
-    names = sorted(file.name for file in folder.glob("*.arrow") if not file.name.startswith("cache-"))
-    if len(names) > 1:
-        raise UserError(
-            f"{folder}: holds {', '.join(names[:6])}{', …' if len(names) > 6 else ''}, and no state.json that says which of them belong "
-            "together, as the cache of Hugging Face's `datasets`: save the data set with `save_to_disk`, and name that folder"
-        )
-    return names
-
-
-def _reader(file: Path) -> pa.RecordBatchReader:
-    source = pa.memory_map(str(file))
-    try:
-        return pa.ipc.open_stream(source)
-    except pa.ArrowInvalid:
-        source.seek(0)
-        found = pa.ipc.open_file(source)
-        return pa.RecordBatchReader.from_batches(found.schema, (found.get_batch(n) for n in range(found.num_record_batches)))
-
-
-def _sound(file: Path, wanted: list[str]) -> Iterator[pa.RecordBatch]:
-    """The batches of an Arrow file, the columns wanted looked through. Raises UserError for those that are damaged.
-
-    Arrow takes a file's word for where a text begins and ends, and for which entry of a dictionary is meant: it would read from
-    anywhere in memory. The columns stay where they lie, and of text the offsets alone are read.
-    """
-    for batch in _reader(file):
-        for name in dict.fromkeys(wanted):
-            try:
-                _refuse_unsound(batch.column(batch.schema.names.index(name)), len(batch))
-            except pa.ArrowException as error:
-                said = f"column {name}: {' '.join(str(error).split())}"
-                raise UserError(f"{file}: damaged ({said}): save the data set anew with `save_to_disk`") from None
-        yield batch
-
-
-def _refuse_unsound(column: pa.Array, rows: int) -> None:
-    """Raises pa.ArrowException where what an array tells of itself leads beyond its bytes, and where it has not as many rows as
-    its batch."""
-    column.validate()
-    if len(column) != rows:
-        raise pa.ArrowInvalid(f"{len(column)} rows in a batch of {rows}")
-    if pa.types.is_dictionary(column.type):
-        column = pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary), safe=False)
-    _as_bytes(column).validate(full=True)
-
-
-def _as_bytes(column: pa.Array) -> pa.Array:
-    """Text as bytes, which stay where they lie: whether they are UTF-8 is asked later, and of the rows alone that are used."""
-    kind = BYTES.get(column.type)
-    if kind is None:
-        return column
-    return pa.Array.from_buffers(kind, len(column), column.buffers(), column.null_count, column.offset)
-
-
 def _saved(folder: Path, wanted: list[str]) -> Iterator[Pair]:
     """What `datasets` saved; numbers of a ClassLabel become its names, −1 and others that have none no label."""
-    feature = (_described(folder / "dataset_info.json").get("features") or {}).get(wanted[-1])
-    names = feature.get("names") if isinstance(feature, dict) else None
-    for file in _arrow_files(folder):
+    names = saved.label_names(folder, wanted[-1])
+    for file in saved.arrow_files(folder):
         try:
-            for content, labels in _pairs(_sound(file, wanted), wanted):
+            for content, labels in _pairs(saved.sound(file, wanted), wanted):
                 if names and pa.types.is_integer(labels.type):
                     inside = pc.and_(pc.greater_equal(labels, 0), pc.less(labels, len(names)))
                     labels = pa.array(names).take(pc.if_else(inside, labels, None))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from levelfield.data import formats
+from levelfield.data import formats, saved
 from levelfield.errors import UserError
 
 
@@ -53,7 +53,7 @@ class Rows:
 
         used: bool (rows,), which rows' content is given; what the others hold is of no account. All where None.
         """
-        if labels_alone and (self.path.is_file() or formats.saved_by_datasets(self.path)):
+        if labels_alone and (self.path.is_file() or saved.by_datasets(self.path)):
             _refuse_without(self.path, formats.columns(self.path, [self.text, self.label]), [self.text, self.label])
         first = 1
         for texts, labels in formats.read(self.path, [self.label] if labels_alone else [self.text, self.label], self.ids):
@@ -194,7 +194,7 @@ def _is_label(folder: Path) -> bool:
     """Whether a folder holds texts and no folders, as that of a label does."""
     inside = [entry for entry in folder.iterdir() if entry.name[0] != "."]
     texts = any(entry.suffix.lower() == formats.TEXT for entry in inside)
-    return texts and not any(entry.is_dir() for entry in inside) and not formats.saved_by_datasets(folder)
+    return texts and not any(entry.is_dir() for entry in inside) and not saved.by_datasets(folder)
 
 
 def _parts_in(path: Path) -> dict[str, Path]:

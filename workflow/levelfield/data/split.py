@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from levelfield.data.formats import TEXT, left_out, saved_by_datasets
+from levelfield.data import saved
+from levelfield.data.formats import TEXT, left_out
 from levelfield.data.rows import Rows, parts
 from levelfield.errors import UserError
 from levelfield.study.data import Data
@@ -144,7 +145,7 @@ def _where(number: int, parts: Sequence[Rows], numbers: Sequence[np.ndarray]) ->
         if len(places):
             row = f"row {places[0] + 1:,}, column {rows.label}"
             return (
-                f"a folder in {rows.path}" if rows.path.is_dir() and not saved_by_datasets(rows.path) else f"{rows.path}, {row}"
+                f"a folder in {rows.path}" if rows.path.is_dir() and not saved.by_datasets(rows.path) else f"{rows.path}, {row}"
             )
     raise AssertionError("every label has a row")
 

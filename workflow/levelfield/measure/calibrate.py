@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +27,7 @@ from levelfield.errors import NodeError
 from levelfield.host import cpu_model
 from levelfield.measure.clock import Stopwatch
 from levelfield.measure.gpu import Gpu
+from levelfield.measure.hang import killed
 from levelfield.measure.limit import Calibration, bare_key
 from levelfield.measure.noise import Restlessness
 from levelfield.models.base import model_of
@@ -42,8 +42,6 @@ COPIED = 4 << 20
 REPEATS = 7
 LONGEST_SECONDS = 300
 """For a measurement of about a second, on a GPU with the import of PyTorch."""
-KILL_SECONDS = 10.0
-"""For a process to be gone that was killed: one in a call into a driver that hangs cannot be ended."""
 
 
 def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | None) -> Calibration | None:
@@ -62,30 +60,21 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
         return found
     if gpu and find_spec("torch") is None:
         return None
-    command = [
-        sys.executable,
-        "-m",
-        "levelfield",
-        "calibrate",
-        str(path),
-        "--threads",
-        str(threads),
-        "--job-pid",
-        str(os.getpid()),
-    ]
+    command = [sys.executable, "-m", "levelfield", "calibrate", str(path), "--threads", str(threads)]
+    command += ["--job-pid", str(os.getpid())]
     command += ["--gpu", gpu.name or gpu.uuid, "--protocol", json.dumps(asdict(protocol))] if gpu else []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         code = process.wait(LONGEST_SECONDS)
     except subprocess.TimeoutExpired:
-        if not _killed(process):
+        if not killed(process):
             raise NodeError(
                 f"the calibration did not end within {LONGEST_SECONDS} s, and it cannot be killed: a call into the driver "
                 "hangs: restart the machine"
             ) from None
         raise
     except BaseException:  # this process is told to end
-        _killed(process)
+        killed(process)
         raise
     if code:
         exclusive = (
@@ -93,14 +82,6 @@ def of_this_machine(folder: Path, protocol: Protocol, threads: int, gpu: Gpu | N
         )
         raise RuntimeError(f"ended with exit code {code}, its reason stands in the log{exclusive if gpu else ''}")
     return read(path)
-
-
-def _killed(process: subprocess.Popen[bytes]) -> bool:
-    """Kills a process; returns whether it is gone within KILL_SECONDS."""
-    process.kill()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(KILL_SECONDS)
-    return process.poll() is not None
 
 
 def machine_key(threads: int, gpu: Gpu | None) -> str:

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from levelfield.plan.outcome import failed_by_its_log
 from levelfield.plan.starts import Starts
 from levelfield.study.config import Study
+from levelfield.study.data import SEEDS
 from levelfield.study.protocol import Case, Protocol, reference_of
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import Wildcards
-
-SEEDS = 2**31
-"""A config's seeds are below it: what says to be of another one is no parity of ours."""
 
 
 class Proof:

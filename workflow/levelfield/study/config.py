@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from levelfield import registry
 from levelfield.errors import UserError
-from levelfield.study.data import Data, Strict
+from levelfield.study.data import SEEDS, Data, Strict
 from levelfield.study.departures import too_few, without_start
 from levelfield.study.protocol import Case, Protocol, Sizes
 
@@ -140,7 +140,7 @@ class Study(Strict):
         "models their names, each with its published sizes, and with the outputs of `protocol.model` where that sets others than its own "
         "published ones.",
     )
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = Field(
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=SEEDS)]], Field(min_length=1)] = Field(
         [0, 1, 2], description="One run of every case for each."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from levelfield import registry
 
+SEEDS = 2**31
+"""Every seed is below it."""
+
 
 class Strict(BaseModel):
     """Refuses keys that it does not know."""
@@ -45,7 +48,7 @@ class Data(Strict):
     validation_share: float | None = Field(
         None, gt=0, lt=1, description="Share of each label's rows kept for validation, where there is no part of its own: 0.2."
     )
-    split_seed: int | None = Field(None, ge=0, lt=2**31, description="Which rows that share is: 0.")
+    split_seed: int | None = Field(None, ge=0, lt=SEEDS, description="Which rows that share is: 0.")
     tokenizer: Path | None = Field(
         None,
         description="A `tokenizer.json` of Hugging Face's `tokenizers`; where empty, words: lower case, punctuation off, split on "

@@ -27,7 +27,7 @@ from levelfield.images.images import digest_in_use
 from levelfield.measure import calibrate
 from levelfield.measure.device import hold_devices
 from levelfield.measure.gpu import Gpu, visible
-from levelfield.measure.hang import HANG
+from levelfield.measure.hang import HANG, killed
 from levelfield.measure.spoilt import spoilt
 from levelfield.measure.steering import refuse_contradictions
 from levelfield.plan.finished import WHOLE, whole
@@ -40,8 +40,6 @@ LINE = "levelfield take: "
 """How the one line begins that a take says of an error."""
 SHARE = 0.9
 """Of the granted minutes that all takes together may need: a scheduler ends a run that needs more, finished takes and all."""
-KILL_SECONDS = 10.0
-"""For a take to be gone that was killed: one in a call into a driver that hangs cannot be ended, and is not waited for."""
 
 
 class EndedFromOutside(UserError):
@@ -290,9 +288,7 @@ def take(args: argparse.Namespace, number: int, failure: Path) -> None:
         pass
     finally:
         if process.poll() is None:
-            process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(KILL_SECONDS)
+            killed(process)
         last = said.tail()
     written = _version(file) != before
     ended = None if code == 0 and written else _ended(number, code, args.minutes, failure, last)

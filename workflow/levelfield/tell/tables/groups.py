@@ -42,7 +42,7 @@ def finished(results: Results) -> pd.DataFrame:
 def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     """Adds what tells whether two runs were near each other: `card` (the GPU; empty on a CPU), `place` by time among all runs of a
     session on a card, `place_in_block` among those of its block there, `block_cases`, how many a block has, and `rested`, the seconds
-    up to its start in which no run of the study was on the card."""
+    up to its start in which no run of the study was on the card (0 where a run of the study failed: then no rest is known)."""
     blocks = {(case, block.seed): block for block in results.study.blocks for case in block.cases}
     mine = [blocks.get(run) for run in zip(runs["case"], runs["seed"], strict=True)]
     runs = runs.assign(
@@ -53,21 +53,22 @@ def _placed(results: Results, runs: pd.DataFrame) -> pd.DataFrame:
     by_time = runs.assign(began=_moments(runs["started"])).sort_values("began")
     runs["place"] = by_time.groupby(["session", "card"], dropna=False).cumcount()
     runs["place_in_block"] = by_time.groupby(["session", "card", "block_name"], dropna=False).cumcount()
-    took = (_moments(by_time["ended"]) - by_time["began"]).dt.total_seconds().fillna(by_time["train_seconds"])
-    lasted = pd.to_timedelta(took, unit="s")
-    by_time["ended"] = by_time["began"] + lasted
-    earlier = [json.loads(told)[0]["started"] if isinstance(told, str) else None for told in by_time["earlier_takes"]]
-    about = by_time["began"] - (by_time["take"].fillna(1) - 1) * lasted  # of a first take that is not known
-    known = _moments(pd.Series(earlier, by_time.index, dtype=object))
-    first_began = known.fillna(about.astype(known.dtype))
-    before = by_time.groupby(["session", "card"], dropna=False)["ended"].shift()
-    by_time["free"] = (first_began - before).dt.total_seconds().fillna(0.0).clip(lower=0.0)
-    runs["rested"] = by_time.groupby(["session", "card"], dropna=False)["free"].cumsum()
-    if (
-        results.runs["status"] == "failed"
-    ).any():  # a run that failed, or hung, was on the card too, for a time that no row tells
-        runs["rested"] = 0.0
+    # a run that failed, or hung, was on the card, too, for a time that no row tells
+    runs["rested"] = 0.0 if (results.runs["status"] == "failed").any() else _rested(by_time)
     return runs
+
+
+def _rested(by_time: pd.DataFrame) -> pd.Series:
+    """Seconds of a session up to each run's first take in which no run was on its card. by_time: in the order in which they `began`."""
+    seconds = by_time["began"].astype("int64") / 1e6
+    lasted = (_moments(by_time["ended"]) - by_time["began"]).dt.total_seconds().fillna(by_time["train_seconds"])
+    earlier = [json.loads(told)[0]["started"] if isinstance(told, str) else None for told in by_time["earlier_takes"]]
+    before = (by_time["began"] - _moments(pd.Series(earlier, by_time.index, dtype=object))).dt.total_seconds()
+    before = before.fillna((by_time["take"].fillna(1) - 1) * lasted)  # of a first take that is not known, about
+    where = [by_time["session"], by_time["card"]]
+    free = (seconds - before - (seconds + lasted).groupby(where, dropna=False).shift()).fillna(0.0).clip(lower=0.0)
+    rested: pd.Series = free.groupby(where, dropna=False).cumsum()
+    return rested
 
 
 def _moments(told: pd.Series) -> pd.Series:
