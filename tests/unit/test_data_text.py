@@ -181,6 +181,7 @@ def unicode_texts(count: int) -> list[str]:
     return texts
 
 
+@pytest.mark.long
 def test_words_are_those_of_text_vectorization(monkeypatch):
     """10,000 texts, Unicode included."""
     monkeypatch.setitem(os.environ, "KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "jax"))

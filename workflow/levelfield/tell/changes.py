@@ -22,7 +22,7 @@ from levelfield.tell.tables.groups import finished
 
 SESSION_SPREAD = 0.1
 """Standard deviation of the logarithm of a case's time from one session to another, where nothing better is known: two sessions of
-`results/reference/cpu/quick`, one host and boot, 90 minutes apart, have times that differ by 0.16 and 0.11 (which is √2 of it)."""
+`results/reference/cpu/quick`, one host and boot, 90 minutes apart, have clean times whose logarithms differ by 0.15 and 0.11 (√2 of it)."""
 NOT_FINISHED = {"failed": "failed", "missing": "missing", "failed-parity": "barred by parity"}
 """What became of a run that did not finish, in words."""
 
