@@ -105,6 +105,12 @@ def loss_and_right(logits: torch.Tensor, labels: torch.Tensor, reduction: str = 
     return functional.cross_entropy(logits, labels, reduction=reduction), logits.argmax(dim=1) == labels
 
 
+def onednn_serves(precision: str) -> bool:
+    """Whether oneDNN computes in this precision on this CPU. Where it cannot (bfloat16 without AVX-512), PyTorch under `autocast` asks it
+    for an LSTM all the same, and ends with "could not create a primitive descriptor" (pytorch#187334)."""
+    return precision != "bfloat16" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Torch(Backend):
     """compiled: the same program through `torch.compile` in this mode, which leaves calls like `nn.LSTM` as they are. `reduce-overhead`
     and `max-autotune` put what they compile into CUDA graphs, the latter after trying several kernels for each product.
@@ -121,6 +127,7 @@ class Torch(Backend):
         torch.set_num_threads(threads)
         be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
+        torch.backends.mkldnn.enabled = onednn_serves(protocol.precision)  # PyTorch's own loops where not
         self.protocol = protocol
         self.departures = departures
         self.model = registry.builder(protocol.model.name, "torch").Model(protocol, departures).to(self.device)
@@ -252,7 +259,7 @@ class Torch(Backend):
             "precision": self.protocol.precision,
             "tf32_matmul": str(torch.backends.cuda.matmul.allow_tf32),
             "tf32_cudnn": str(torch.backends.cudnn.allow_tf32),
-            "onednn": str(torch.backends.mkldnn.is_available()),
+            "onednn": str(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled),
             "threads": str(torch.get_num_threads()),
         }
 
