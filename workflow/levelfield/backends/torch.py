@@ -127,7 +127,7 @@ class Torch(Backend):
         torch.set_num_threads(threads)
         be_deterministic(protocol.deterministic)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = protocol.precision == "tf32"
-        torch.backends.mkldnn.enabled = onednn_serves(protocol.precision)  # PyTorch's own loops where not
+        torch.backends.mkldnn.enabled = onednn_serves(protocol.precision)  # type: ignore[assignment]  # a descriptor, typed as itself
         self.protocol = protocol
         self.departures = departures
         self.model = registry.builder(protocol.model.name, "torch").Model(protocol, departures).to(self.device)
