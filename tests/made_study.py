@@ -25,8 +25,9 @@ from levelfield.records import (
     write_run,
 )
 from levelfield.study.config import Study, read_study
-from levelfield.study.departures import drops_last_batch
+from levelfield.study.departures import trained_on
 from levelfield.study.protocol import Case, digest
+from levelfield.study.published import BILSTM, TRANSFORMER
 
 STEP_SECONDS = {
     "keras-tensorflow": 0.120,
@@ -56,13 +57,13 @@ EVERY_KIND = [
     "jax",
     {"backend": "torch", "departures": ["second-bias"]},
     {"backend": "torch", "departures": ["naive-init"]},
-    {"backend": "torch", "name": "torch-article", "departures": ["history-not-cleared", "drop-last-batch", "clip-norm"]},
-    {"backend": "keras-tensorflow", "name": "keras-article", "departures": ["running-mean-curve"]},
+    {"backend": "torch", "name": "torch-article", "departures": sorted(BILSTM.departures["PyTorch"])},
+    {"backend": "keras-tensorflow", "name": "keras-article", "departures": sorted(BILSTM.departures["Keras"])},
 ]
 """Cases that between them give every table: matched ones, single departures, and the article's two programs."""
 TUTORIAL = {
     "backend": "flax", "name": "jax-tutorial", "settings": {"learning_rate": 1e-4, "batch_size": 128, "epochs": 10},
-    "departures": ["double-softmax", "own-dropout", "drop-last-training-batch"],
+    "departures": sorted(TRANSFORMER.departures["JAX"]),
 }  # fmt: skip
 EXAMPLE = {"backend": "keras-tensorflow", "name": "keras-example", "departures": ["own-dropout", "sparse-embedding-adam"]}
 TRANSFORMERS = [EXAMPLE, TUTORIAL, "keras-tensorflow", "flax"]
@@ -183,11 +184,9 @@ def _learning(rng: np.random.Generator, sizes: np.ndarray, shift: float) -> tupl
 
 def _batches(case: Case, sequences: int) -> np.ndarray:
     """The size of each batch, (epochs, steps)."""
-    sizes = [case.protocol.batch_size] * (sequences // case.protocol.batch_size)
-    rest = sequences % case.protocol.batch_size
-    return np.tile(
-        np.array(sizes + [rest] * bool(rest and not drops_last_batch(case.departures)), np.int32), (case.protocol.epochs, 1)
-    )
+    size = case.protocol.batch_size
+    whole, rest = divmod(trained_on(case.departures, sequences, size), size)
+    return np.tile(np.array([size] * whole + [rest] * bool(rest), np.int32), (case.protocol.epochs, 1))
 
 
 def _finished(

@@ -185,14 +185,16 @@ TORCH_ATTENTION = ["aten::_scaled_dot_product_flash_attention_for_cpu", "aten::l
         ("bilstm", [], [], None),
         ("cnn", TORCH_CONVOLUTION, ["aten::mkldnn_convolution"], "oneDNN"),
         ("cnn", ["_MklNativeFusedConv2D", "convert_to_tensor"], ["_MklNativeFusedConv2D"], "oneDNN"),
-        ("cnn", ["conv_general_dilated.6", "convert_reduce_fusion"], ["conv_general_dilated"], "not fused"),
+        ("cnn", ["_MklMatMul", "BiasAddGrad", "sm80_xmma_dgrad_implicit_gemm(int)"], ["sm80_xmma_dgrad_implicit_gemm"], "cuDNN"),
+        ("cnn", ["_MklMatMul", "BiasAddGrad"], [], "not told"),
+        ("cnn", ["conv_general_dilated.6", "convert_reduce_fusion"], ["conv_general_dilated"], "XLA"),
         ("cnn", ["aten::cudnn_convolution", "aten::mm"], ["aten::cudnn_convolution"], "cuDNN"),
         ("transformer", TORCH_ATTENTION, TORCH_ATTENTION[:1], "flash"),
         (
             "transformer", ["aten::_scaled_dot_product_cudnn_attention", "aten::linear"],
             ["aten::_scaled_dot_product_cudnn_attention"], "cuDNN",
         ),
-        ("transformer", ["_MklSoftmax", "_MklEinsum"], ["_MklEinsum", "_MklSoftmax"], "not fused"),
+        ("transformer", ["_MklSoftmax", "_MklEinsum", "SparseSoftmaxCrossEntropyWithLogits"], ["_MklEinsum", "_MklSoftmax"], "not fused"),
         ("transformer", ["fmha_cutlassF_f32_aligned_64x64_rf_sm80(int)"], ["fmha_cutlassF_f32_aligned_64x64_rf_sm80"], "memory-efficient"),
     ],
 )  # fmt: skip

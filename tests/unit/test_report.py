@@ -12,7 +12,7 @@ from levelfield.data.sources.imdb import MAAS
 from levelfield.data.sources.snippets import HUTTO
 from levelfield.study.config import read_study
 from levelfield.study.protocol import Case, Protocol
-from levelfield.study.published import PUBLICATIONS
+from levelfield.study.published import PUBLICATIONS, TRANSFORMER
 from levelfield.tell.collect import collect
 from levelfield.tell.report import provenance
 from levelfield.tell.report.differences import differences
@@ -31,7 +31,7 @@ def test_why_published_figures_differ_is_told_by_the_programs_departures_and_set
     results = made(tmp_path / "s", *TRANSFORMERS, steps=782, protocol={"model": "transformer"})
     example, tutorial = differences(results).programs
     assert (example.case, example.side, example.settings) == ("keras-example", "Keras", {})
-    assert [*tutorial.departures] == ["own-dropout", "double-softmax", "drop-last-training-batch"]
+    assert {*tutorial.departures} == TRANSFORMER.departures["JAX"]
     assert tutorial.settings == {
         "learning rate": "0.0001 instead of 0.001",
         "batch size": "128 instead of 32",
@@ -120,4 +120,15 @@ def test_a_publications_figures_stand_beside_its_own_protocol_alone(publication)
             assert publication.side_of(Case(backend, backend, protocol=beside)) == side
         for other in (replace(usual, batch_size=256), replace(usual, length=100), replace(usual, learning_rate=0.1)):
             assert publication.side_of(Case(backend, backend, protocol=other)) is None
-            assert publication.side_of(Case(repeats, backend, protocol=other)) == side
+        departures, own = tuple(publication.departures[side]), replace(usual, **publication.settings[side])
+        assert publication.repeats(Case(repeats, backend, departures, own))
+        assert publication.repeats(Case(repeats, backend, departures, replace(own, epochs=3)))
+        others = (
+            Case(repeats, backend, departures[1:], own),
+            Case(repeats, "torch-compile", departures, own),
+            Case(repeats, backend, departures, replace(own, length=100)),
+            Case("another", backend, departures, own),
+            Case(backend, backend, departures[:1], usual),
+            Case(backend, "torch-compile", (), usual),
+        )
+        assert [publication.side_of(other) for other in others] == [None] * len(others)

@@ -101,7 +101,7 @@ def test_another_corpus_is_not_set_beside_what_was_published(tmp_path):
 def test_a_study_of_fewer_reviews_is_not_set_beside_what_was_published(tables):
     assert tables["training"].data["published_train_loss"].isna().all()
     assert any(
-        "published figures are of 25,000 training sequences of IMDB and are left out" in note
+        "published figures are of 25,000 training and as many validation sequences of IMDB and are left out" in note
         for note in tables["training"].notes
     )
     programs = tables["published"]

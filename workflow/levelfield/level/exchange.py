@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from levelfield.backends.base import Backend, evaluate
+from levelfield.level.reference import undecided
 from levelfield.level.trajectory import finite
 from levelfield.records import load_arrays, write_json, write_whole
 
@@ -43,16 +44,6 @@ class Exchanged:
 def trained_by(weights: Path) -> tuple[str, int]:
     """Case and seed of `runs/<case>/seed-<n>/weights.npz`."""
     return weights.parent.parent.name, int(weights.parent.name.removeprefix("seed-"))
-
-
-def undecided(probabilities: np.ndarray, near: float) -> int:
-    """Of how many sequences the likeliest answer is as near as that to the next. probabilities: (sequences, outputs)."""
-    if probabilities.shape[1] == 1:
-        apart = np.abs(probabilities[:, 0] - 0.5)
-    else:
-        ordered = np.sort(probabilities, axis=1)
-        apart = (ordered[:, -1] - ordered[:, -2]) / 2
-    return int(np.count_nonzero(apart <= near))
 
 
 def evaluate_all(

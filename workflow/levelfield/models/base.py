@@ -63,11 +63,11 @@ class Model:
     sizes: type[Sizes]
     """A frozen dataclass with the published sizes as defaults."""
     small: Sizes
-    """Sizes for the contract's tests, on 7 tokens of 40 words, in seconds; all different where they can be."""
+    """Sizes for the contract's tests, on 12 tokens of 40 words, in seconds; all different where they can be."""
     weights: Callable[[Protocol, frozenset[str]], dict[str, Weight]]
     """Every weight in Keras's order of variables."""
     operations: Callable[[Protocol, frozenset[str]], int]
-    """Floating-point operations of the matrix products for one sequence, forward; what is no product is left out (3 % at most)."""
+    """Floating-point operations of the matrix products for one sequence, forward; what is no product is left out (5 % at most)."""
     in_words: Callable[[Protocol], str]
     """The model in one sentence for the page, without a full stop."""
     kernels: Kernels

@@ -189,6 +189,12 @@ class Study(Strict):
             raise ValueError(
                 f"sessions: found {self.sessions} with {len(self.seeds)} seeds: each session needs a seed of its own"
             )
+        for case in self.cases:
+            if both := sorted(case.settings.own.keys() & self.vary.keys()):
+                name = case.name or "+".join([case.backend, *case.departures])
+                raise ValueError(
+                    f"case {name}: sets {both[0]}, of which `vary` gives every case each value: take it out of one of the two"
+                )
         names = [case.name for case in self.expanded]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
@@ -208,14 +214,14 @@ class Study(Strict):
         return self
 
     @property
-    def _variants(self) -> list[dict[str, int | bool | str]]:
+    def variants(self) -> list[dict[str, int | bool | str]]:
         """The settings that every case takes in turn; one without any where nothing varies."""
         return [{key: value} for key, values in self.vary.items() for value in values] or [{}]
 
     @cached_property
     def expanded(self) -> list[Case]:
         """The cases in the config's order, each with its name and its whole protocol."""
-        return [self._case(case, variant) for case, variant in product(self._written, self._variants)]
+        return [self._case(case, variant) for case, variant in product(self._written, self.variants)]
 
     @property
     def _written(self) -> list[CaseConfig]:
@@ -232,7 +238,7 @@ class Study(Strict):
         2n + 1 has the order of 2n the other way round: with both, each case runs before any other as often as after it.
         """
         found = []
-        for variant, seed in product(self._variants, self.seeds):
+        for variant, seed in product(self.variants, self.seeds):
             size = [f"{key}={value}" for key, value in variant.items()]
             name = ", ".join([*size, f"seed {seed}"])
             cases = [self._case(case, variant).name for case in self._written]

@@ -26,7 +26,9 @@ DEPARTURES = {
     "drop-last-batch": Departure(
         "data", "The last, smaller batch is left out, in training and in validation.", f"{ARTICLE}, PyTorch side"
     ),
-    "drop-last-training-batch": Departure("data", "The last, smaller batch is left out in training.", TUTORIAL),
+    "drop-last-training-batch": Departure(
+        "data", "The last, smaller batch is left out in training.", "what one worker of Grain's would leave out"
+    ),
     "drop-last-batch-of-each-worker": Departure(
         "data",
         "Four workers make the batches of training, each of every fourth sequence, and are asked in turn; each leaves its last, smaller "

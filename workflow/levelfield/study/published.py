@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from levelfield import registry
 from levelfield.study.departures import ARTICLE, TUTORIAL
@@ -18,6 +19,10 @@ class Publication:
     """Training sequences; as many for validation."""
     sides: Mapping[str, tuple[str, str]]
     """Each side's backend, whose matched case stands for it, and the name of the case that repeats its program."""
+    departures: Mapping[str, frozenset[str]]
+    """By side, those that its program makes."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """By side, those of its program's settings that are not the protocol's; the epochs are free."""
     reported: Mapping[str, Mapping[str, Mapping[int, float]]]
     """By side, figure and epoch, as printed."""
     notes: str
@@ -35,13 +40,19 @@ class Publication:
     def side_of(self, case: Case) -> str | None:
         """The side that a case stands beside: its backend's own matched case, under the protocol's own settings (however many epochs,
         and wherever the data lies), or the one that repeats its program."""
-        if case.protocol.model.name != self.model:
-            return None
-        usual = Protocol(model=registry.model(self.model).sizes())
-        free = {name: getattr(usual, name) for name in ("epochs", "data_on", "deterministic", "devices")}
-        named = next((side for side, names in self.sides.items() if case.name in names), None)
-        as_usual = replace(case.protocol, **free) == usual
-        return named if named and (as_usual or case.name == self.sides[named][1]) else None
+        for side, (backend, program) in self.sides.items():
+            named, made = (case.name, case.backend), frozenset(case.departures)
+            if named == (backend, backend) and not made and self._has(case, {}):
+                return side
+            if named == (program, backend) and made == self.departures[side] and self._has(case, self.settings[side]):
+                return side
+        return None
+
+    def _has(self, case: Case, settings: Mapping[str, Any]) -> bool:
+        """Whether a case has the published protocol but for these settings, however many epochs, and wherever the data lies."""
+        published = replace(Protocol(model=registry.model(self.model).sizes()), **settings)
+        free = {name: getattr(published, name) for name in ("epochs", "data_on", "deterministic", "devices")}
+        return replace(case.protocol, **free) == published
 
     def repeats(self, case: Case) -> bool:
         """Whether a case repeats a side's program."""
@@ -59,6 +70,22 @@ BILSTM = Publication(
     model="bilstm",
     sequences=25_000,
     sides={"Keras": ("keras-tensorflow", "keras-article"), "PyTorch": ("torch", "torch-article")},
+    departures={
+        "Keras": frozenset({"sparse-embedding-adam", "running-mean-curve"}),
+        "PyTorch": frozenset(
+            {
+                "last-step-output",
+                "extra-tanh",
+                "adapted-init",
+                "second-bias",
+                "clip-norm",
+                "drop-last-batch",
+                "framework-epsilon",
+                "history-not-cleared",
+            }
+        ),
+    },
+    settings={"Keras": {}, "PyTorch": {}},
     reported={
         "Keras": {
             "train_loss": {1: 0.4479, 2: 0.2855},
@@ -84,6 +111,22 @@ TRANSFORMER = Publication(
     model="transformer",
     sequences=25_000,
     sides={"Keras": ("keras-tensorflow", "keras-example"), "JAX": ("flax", "jax-tutorial")},
+    departures={
+        "Keras": frozenset({"own-dropout", "sparse-embedding-adam"}),
+        "JAX": frozenset(
+            {
+                "double-softmax",
+                "heads-share-width",
+                "own-dropout",
+                "framework-init",
+                "framework-epsilon",
+                "drop-last-batch-of-each-worker",
+                "same-order-each-epoch",
+                "no-start-token",
+            }
+        ),
+    },
+    settings={"Keras": {}, "JAX": {"learning_rate": 1e-4, "batch_size": 128}},
     reported={
         "Keras": {"validation_accuracy": {1: 0.8444, 2: 0.8745}},
         "JAX": {"validation_accuracy": {1: 0.5576, 10: 0.8508}},

@@ -113,7 +113,7 @@ class Results:
     @property
     def variants(self) -> int:
         """In how many sizes a study that varies one takes each of its cases."""
-        return len(self.cases) // len(self.study.cases)
+        return len(self.study.variants)
 
     @cached_property
     def models(self) -> dict[str, str]:

@@ -93,7 +93,7 @@ def in_words(protocol: Protocol) -> str:
 
 KERNELS = Kernels(
     what="convolution",
-    of=r"conv(?!ert)|fprop|dgrad|wgrad|mkl|onednn",
+    of=r"conv(?!ert)|(?<![a-z])(fprop|dgrad|wgrad)",
     known={
         # operations of PyTorch (`aten::cudnn_convolution`) and JAX (`__cudnn$convForward`), and cuDNN's own kernels
         # (`cudnn::…`, `ampere_scudnn_…`, `implicit_convolve_sgemm`, `sm80_xmma_fprop_implicit_gemm_…`,
@@ -102,8 +102,10 @@ KERNELS = Kernels(
         r"|(xmma|cutlass).*(fprop|dgrad|wgrad)",
         # operations of PyTorch (`aten::mkldnn_convolution`) and TensorFlow (`_MklNativeFusedConv2D`)
         "oneDNN": r"(mkldnn|onednn).*conv|_mkl\w*conv",
+        # operations of JAX (`conv_general_dilated`) and of its programs (`convolution-base-dilated`)
+        "XLA": r"conv_general_dilated|^convolution-",
     },
-    otherwise="not fused",
+    otherwise="not told",
 )
 
 DEPARTURES = {
@@ -114,7 +116,7 @@ DEPARTURES = {
     ),
     "framework-init": Departure(
         "weights",
-        "The framework's own distributions: PyTorch's N(0, 1) and U(±1/√fan), Flax's LeCun normal.",
+        "The framework's own distributions: PyTorch's N(0, 1) and U(±1/√fan), Flax's normal of variance 1/width for the embedding and LeCun normal.",
         "PyTorch and Flax documentation, default initialisers",
     ),
 }

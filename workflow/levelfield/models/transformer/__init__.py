@@ -88,7 +88,8 @@ def operations(protocol: Protocol, departures: frozenset[str] = MATCHED) -> int:
     A product of an (n, k) and a (k, m) matrix is n·m·k multiplications and as many additions. For each token: queries, keys,
     values and the output (embedding by heads · width, four times), its query with all keys and its shares of all values
     (length by heads · width, twice; Vaswani et al. 2017), and the feed-forward layer's two products. The look-ups, LayerNorm
-    and softmax are no products: softmax takes length² exponentials a head and is about 3 % of it at 5 operations each.
+    and softmax are no products: softmax takes length² exponentials a head and is about 3 % of it at 5 operations each, all of
+    them together 4 to 5 %.
     """
     sizes = Transformer.of(protocol)
     heads = sizes.heads * width_of_heads(protocol, departures)
@@ -106,8 +107,8 @@ def in_words(protocol: Protocol) -> str:
 
 KERNELS = Kernels(
     what="attention",
-    # fused attention; where there is none its softmax and products, not the loss's softmax and the dense layers' products
-    of=r"attention|(?<!log_)softmax|sdpa|fmha|flash|bmm|batch_?matmul|einsum|dot",
+    # fused attention; where there is none its softmax and products, not the loss's softmax; of JAX's products (`dot`) the dense layers' have no other name
+    of=r"attention|(?<!log_)(?<!sparse)softmax|sdpa|fmha|flash|bmm|batch_?matmul|einsum|dot",
     known={
         # operations of PyTorch (`aten::_scaled_dot_product_cudnn_attention`), JAX (`__cudnn$fmhaSoftmax`), and cuDNN's own
         # kernels (`cudnn_generated_fort_native_sdpa_sm90_flash_fprop_…`)

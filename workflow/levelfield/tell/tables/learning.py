@@ -24,8 +24,9 @@ def validation(results: Results) -> Table:
 
 
 def comparable(results: Results, publication: Publication) -> bool:
-    """Whether this study trained on the publication's sequences, so that its figures may stand beside these."""
-    return is_imdb(results.data) and bool(results.data["train_sequences"] >= publication.sequences)
+    """Whether this study trained and validated on the publication's sequences, so that its figures may stand beside these."""
+    fewest = min(results.data["train_sequences"], results.data["validation_sequences"])
+    return is_imdb(results.data) and bool(fewest >= publication.sequences)
 
 
 def _by_epoch(results: Results, part: str, word: str, note: str) -> Table:
@@ -76,8 +77,8 @@ def published_notes(results: Results, publication: Publication, training: bool =
     """What stands in the way of reading published figures beside this study's. training: whether the table has such figures."""
     if not comparable(results, publication):
         return [
-            f"The published figures are of {publication.sequences:,} training sequences of IMDB and are left out: this study trained on "
-            f"{results.data['train_sequences']:,} of {results.data['corpus']}."
+            f"The published figures are of {publication.sequences:,} training and as many validation sequences of IMDB and are left out: "
+            f"this study had {results.data['train_sequences']:,} and {results.data['validation_sequences']:,} of {results.data['corpus']}."
         ]
     said = [f"Published: {publication.reference}. {publication.notes}"]
     if training and publication.means_so_far:
