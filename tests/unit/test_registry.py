@@ -1,5 +1,6 @@
-"""What backends declare: an option says what it is like, and how it differs."""
+"""What backends declare: an option says what it is like, and how it differs; what packages register, read without running it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -95,3 +96,55 @@ def test_a_departure_is_described_once(tmp_path, monkeypatch, departures, descri
         pytest.raises(UserError, match=told),
     ):
         registry.departures()
+
+
+def test_a_declaration_may_have_its_type_and_no_package_around_it_is_run(tmp_path, monkeypatch):
+    package = tmp_path / "annotated_rows"
+    (package / "inner").mkdir(parents=True)
+    for folder in (package, package / "inner"):
+        (folder / "__init__.py").write_text("raise ImportError('the framework is not here')\n")
+    (package / "inner" / "rows.py").write_text("BACKENDS: dict[str, dict] = {'mine': {}}\nLATER: int\nplain = other = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = "annotated_rows.inner.rows"
+    assert registry.declared(module, "BACKENDS") == {"mine": {}} and registry.declared(module, "LATER") is None
+    assert registry.declared(module, "other") == 3 and registry.declared("annotated_rows.missing", "BACKENDS") is None
+    assert not any(name.startswith("annotated_rows") for name in sys.modules)
+
+
+@contextmanager
+def points(folder: Path, monkeypatch, group: str, **values: str) -> Iterator[None]:
+    """Within the block a package registers these entry points."""
+    project = folder / "project"
+    project.mkdir()
+    lines = [f'"{name}" = "{value}"' for name, value in values.items()]
+    (project / "pyproject.toml").write_text(
+        "\n".join(['[project]\nname = "own"\nversion = "0"', f'[project.entry-points."levelfield.{group}"]', *lines])
+    )
+    with registered(project, folder / "site", monkeypatch):
+        yield
+
+
+def test_nobody_replaces_a_builder_unseen(tmp_path, monkeypatch):
+    with (
+        points(tmp_path, monkeypatch, "builders", **{"bilstm/torch": "own.fast_lstm"}),
+        pytest.raises(
+            UserError, match=r"levelfield\.models\.bilstm\.torch and own\.fast_lstm both build 'bilstm' with 'torch'"
+        ),
+    ):
+        registry.builder_module("bilstm", "torch")
+
+
+@pytest.mark.parametrize("name", ["onnx", "reference", "mistakes", "bare"])
+def test_a_framework_is_not_named_as_another_part_of_a_model(name):
+    with pytest.raises(UserError, match=f"a framework cannot be named '{name}'"):
+        registry.builder_module("bilstm", name)
+
+
+def test_a_model_has_one_name(tmp_path, monkeypatch):
+    with (
+        points(tmp_path, monkeypatch, "models", bag_of_words="levelfield.models.cnn"),
+        pytest.raises(
+            UserError, match="is registered as the model 'bag_of_words', its `MODEL` is named 'cnn', its sizes 'cnn'"
+        ),
+    ):
+        registry.models()

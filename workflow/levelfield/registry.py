@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DataOn = Literal["host", "device"]
 
+NO_BUILDERS = ("bare", "mistakes", "onnx", "reference")
+"""Files of a model that stand beside its builders."""
 UNDESCRIBED = "which nobody describes: `OWN_DEPARTURES = {name: [meaning, reference]}` at the top of its module does"
 Row = dict[str, Any]
 """An entry of a `BACKENDS`, as it is declared or with what it leaves out."""
@@ -59,12 +61,29 @@ class Registered:
 @cache
 def declared(module: str, name: str) -> Any:
     """The literal that a module assigns to `name` at its top, read without running it; None where there is none."""
-    found = find_spec(module)
-    if found is None or not found.origin:
+    file = _file_of(module)
+    for node in ast.parse(file.read_text(encoding="utf-8")).body if file else []:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            return ast.literal_eval(node.value) if node.value else None
+    return None
+
+
+def _file_of(module: str) -> Path | None:
+    """The source of a module; None where there is none. Neither it nor a package around it is run, as `find_spec` of a module in a package
+    would: that may import a framework before its variables are set."""
+    top, *inner = module.split(".")
+    found = find_spec(top)
+    if found is None:
         return None
-    for node in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return ast.literal_eval(node.value)
+    if not inner:
+        return Path(found.origin) if found.has_location and found.origin else None
+    for folder in found.submodule_search_locations or ():
+        path = Path(folder, *inner)
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file
     return None
 
 
@@ -108,7 +127,14 @@ def models() -> dict[str, "Model"]:
     own = sorted(folder.parent.name for folder in (HERE / "models").glob("*/__init__.py"))
     packages = {point.name: point.value for point in entry_points(group="levelfield.models")}
     packages |= {name: f"levelfield.models.{name}" for name in own}
-    return {name: importlib.import_module(package).MODEL for name, package in packages.items()}
+    found = {name: importlib.import_module(package).MODEL for name, package in packages.items()}
+    for name, one in found.items():
+        if {one.name, one.sizes().name} != {name}:
+            raise UserError(
+                f"{packages[name]} is registered as the model {name!r}, its `MODEL` is named {one.name!r}, its sizes "
+                f"{one.sizes().name!r}: give all three one name"
+            )
+    return found
 
 
 def model(name: str) -> "Model":
@@ -170,11 +196,16 @@ def backend(name: str) -> Registered:
 @cache
 def builder_module(model_name: str, framework: str) -> str | None:
     """The module that builds a model with a framework; None where the framework has no such file."""
-    for point in entry_points(group="levelfield.builders"):
-        if point.name == f"{model_name}/{framework}":
-            return point.value
-    module = f"{model(model_name).package}.{framework}"
-    return module if find_spec(module) else None
+    if framework in NO_BUILDERS:
+        raise UserError(f"a framework cannot be named {framework!r}: models/<model>/{framework}.py is another part of a model")
+    own = f"{model(model_name).package}.{framework}"
+    others = [point.value for point in entry_points(group="levelfield.builders") if point.name == f"{model_name}/{framework}"]
+    found = [own] * bool(_file_of(own)) + others
+    if len(found) > 1:
+        raise UserError(
+            f"{' and '.join(found)} both build {model_name!r} with {framework!r}: name the framework of one of them otherwise"
+        )
+    return found[0] if found else None
 
 
 def builder(model_name: str, framework: str) -> ModuleType:

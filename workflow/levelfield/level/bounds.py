@@ -17,7 +17,6 @@ from levelfield.level.reference import (
     loss_and_slope,
     probabilities,
     trajectory,
-    undecided,
 )
 from levelfield.level.rounding import MARGIN, SINGLE, UNITS, Rounding, exact, rounded
 from levelfield.level.trajectory import (
@@ -28,6 +27,7 @@ from levelfield.level.trajectory import (
     Weights,
     first_distances,
     gradient_distances,
+    undecided,
     weight_distances,
 )
 from levelfield.study.protocol import Protocol

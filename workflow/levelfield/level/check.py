@@ -16,6 +16,7 @@ from levelfield.level import mistakes
 from levelfield.level.bounds import gradient_bounds
 from levelfield.level.parity import share
 from levelfield.level.reference import gradients
+from levelfield.level.start import initial_weights
 from levelfield.level.trajectory import Weights, distance, gradient_distances
 from levelfield.level.trial import SEQUENCES, Trial, weights_without_zeros
 from levelfield.models.base import model_of, parameters, shapes
@@ -176,10 +177,13 @@ def counts_answers(trial: Trial) -> str:
     """Of the trial's labels; then of labels that are all 1, from weights that leave the first batch undecided: its step turns
     wrong answers into right ones, so that it shows when they were counted."""
     _, correct = trial.train(trial.loaded)
-    undecided, ones = trial.undecided(), np.ones_like(trial.y)
-    trial.backend.load(undecided)
-    _, turned = trial.backend.train_epoch(trial.x, ones, trial.order)
-    for counted, expected in ((correct, trial.correct), (turned, trial.reference(undecided, epochs=1, y=ones)[1])):
+    pairs = [(correct, trial.correct)]
+    if undecided := trial.undecided():
+        ones = np.ones_like(trial.y)
+        trial.backend.load(undecided)
+        _, turned = trial.backend.train_epoch(trial.x, ones, trial.order)
+        pairs.append((turned, trial.reference(undecided, epochs=1, y=ones)[1]))
+    for counted, expected in pairs:
         for step, (found, right) in enumerate(zip(counted, expected[: len(counted)], strict=True), 1):
             expect(found == right, f"step {step}: found {found}, expected {right}: counted before the update?")
     return f"{correct.sum()} of {SEQUENCES}"
@@ -274,6 +278,8 @@ def makes_departures(trial: Trial) -> str:
     made = []
     able = registry.possible(trial.name, trial.protocol.model.name) if trial.protocol.devices == 1 else {}
     for name, departure in able.items():
+        if departure.kind == "weights":
+            initial_weights(trial.protocol, 0, frozenset({name}), registry.backend(trial.name).framework)
         if departure.kind in ("data", "weights", "reporting"):
             continue
         made_right(trial, name, trial.made(frozenset({name})))
@@ -298,7 +304,7 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
         within(f"{name}: probabilities", off, BOUND)
     elif name == "clip-norm":
         # the last kernel a thousand times larger makes gradients beyond the norm that is clipped at
-        last = [key for key in trial.weights if key.endswith("kernel")][-1]
+        last, _ = trial.last_layer
         steep = {key: value * np.float32(1000 if key == last else 1) for key, value in trial.weights.items()}
         expected = trial.reference(steep, epochs=1, clip_norm=CLIP_NORM)[0][:full]
         backend.load(steep)

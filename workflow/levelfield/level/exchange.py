@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from levelfield.backends.base import Backend, evaluate
-from levelfield.level.reference import undecided
-from levelfield.level.trajectory import finite
+from levelfield.level.trajectory import finite, undecided
 from levelfield.records import load_arrays, write_json, write_whole
 
 NEAR = {"float32": 1e-5, "tf32": 4e-3, "bfloat16": 3e-2}

@@ -116,7 +116,7 @@ def measure(
     _, gradients = backend.gradients(x[first], y[first])
 
     # a departure may give a weight another shape: then there is nothing to hold it against
-    same = [name for name, value in reference.gradients.items() if value.shape == weights[name].shape]
+    same = [name for name, value in reference.gradients.items() if name in weights and value.shape == weights[name].shape]
     distances = {WARM_UP: {name: distance(restored[name], value) for name, value in weights.items()}}
     distances |= first_distances(
         outputs, {name: gradients[name] for name in same}, reference.probabilities[again], reference.gradients

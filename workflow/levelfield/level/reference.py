@@ -136,14 +136,6 @@ class Step:
     weights: Weights
 
 
-def undecided(probabilities: np.ndarray, off: float) -> int:
-    """Of how many sequences it is open on which side they are, where probabilities (batch, outputs) may be off by so much."""
-    if probabilities.shape[1] == 1:
-        return int((np.abs(probabilities - 0.5) <= off).sum())
-    second, first = np.sort(probabilities, axis=1)[:, -2:].T
-    return int((first - second <= 2 * off).sum())
-
-
 def trajectory(
     protocol: Protocol,
     start: Weights,

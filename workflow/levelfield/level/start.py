@@ -22,7 +22,7 @@ ORDER = 1_000  # first spawn key of the batch orders, beyond those of the weight
 
 
 def generator(seed: int, key: int) -> np.random.Generator:
-    """A stream of its own for each weight and each epoch, so that one more of them leaves the others as they are."""
+    """A stream of its own for each weight and each epoch."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy=seed, spawn_key=(key,))))
 
 
@@ -32,9 +32,17 @@ def initial_weights(
     """The model's initial weights for a seed. framework: whose own distributions `framework-init` takes."""
     found = weights_of(protocol, departures)
     if "framework-init" in departures:
-        own = registry.declared(registry.builder_module(protocol.model.name, framework), "FRAMEWORK_INIT")
+        module = registry.builder_module(protocol.model.name, framework)
+        own = registry.declared(module, "FRAMEWORK_INIT")
+        if own is None:
+            raise UserError(
+                f"{module} makes framework-init, and has no `FRAMEWORK_INIT`: by the last part of each weight's name a function of "
+                "models/initial.py and what it takes"
+            )
         found = {name: _by_framework(name, weight, own) for name, weight in found.items()}
-    return {name: draw(weight, generator(seed, key)) for key, (name, weight) in enumerate(found.items())}
+    # a weight that a departure adds leaves the streams of the others as they are
+    keys = {name: key for key, name in enumerate(dict.fromkeys([*weights_of(protocol), *found]))}
+    return {name: draw(weight, generator(seed, keys[name])) for name, weight in found.items()}
 
 
 def _by_framework(name: str, weight: Weight, own: dict[str, tuple[str, str | float | None]]) -> Weight:

@@ -109,6 +109,14 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def undecided(probabilities: np.ndarray, off: float) -> int:
+    """Of how many sequences it is open on which side they are, where probabilities (batch, outputs) may be off by so much."""
+    if probabilities.shape[1] == 1:
+        return int((np.abs(probabilities - 0.5) <= off).sum())
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    return int((first - second <= 2 * off).sum())
+
+
 def checkpoints(steps: int) -> list[int]:
     """The steps of so many after which loss and weights are compared: the first, that of the smaller batch, the tenth, the last."""
     return [step for step in (1, SMALLER, 10) if step < steps] + [steps]

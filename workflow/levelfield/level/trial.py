@@ -86,9 +86,19 @@ class Trial:
             trained.append({name: value.copy() for name, value in weights.items()})
         return np.array(losses), np.array(correct), trained
 
-    def undecided(self) -> Weights:
-        """Weights with which half of the first batch is of class 1, each by about what one step changes."""
-        last = {part: name for name in self.weights for part in ("kernel", "bias") if name.endswith(part)}
+    @property
+    def last_layer(self) -> tuple[str, str | None]:
+        """The last weight with more than one axis, a kernel or an embedding, and the bias of each output behind it, where there is one."""
+        *_, kernel = (name for name, value in self.weights.items() if value.ndim > 1)
+        *_, last = self.weights
+        return kernel, last if self.weights[last].shape == (self.protocol.model.outputs,) else None
+
+    def undecided(self) -> Weights | None:
+        """Weights with which half of the first batch is of class 1, each by about what one step changes; None of a model whose last layer
+        has no bias to move its answers by."""
+        kernel, bias = self.last_layer
+        if bias is None:
+            return None
         found = {name: value.copy() for name, value in self.weights.items()}
 
         def ahead() -> np.ndarray:
@@ -97,8 +107,8 @@ class Trial:
             z = logits(self.protocol, exact, self.first[0])
             return z[:, 0] if z.shape[1] == 1 else z[:, 1] - np.delete(z, 1, axis=1).max(axis=1)
 
-        found[last["kernel"]] *= self.protocol.learning_rate / np.ptp(ahead())
-        found[last["bias"]][min(1, self.protocol.model.outputs - 1)] -= np.median(ahead())
+        found[kernel] *= self.protocol.learning_rate / np.ptp(ahead())
+        found[bias][min(1, self.protocol.model.outputs - 1)] -= np.median(ahead())
         return found
 
     def made(self, departures: frozenset[str]) -> Backend:

@@ -189,9 +189,9 @@ class Study(Strict):
             raise ValueError(
                 f"sessions: found {self.sessions} with {len(self.seeds)} seeds: each session needs a seed of its own"
             )
-        for case in self.cases:
-            if both := sorted(case.settings.own.keys() & self.vary.keys()):
-                name = case.name or "+".join([case.backend, *case.departures])
+        for config in self.cases:
+            if both := sorted(config.settings.own.keys() & self.vary.keys()):
+                name = config.name or "+".join([config.backend, *config.departures])
                 raise ValueError(
                     f"case {name}: sets {both[0]}, of which `vary` gives every case each value: take it out of one of the two"
                 )

@@ -12,6 +12,10 @@ from levelfield.study.departures import TUTORIAL, Departure
 from levelfield.study.protocol import Protocol, Sizes, setting
 
 PROJECTIONS = ("query", "key", "value")
+EPSILON = 1e-6
+"""Of LayerNorm."""
+DROPOUT = 0.1
+"""Of the departure `own-dropout`: the published rate."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ DEPARTURES = {
     ),
     "own-dropout": Departure(
         "model",
-        "Dropout of 0.1 after attention, after the feed-forward layer, after the mean and after the dense layer; each framework "
+        f"Dropout of {DROPOUT} after attention, after the feed-forward layer, after the mean and after the dense layer; each framework "
         "draws its own masks.",
         "keras.io, Text classification with Transformer",
     ),

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
-from levelfield.models.transformer import Transformer, width_of_heads
+from levelfield.models.transformer import DROPOUT, EPSILON, Transformer, width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout", "framework-init")
@@ -17,8 +17,6 @@ FRAMEWORK_INIT = {
     "gamma": ("ones", None),
     "beta": ("zeros", None),
 }
-EPSILON = 1e-6
-DROPOUT = 0.1
 
 Map = Callable[[jax.Array], jax.Array]
 

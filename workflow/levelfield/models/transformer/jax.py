@@ -7,12 +7,10 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from levelfield.models.transformer import width_of_heads
+from levelfield.models.transformer import DROPOUT, EPSILON, width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout")
-EPSILON = 1e-6
-DROPOUT = 0.1
 WIDEST = 128
 """Head that cuDNN's fused attention takes on any GPU (`check_is_flash_attention`, JAX 0.10.2)."""
 

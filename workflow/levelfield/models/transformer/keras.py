@@ -5,12 +5,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from levelfield.models.transformer import Transformer, width_of_heads
+from levelfield.models.transformer import DROPOUT, EPSILON, Transformer, width_of_heads
 from levelfield.study.protocol import Protocol
 
 DEPARTURES = ("double-softmax", "heads-share-width", "own-dropout")
-EPSILON = 1e-6
-DROPOUT = 0.1
 
 
 class TokensAndPositions(layers.Layer):  # type: ignore[misc]  # Keras has no types

@@ -6,9 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from levelfield.models.transformer import PROJECTIONS
+from levelfield.models.transformer import EPSILON, PROJECTIONS
 from levelfield.models.transformer.reference import (
-    EPSILON,
     Weights,
     classified,
     embedded,

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from levelfield.models.transformer import PROJECTIONS
-from levelfield.models.transformer.reference import EPSILON
+from levelfield.models.transformer import EPSILON, PROJECTIONS
 from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]

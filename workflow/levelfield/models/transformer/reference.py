@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autograd.tracer import getval
 
 from levelfield.models.base import MATCHED
-from levelfield.models.transformer import PROJECTIONS
+from levelfield.models.transformer import EPSILON, PROJECTIONS
 from levelfield.study.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ else:
     import autograd.numpy as np
 
 Weights = dict[str, np.ndarray]
-EPSILON = 1e-6
 LEAST_MARGIN = 5e-7
 """Some five times float32's rounding of a ReLU's argument, whose terms are of the size of 1."""
 DEPARTURES = ("double-softmax",)

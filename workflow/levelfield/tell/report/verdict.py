@@ -31,7 +31,7 @@ def verdict(results: Results, tables: dict[str, Table]) -> list[str]:
     if results.study.data.synthetic:
         said.append("The sequences were made from a seed: the times hold, the accuracies mean nothing.")
     elif len(matched):
-        said += _learnt_nothing(results) or _accuracy(results, matched)
+        said += _learning(results, matched)
     if "departures" in tables and not results.study.data.synthetic:
         said += _departures(tables["departures"].data)
     if "published" in tables:
@@ -90,23 +90,35 @@ def _matched(tables: dict[str, Table]) -> pd.DataFrame:
     return data[data["matched"]]
 
 
-def _learnt_nothing(results: Results) -> list[str]:
-    """Of a training so short that the loss did not fall in some run, or too short to say whether it did, nothing is claimed about learning."""
-    names = [case.name for case in results.study.expanded if case.matched]
+def _learning(results: Results, matched: pd.DataFrame) -> list[str]:
+    """What is claimed of accuracy, of those models whose every run was seen to learn; of the others that nothing is.
+
+    matched: the comparisons of matched cases."""
+    models = list(dict.fromkeys(results.models.values()))
+    nothing = {model: said for model in models if (said := _learnt_nothing(results, model))}
+    if not nothing:
+        return _accuracy(results, matched)
+    if len(models) == 1:
+        return [f"Nothing is claimed about what they learn: {said}." for said in nothing.values()]
+    told = [f"Nothing is claimed about what they learn with model {model}: {said}." for model, said in nothing.items()]
+    rest = matched[~matched["case"].map(results.models).isin(nothing.keys())]
+    if rest.empty:
+        return told
+    learnt = [model for model in models if model not in nothing]
+    first, *more = _accuracy(results, rest)
+    return [*told, f"With model {listed(learnt, len(learnt))}: {first[0].lower()}{first[1:]}", *more]
+
+
+def _learnt_nothing(results: Results, model: str) -> str | None:
+    """Why nothing is claimed about learning of a training so short that the loss did not fall in some run, or too short to say whether it
+    did."""
+    names = [case.name for case in results.study.expanded if case.matched and results.models[case.name] == model]
     runs = results.finished[results.finished["case"].isin(names)]
-    flat, untold = (
-        missed_checks(runs).count("losses_fell"),
-        sum("losses_fell" not in json.loads(told) for told in runs["checks"]),
-    )
-    if untold:
-        return [
-            f"Nothing is claimed about what they learn: in {untold} of {len(runs)} runs too few steps were trained to say whether the loss fell."
-        ]
-    if not flat:
-        return []
-    return [
-        f"Nothing is claimed about what they learn: the training was so short that in {flat} of {len(runs)} runs the loss did not fall."
-    ]
+    if untold := sum("losses_fell" not in json.loads(told) for told in runs["checks"]):
+        return f"in {untold} of {len(runs)} runs too few steps were trained to say whether the loss fell"
+    if flat := missed_checks(runs).count("losses_fell"):
+        return f"the training was so short that in {flat} of {len(runs)} runs the loss did not fall"
+    return None
 
 
 def _accuracy(results: Results, data: pd.DataFrame) -> list[str]:
