@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from levelfield import registry
+from levelfield.errors import UserError
 from levelfield.level import bounds, reference
 from levelfield.level.bounds import RoundedAdam, proven
 from levelfield.level.parity import judge, share
@@ -97,8 +98,8 @@ def case(request):
 def test_every_distance_of_a_reference_has_a_bound(case):
     found = case[-1]
     bounds = found.bounds["float32"]
-    assert set(bounds) == {"probabilities", "gradients"} | {
-        f"{kind}_step_{step}" for kind in ("weights", "moved", "loss", "right") for step in (1, 3, 10)
+    assert set(bounds) == {"probabilities", "gradients", "probabilities_step_1"} | {
+        f"{kind}_step_{step}" for kind in ("weights", "moved", "travelled", "loss", "right") for step in (1, 3, 10)
     }
     assert all(set(bounds[name]) == set(found.start) for name in ("gradients", "weights_step_1", "moved_step_10"))
     assert all(
@@ -189,6 +190,58 @@ def test_a_mistake_of_the_optimiser_that_no_first_step_shows_is_outside_the_boun
             known = found.bounds["float32"]
             shares[step] = max(share(value, known[kind][name]) for kind in distances for name, value in distances[kind].items())
     assert max(shares[3], shares[10]) > 1, shares
+
+
+class StandsStill(reference.Adam):
+    """From the eleventh step on."""
+
+    def update(self, weights, gradients):
+        if self.steps < 10:
+            super().update(weights, gradients)
+
+
+class HalvesItsRate(reference.Adam):
+    """From the eleventh step on."""
+
+    def update(self, weights, gradients):
+        if self.steps == 10:
+            self.protocol = replace(self.protocol, learning_rate=self.protocol.learning_rate / 2)
+        super().update(weights, gradients)
+
+
+@pytest.mark.parametrize("mistaken", [StandsStill, HalvesItsRate])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_mistake_that_begins_late_is_outside_the_bounds_at_the_last_step(model, mistaken):
+    """Of the Transformer's from this start nearly every tensor has an entry that turned by then: how far each went tells it all the same."""
+    protocol = replace(
+        small_protocol(model),
+        vocabulary=200,
+        length=20,
+        batch_size=16,
+        learning_rate=1e-3,
+        epsilon=1e-7,
+        beta_1=0.9,
+        beta_2=0.999,
+    )
+    x = np.random.default_rng(5).integers(0, 200, (50 * 16, 20)).astype(np.int32)
+    y, start = (x[:, 0] % 2).astype(np.float64), make_start(protocol, 0, len(x))
+    found = proven(protocol, start.weights, x, y, start.order[0])
+    weights = {name: value.copy() for name, value in found.start.items()}
+    adam = mistaken(protocol, weights)
+    for rows in found.batches:
+        adam.update(weights, reference.gradients(protocol, weights, x[rows], y[rows])[1])
+    off, known = weight_distances(50, weights, found.weights[50], found.start), found.bounds["float32"]
+    shares = {kind: max(share(value, known[kind][name]) for name, value in values.items()) for kind, values in off.items()}
+    assert max(shares.values()) > 3, shares
+    if model == "transformer":
+        assert max(shares, key=shares.__getitem__) == "travelled_step_50", shares
+
+
+def test_a_protocol_that_diverges_is_told_in_one_line():
+    protocol = replace(small_protocol("transformer"), learning_rate=1e6)
+    x = np.random.default_rng(5).integers(0, 40, (10 * 4, 12)).astype(np.int32)
+    with pytest.raises(UserError, match=r"the float64 reference itself gives no finite number .*; lower `learning_rate`"):
+        proven(protocol, weights_without_zeros(protocol), x, (x[:, 0] % 2).astype(np.float64), np.arange(len(x)))
 
 
 def test_tf32_where_float32_was_asked_is_outside_the_bounds(case):

@@ -1,5 +1,6 @@
 """Edges of a protocol: decays of 0, epochs longer than Keras's buffers, a batch left out; and what the warm-up must have done."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch._dynamo
 from levelfield import registry
 from levelfield.backends.torch import Torch, loss_and_right
 from levelfield.level.bounds import proven
+from levelfield.level.check import check
 from levelfield.level.parity import judge, measure
 from levelfield.level.start import make_start
 from levelfield.level.trial import small_protocol
@@ -181,6 +183,20 @@ class ForgetsTheRest(Torch):
         return found
 
 
+class PredictsWithWhatWasLoaded(Torch):
+    """As an inference program in which the weights were folded when it was made."""
+
+    def load(self, weights):
+        super().load(weights)
+        self.folded = copy.deepcopy(self.model)
+
+    def predict(self, x):
+        trained, self.forward = self.forward, self.folded
+        found = super().predict(x)
+        self.forward = trained
+        return found
+
+
 class CountsTheFilling(Torch):
     """Of a smaller batch one more right answer than there is: a sequence that fills it up was counted."""
 
@@ -192,11 +208,24 @@ class CountsTheFilling(Torch):
 
 @pytest.mark.parametrize(
     ("wrong", "quantity"),
-    [(OneBufferForAll, "probabilities"), (ForgetsTheRest, "probabilities"), (CountsTheFilling, "right_step_3")],
+    [
+        (OneBufferForAll, "probabilities"),
+        (ForgetsTheRest, "probabilities"),
+        (PredictsWithWhatWasLoaded, "probabilities_step_1"),
+        (CountsTheFilling, "right_step_3"),
+    ],
 )
 def test_a_backend_that_is_wrong_in_the_evaluation_or_in_its_counts_is_barred(wrong, quantity):
     _, judged = trained(frozenset(), wrong)
     assert not judged["passed"] and judged["missed"] and all(missed.startswith(quantity) for missed in judged["missed"])
+
+
+def test_the_contract_finds_who_predicts_with_what_was_loaded():
+    def make(protocol, departures, device):
+        return PredictsWithWhatWasLoaded(protocol, departures, "cpu" if device == "auto" else device, 1)
+
+    found = {one.check: one.found for one in check("torch", "cnn", make) if not one.passed}
+    assert list(found) == ["one step"] and "they are those before it" in found["one step"]
 
 
 KEYS = """

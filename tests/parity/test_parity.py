@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from levelfield.errors import UserError
-from levelfield.level.exchange import Exchanged, evaluate_all, trained_by, undecided, write_matrix
+from levelfield.level.exchange import Exchanged, evaluate_all, trained_by, write_matrix
 from levelfield.level.parity import Measured, computed_in, judge
-from levelfield.level.trajectory import Trajectory, distance, gradient_distances
+from levelfield.level.trajectory import Trajectory, distance, gradient_distances, undecided
 from levelfield.records import save_arrays
 
 BOUNDS = {

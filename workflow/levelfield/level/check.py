@@ -139,15 +139,22 @@ def computes_gradients(trial: Trial) -> str:
 
 
 def makes_one_step(trial: Trial) -> str:
+    """Of the weights, and of what is predicted with them."""
     trial.train(trial.loaded, trial.batches[0])
     found = trial.backend.weights()
     off, name = apart(found, trial.trained[0])
+    outputs = evaluate(trial.backend, trial.x, trial.y).probabilities
+    expected, before = (mistakes.outputs(trial.protocol, weights, trial.x) for weights in (trial.trained[0], trial.exact))
+    stale = ": they are those before it" if or_infinite(distance(outputs, before)) <= BOUND else ""
     try:
-        return within(name, off, BOUND)
+        told = within(name, off, BOUND)
     except Fault as fault:
         known = mistakes.of_update(trial.protocol, trial.exact, *trial.first)
         why = mistakes.named(found, known, lambda a, b: apart(a, b)[0], BOUND)
         raise Fault(f"{fault}{f': {why}' if why else ''}") from None
+    off = or_infinite(distance(outputs, expected))
+    expect(off <= BOUND, f"probabilities after a step are off by {off:.1e}, bound {BOUND:.0e}{stale}")
+    return told
 
 
 def trains_every_batch(trial: Trial) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 
 from levelfield.backends.base import Backend, Weights, evaluate
 from levelfield.level.trajectory import (
+    TRAINED,
     Bounds,
     Distances,
     Trajectory,
     distance,
     finite,
     first_distances,
+    output_distances,
     weight_distances,
 )
 from levelfield.records import write_json
@@ -52,7 +54,7 @@ class Parity:
     measured: dict[str, float | None]
     """Distance from the reference by quantity, of the tensor that is nearest to its bound or beyond it; None: not a finite
     number. Gradients over the tensor's largest entry (or its bound, where there is nothing but rounding), `moved_step_<n>` over
-    the norm of what the tensor has moved by; else absolute."""
+    the norm of what the tensor has moved by, `travelled_step_<n>` a share of one length; else absolute."""
     bounds: dict[str, float]
     """Of that tensor; empty where not bounded."""
     missed: list[str] = field(default_factory=list)
@@ -128,14 +130,16 @@ def measure(
         found, right = backend.train_epoch(x, y, np.concatenate([np.empty(0, np.int64), *part]))
         off = [finite(value) for value in np.abs(found - reference.losses[done : done + len(found)])]
         losses += off
+        if step == 1:
+            outputs = evaluate(backend, x[first[again]], y[first[again]]).probabilities
+            distances |= output_distances(TRAINED, outputs, reference.trained[again])
         if step in reference.weights:
             held = backend.weights()
             moved = {name: held[name] for name in same}
             distances |= weight_distances(step, moved, reference.weights[step], reference.start)
             if len(off) == step - done:
                 distances[f"loss_step_{step}"] = {"loss": off[-1]}
-                if len(reference.right):
-                    distances[f"right_step_{step}"] = {"right": abs(float(right[-1]) - float(reference.right[step - 1]))}
+                distances[f"right_step_{step}"] = {"right": abs(float(right[-1]) - float(reference.right[step - 1]))}
         done = step
     return Measured(len(batches), distances, losses)
 
@@ -166,7 +170,7 @@ def judge(found: Measured, bounds: Bounds, finer: Bounds | None = None) -> dict[
         known = {tensor: share(value, bounds[quantity][tensor]) for tensor, value in distances.items()}
         tensor = max(known, key=known.__getitem__)
         # where a tensor's gradient is nothing but rounding there is nothing else than its bound to tell it over
-        scale = max(1.0, bounds[quantity][tensor]) if quantity.startswith(("gradients", "moved")) else 1.0
+        scale = max(1.0, bounds[quantity][tensor]) if quantity.startswith(("gradients", "moved", "travelled")) else 1.0
         value, bound = distances[tensor], bounds[quantity][tensor] / scale
         nearest[quantity], shares[quantity] = tensor, finite(known[tensor])
         measured[quantity], held[quantity] = None if value is None else value / scale, bound

@@ -20,7 +20,9 @@ def _module(protocol: Protocol) -> ModuleType:
     return importlib.import_module(f"{model_of(protocol).package}.reference")
 
 
-def logits(protocol: Protocol, weights: Weights, x: np.ndarray, departures: frozenset[str] = MATCHED) -> np.ndarray:
+def logits(
+    protocol: Protocol, weights: Mapping[str, np.ndarray], x: np.ndarray, departures: frozenset[str] = MATCHED
+) -> np.ndarray:
     """Logits (batch, outputs) of sequences x (batch, time), of the model with its departures of kind `model`."""
     return np.asarray(_module(protocol).logits(weights, x, protocol, departures))
 
@@ -162,11 +164,19 @@ def trajectory(
         losses.append(loss)
         answers.append(int(right(found, y[rows]).sum()))
         if number == 1:
-            first = step
+            first, trained = step, probabilities(logits(protocol, weights, x[rows]))
         if compared:
             held[number] = {name: value.copy() for name, value in weights.items()}
         beside(step)
     sizes = np.array([len(rows) for rows in batches])
     return Trajectory(
-        np.concatenate(batches), sizes, first.probabilities, first.gradients, np.array(losses), held, start, np.array(answers)
+        np.concatenate(batches),
+        sizes,
+        first.probabilities,
+        trained,
+        first.gradients,
+        np.array(losses),
+        held,
+        start,
+        np.array(answers),
     )

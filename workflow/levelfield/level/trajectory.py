@@ -12,13 +12,17 @@ from levelfield.errors import UserError
 from levelfield.records import load_arrays, save_arrays
 
 Distances = dict[str, dict[str, float | None]]
-"""Quantity (`probabilities`, `gradients`, `loss_step_<n>`, `right_step_<n>`, `weights_step_<n>`, `moved_step_<n>`) to tensor to
-distance; None: not a finite number. What is no tensor of its own has one key, its own name."""
+"""Quantity (`probabilities`, `gradients`, `probabilities_step_1`, `loss_step_<n>`, `right_step_<n>`, `weights_step_<n>`, `moved_step_<n>`,
+`travelled_step_<n>`) to tensor to distance; None: not a finite number. What is no tensor of its own has one key, its own name."""
 Bounds = dict[str, dict[str, float]]
 """The same, of what is allowed."""
 Weights = dict[str, np.ndarray]
 MOST = 50
 """Steps that are compared, at most."""
+MANY = 32
+"""Entries of a tensor that must have moved for how far all of them went to be no matter of a single one."""
+TRAINED = "probabilities_step_1"
+"""What the first batch gives after the first step: that answers are those of the weights that were trained."""
 SMALLER = 3
 """The step whose batch is an epoch's smaller last one, where there is one: early, while bounds are narrow."""
 
@@ -33,6 +37,8 @@ class Trajectory:
     """Of each step's batch, int64 (steps,)."""
     probabilities: np.ndarray
     """Of the first batch at the start, (batch, outputs)."""
+    trained: np.ndarray
+    """Of the first batch after the first step, (batch, outputs)."""
     gradients: Weights
     """Of the first batch at the start."""
     losses: np.ndarray
@@ -41,8 +47,8 @@ class Trajectory:
     """After the steps of `checkpoints`."""
     start: Weights
     """Before them, float64."""
-    right: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Each step's right answers before its update, int64 (steps,); empty in a file of an earlier version."""
+    right: np.ndarray
+    """Each step's right answers before its update, int64 (steps,)."""
     bounds: dict[str, Bounds] = field(default_factory=dict)
     """Of each precision that may be asked, the largest distances that rounding explains: see `bounds.py`."""
 
@@ -52,7 +58,7 @@ class Trajectory:
         return np.split(self.rows, np.cumsum(self.sizes)[:-1])
 
     def save(self, path: Path) -> None:
-        names = ("rows", "sizes", "probabilities", "losses", "right")
+        names = ("rows", "sizes", "probabilities", "trained", "losses", "right")
         arrays = {name: getattr(self, name) for name in names}
         arrays |= {f"gradients/{name}": value for name, value in self.gradients.items()}
         weights = {0: self.start, **self.weights}
@@ -62,21 +68,18 @@ class Trajectory:
 
     @classmethod
     def load(cls, path: Path) -> "Trajectory":
-        """Raises UserError for a file from before bounds were derived."""
+        """Raises UserError for a file of an earlier version, which has fewer bounds."""
         arrays = load_arrays(path)
-        if "bounds" not in arrays:
-            raise UserError(f"{path} has no bounds, it was written by an older Levelfield: delete it and run snakemake again")
+        if "trained" not in arrays:
+            raise UserError(f"{path} was written by an older Levelfield, with fewer bounds: delete it and run snakemake again")
         weights: dict[int, Weights] = {}
         for key in [key for key in arrays if key.startswith("weights/")]:
             _, step, name = key.split("/", 2)
             weights.setdefault(int(step), {})[name] = arrays[key]
         gradients = {key.removeprefix("gradients/"): value for key, value in arrays.items() if key.startswith("gradients/")}
         start, bounds = weights.pop(0), json.loads(str(arrays["bounds"]))
-        rows, outputs = arrays["rows"], arrays["probabilities"]
-        if "sizes" not in arrays:  # written when the smaller batch came last, if at all
-            arrays["sizes"] = np.diff([*range(0, len(rows), len(outputs)), len(rows)])
-        right = arrays.get("right", np.zeros(0, np.int64))
-        return cls(rows, arrays["sizes"], outputs, gradients, arrays["losses"], weights, start, right, bounds)
+        plain = {name: arrays[name] for name in ("rows", "sizes", "probabilities", "trained", "losses", "right")}
+        return cls(**plain, gradients=gradients, weights=weights, start=start, bounds=bounds)
 
 
 def gradient_distances(found: Weights, expected: Weights) -> dict[str, float | None]:
@@ -84,20 +87,28 @@ def gradient_distances(found: Weights, expected: Weights) -> dict[str, float | N
     return {name: distance(value, expected[name], np.abs(expected[name]).max()) for name, value in found.items()}
 
 
+def output_distances(name: str, outputs: np.ndarray, expected: np.ndarray) -> Distances:
+    """Of the first batch's probabilities, absolute."""
+    return {name: {name: distance(outputs, expected)}}
+
+
 def first_distances(outputs: np.ndarray, gradients: Weights, expected: np.ndarray, slopes: Weights) -> Distances:
-    """Of the first batch: probabilities, absolute, and gradients."""
-    off = {"probabilities": distance(outputs, expected)}
-    return {"probabilities": off, "gradients": gradient_distances(gradients, slopes)}
+    """Of the first batch: probabilities and gradients."""
+    return output_distances("probabilities", outputs, expected) | {"gradients": gradient_distances(gradients, slopes)}
 
 
 def weight_distances(step: int, found: Weights, expected: Weights, start: Weights) -> Distances:
-    """After a step: each tensor's largest absolute difference, and the norm of the difference over that of all it moved by."""
-    largest, moved = {}, {}
+    """After a step: each tensor's largest absolute difference; the norm of the difference over that of all it moved by; and by what share
+    the way that it went is longer or shorter, which stays alike where rounding has made two trainings part."""
+    largest, moved, travelled = {}, {}, {}
     for name, value in found.items():
-        off = np.abs(value.astype(np.float64, copy=False) - expected[name])
-        norm = float(np.linalg.norm(expected[name] - start[name])) or 1.0
-        largest[name], moved[name] = finite(np.max(off)), finite(float(np.linalg.norm(off)) / norm)
-    return {f"weights_step_{step}": largest, f"moved_step_{step}": moved}
+        gone, way = value.astype(np.float64, copy=False) - start[name], expected[name] - start[name]
+        off, norm = gone - way, float(np.linalg.norm(way)) or 1.0
+        largest[name], moved[name] = finite(np.max(np.abs(off))), finite(float(np.linalg.norm(off)) / norm)
+        if np.count_nonzero(way) >= MANY:
+            travelled[name] = finite(abs(float(np.linalg.norm(gone)) / norm - 1))
+    several = {f"travelled_step_{step}": travelled} if travelled else {}
+    return {f"weights_step_{step}": largest, f"moved_step_{step}": moved} | several
 
 
 def distance(found: np.ndarray, expected: np.ndarray | float, scale: float = 1.0) -> float | None:

@@ -15,7 +15,7 @@ from levelfield.tell.outcomes import read_parity
 from levelfield.tell.results import Results
 
 FIRST = {"weights_after_warm_up": "weights after warm-up", "probabilities": "outputs", "gradients": "gradients"}
-AFTER = re.compile("(loss|right|weights|moved)_step_([0-9]+)")
+AFTER = re.compile("(probabilities|loss|right|weights|moved|travelled)_step_([0-9]+)")
 """What is told after a step."""
 WORDED, MOST = 24, 60
 """Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""
@@ -44,7 +44,11 @@ def parity_rows(results: Results) -> pd.DataFrame:
             })  # fmt: skip
     found = pd.DataFrame(rows, columns=["case", "quantity", "distance", "bound", "orders"])
     found = found.sort_values("quantity", key=lambda names: names.map(_place), kind="stable")
-    return found.assign(quantity=found["quantity"].map(lambda name: FIRST.get(name) or name.replace("_step_", ", step ")))
+    return found.assign(
+        quantity=found["quantity"].map(
+            lambda name: FIRST.get(name) or name.replace("probabilities_", "outputs_").replace("_step_", ", step ")
+        )
+    )
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -82,7 +82,8 @@ def parity(results: Results) -> Table | None:
     notes = [
         "Distance from a float64 reference on the study's own first batches, of the tensor nearest to its bound, and in brackets "
         "how much of the bound that is. Gradients: largest difference over the tensor's largest entry; moved: norm of the "
-        "difference over the norm of what the tensor has moved by; else absolute. A case with departures is another program: "
+        "difference over the norm of what the tensor has moved by; travelled: by what share its way is "
+        "longer or shorter; else absolute. A case with departures is another program: "
         "its distances are shown, not judged.",
         "Bounds: what rounding explains, of each tensor, found with the reference (docs: backends/README.md, Parity)."
         if any(case.gradient_bounds for case in cases)
