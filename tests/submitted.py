@@ -44,7 +44,7 @@ class Submitted(Checkout):
     def environment(self) -> dict[str, str]:
         return super().environment() | {name: self.slurm.environment[name] for name in ("SLURM_CONF", "PATH")}
 
-    def submit(self, *arguments: str, seconds: int = 300) -> subprocess.CompletedProcess:
+    def submit(self, *arguments: str, seconds: int = 1200) -> subprocess.CompletedProcess:
         """Submits the study and waits for its end."""
         process = self.begin(*arguments)
         try:

@@ -13,7 +13,7 @@ from submitted import Submitted, made
 
 from levelfield.study.config import read_study
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 CASES = ["jax", "torch", {"backend": "torch", "name": "torch-again"}]
 CONFIG = ["steps=here", "runs=blocks"]
 
@@ -73,7 +73,7 @@ def test_a_run_that_dies_in_the_middle_fails_alone_and_a_cancelled_block_goes_on
     submitted.site(config=CONFIG, retries=0)
     running = submitted.begin()
     _kill_take(submitted, slurm, middle)
-    assert running.wait(300) != 0, submitted.said()[-5000:]
+    assert running.wait(1200) != 0, submitted.said()[-5000:]
     runs = pd.read_parquet(submitted.results / "runs.parquet")
     assert dict(zip(runs["case"], runs["status"], strict=True)) == {
         case if isinstance(case, str) else case["name"]: "finished" for case in CASES
@@ -83,9 +83,9 @@ def test_a_run_that_dies_in_the_middle_fails_alone_and_a_cancelled_block_goes_on
 
     submitted.site(config=CONFIG, retries=2)
     running = submitted.begin()
-    slurm.wait_until(lambda: submitted.processes(middle) and blocks(submitted, "RUNNING"), "it is made anew", 120)
+    slurm.wait_until(lambda: submitted.processes(middle) and blocks(submitted, "RUNNING"), "it is made anew", 600)
     slurm.call("scancel", blocks(submitted, "RUNNING")[0]["number"])
-    assert running.wait(300) == 0, submitted.said()[-5000:]
+    assert running.wait(1200) == 0, submitted.said()[-5000:]
     assert "CANCELLED" in submitted.said()
     assert set(pd.read_parquet(submitted.results / "runs.parquet")["status"]) == {"finished"}
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items()), "nothing finished is redone"
@@ -99,5 +99,5 @@ def _kill_take(checkout: Submitted, slurm, case: str) -> None:
         mine = [int(pid) for pid in found.stdout.split()]
         return [pid for pid in mine if Path(f"/proc/{pid}/cwd").resolve() == checkout.folder.resolve()]
 
-    for process in slurm.wait_until(takes, f"{case} trains", 120):
+    for process in slurm.wait_until(takes, f"{case} trains", 600):
         os.kill(process, signal.SIGKILL)

@@ -16,7 +16,7 @@ from submitted import STUDY, made
 
 from levelfield.records import load_arrays
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def weights_of(folder, case, seed):
@@ -80,9 +80,9 @@ def test_array_jobs_are_refused_before_anything_is_submitted(submitted, slurm):
 
 def test_a_run_on_a_node_that_goes_down_is_submitted_again(submitted, slurm):
     running = submitted.begin()
-    job = slurm.wait_until(lambda: submitted.trainings("RUNNING"), "a run trains", 120)[0]
+    job = slurm.wait_until(lambda: submitted.trainings("RUNNING"), "a run trains", 600)[0]
     slurm.call("scontrol", "update", f"nodename={job['node']}", "state=down", "reason=test")
-    assert running.wait(300) == 0, submitted.said()[-5000:]
+    assert running.wait(1200) == 0, submitted.said()[-5000:]
     assert "NODE_FAIL" in submitted.said()
     assert set(statuses(submitted).values()) == {"finished"}
     again = [other for other in submitted.trainings("COMPLETED") if other["comment"] == job["comment"]]
@@ -91,13 +91,13 @@ def test_a_run_on_a_node_that_goes_down_is_submitted_again(submitted, slurm):
 
 def test_a_cancelled_run_and_one_over_its_time_are_told_and_tried_again(submitted, slurm):
     """The run over its time is one that was stopped: it would never end. Its second try is left alone."""
-    submitted.site({"runtime": "1 * attempt"})
+    submitted.site({"runtime": "2 * attempt"})
     running = submitted.begin()
-    jobs = slurm.wait_until(lambda: _both(submitted), "both runs train", 120)
+    jobs = slurm.wait_until(lambda: _both(submitted), "both runs train", 600)
     for process in submitted.processes("torch"):
         os.kill(process, signal.SIGSTOP)
     slurm.call("scancel", next(job["number"] for job in jobs if "jax" in job["comment"]))
-    assert running.wait(400) == 0, submitted.said()[-5000:]
+    assert running.wait(1200) == 0, submitted.said()[-5000:]
     said = submitted.said()
     for case, told in (("jax", "CANCELLED"), ("torch", "TIMEOUT")):
         assert told in said and f"results/small/runs/{case}/seed-0/run.json" in said, said[-5000:]
@@ -115,11 +115,11 @@ def _both(submitted):
 def test_a_run_over_its_memory_gets_more_and_if_it_still_fails_the_others_go_on(submitted):
     """The first try has too little for both, the second enough for one."""
     submitted.study(**STUDY, cases=["jax", "keras-tensorflow"])
-    submitted.site({"mem_mb": "450 * attempt"}, retries=1)
-    done = submitted.submit(seconds=400)
+    submitted.site({"mem_mb": "415 * attempt"}, retries=1)
+    done = submitted.submit()
     assert done.returncode != 0
     assert "memory" in done.stdout.lower() and "runs/keras-tensorflow/seed-0/run.json" in done.stdout, done.stdout[-6000:]
-    assert "mem_mb=900" in done.stdout
+    assert "mem_mb=830" in done.stdout
     assert statuses(submitted) == {("jax", 0): "finished", ("keras-tensorflow", 0): "failed"}
     assert "did not end: killed" in (submitted.results / "tables/leaderboard.csv").read_text()
 
@@ -128,19 +128,19 @@ def test_a_killed_snakemake_goes_on_and_nothing_runs_twice(submitted, slurm):
     submitted.study(**STUDY, seeds=[0, 1, 2])
     before = len(slurm.ended())
     running = submitted.begin("--jobs", "3")
-    slurm.wait_until(lambda: submitted.trainings("RUNNING"), "a run trains", 120)
+    slurm.wait_until(lambda: submitted.trainings("RUNNING"), "a run trains", 600)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
 
     assert submitted.submit("--unlock").returncode == 0
-    left = slurm.queue()
     refused = submitted.submit()
+    left = slurm.queue()  # what has ended meanwhile may be named or not
     assert left and refused.returncode != 0
     assert "Nothing was submitted" in refused.stdout and all(job["number"] in refused.stdout for job in left), refused.stdout[
         -3000:
     ]
 
-    slurm.wait_until(lambda: not slurm.queue(), "the killed Snakemake's jobs have ended", 120)
+    slurm.wait_until(lambda: not slurm.queue(), "the killed Snakemake's jobs have ended", 600)
     kept = {file: file.stat().st_mtime_ns for file in submitted.results.glob("runs/*/*/run.json")}
     assert kept, "what its jobs finished is there"
     done = submitted.submit()
@@ -154,16 +154,16 @@ def test_a_killed_snakemake_goes_on_and_nothing_runs_twice(submitted, slurm):
 def test_the_second_of_two_people_is_told(submitted, slurm, tmp_path):
     """In the same checkout, and from another one whose results lie on the same disk."""
     running = submitted.begin()
-    slurm.wait_until(lambda: slurm.queue(), "the first one's jobs are in the queue", 120)
+    slurm.wait_until(lambda: slurm.queue(), "the first one's jobs are in the queue", 600)
     other = made(tmp_path / "other", slurm)
     (other.folder / "results").symlink_to(submitted.folder / "results")
     told = other.submit()
     assert told.returncode != 0 and "Nothing was submitted" in told.stdout and "of root" in told.stdout, told.stdout[-3000:]
     same = subprocess.run(
-        submitted.command, cwd=submitted.folder, env=submitted.environment(), capture_output=True, text=True, timeout=120
+        submitted.command, cwd=submitted.folder, env=submitted.environment(), capture_output=True, text=True, timeout=600
     )
     assert same.returncode != 0 and "cannot be locked" in same.stderr, same.stderr[-3000:]
-    assert running.wait(300) == 0, submitted.said()[-5000:]
+    assert running.wait(1200) == 0, submitted.said()[-5000:]
     assert set(statuses(submitted).values()) == {"finished"}
 
 

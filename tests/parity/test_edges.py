@@ -26,7 +26,7 @@ KERAS = [name for name in OWN if registry.backend(name).framework == "keras"]
 def told(code: str, *arguments) -> str:
     """The last line of what a process says."""
     command = [sys.executable, "-c", dedent(code), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1]
 

@@ -1,5 +1,6 @@
 """Energy counters: what cannot be read is None."""
 
+import itertools
 import threading
 
 import pytest
@@ -126,11 +127,18 @@ def test_a_package_that_stood_still_over_the_block_tells_nothing(packages):
 
 def test_the_thread_counts_in_the_background(packages, monkeypatch):
     monkeypatch.setattr(energy, "MOST_WATTS", 65_000 / 2 / 0.05)  # a reading every 0.05 s, of which the next must be within 0.1
-    monkeypatch.setattr(energy, "_used", lambda start, end, seconds: {"intel-rapl:0": 1.0})
+    counted, third = itertools.count(1), threading.Event()
+
+    def used_since(start, end, seconds):
+        if next(counted) == 3:
+            third.set()
+        return {"intel-rapl:0": 1.0}
+
+    monkeypatch.setattr(energy, "_used", used_since)
     packages(1, 1)
     with energy.Energy() as used:
-        threading.Event().wait(0.3)
-    assert 4 <= used.joules <= 7
+        assert third.wait(30)
+    assert used.joules == next(counted) - 1 >= 3
 
 
 def test_the_whole_platforms_counter_is_not_added_to_the_packages_in_it(packages, tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pretended_gpus import DRIVER, ERRORS, a_cut_gpu, a_gpu, pretended_machine  # noqa: F401
 
@@ -163,8 +164,8 @@ def test_what_an_error_leaves_untold_is_empty_and_the_rest_is_right(machine, fun
 
 @pytest.mark.parametrize("function", ASKED)
 def test_a_call_that_hangs_costs_its_time_once(machine, monkeypatch, function):
-    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(gpu, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(gpu, "FIRST_SECONDS", 0.5)
     machine(a_gpu(1), hangs=[function])
     before = time.monotonic()
     gpu.gpus()
@@ -172,7 +173,7 @@ def test_a_call_that_hangs_costs_its_time_once(machine, monkeypatch, function):
     hung = gpu._hung.is_set()
     gpu.visible()
     assert source(["GPU-111"], "cuda") in (None if hung else "nvml", None)
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 1
     machine(a_gpu(1))
     assert (gpu.gpus() == []) == hung, "a driver that hung once is not asked again"
 
@@ -420,8 +421,8 @@ def test_a_list_of_processes_is_asked_for_at_the_ends_and_rarely_between(machine
         time.sleep(0.5)
         run.write("stop\n")
         run.flush()
-        watching.join(5)
-    assert len(asked) == 4, "before, after, and every 0.2 s of 0.5"
+        watching.join(30)
+    assert len(asked) >= 3 and np.diff(asked[1:-1]).min(initial=1) > 0.19, "before, after, and every 0.2 s between"
 
 
 OWN, OTHER = 4242, 9999

@@ -88,6 +88,6 @@ def test_the_clock_is_read_through_nvml(machine):
     machine(a_gpu(1, clock={"steps": [[0, 345], [began + 0.3, 1980]]}))
     found = settle(lambda: time.sleep(0.01), lambda: [gpu.clock_mhz("GPU-111")])
     assert found.settled is True and found.range_mhz == (1980, 1980)
-    assert STEADY_SECONDS + 0.3 <= found.seconds < STEADY_SECONDS + 3
+    assert time.monotonic() - began >= STEADY_SECONDS + 0.3 and found.seconds < STEADY_SECONDS + 10
     machine({"uuid": "GPU-111"})
     assert gpu.clock_mhz("GPU-111") is None and gpu.clock_mhz("GPU-222") is None

@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pretended_gpus import a_gpu, pretended_machine  # noqa: F401
@@ -267,7 +268,7 @@ def test_a_take_that_dies_leaves_its_cause(job, tmp_path, monkeypatch, script, t
     python.write_text(f"#!{sys.executable}\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(train, "HANG", 1 / 60)
+    monkeypatch.setattr(train, "HANG", 1 / 60 if told == "hangs" else 1)  # a host may write a core first
     with pytest.raises(UserError, match=told):
         job.run(minutes=1)
     failure = json.loads((job.folder / "failure.json").read_text())
@@ -340,11 +341,17 @@ def started(folder, script: str) -> subprocess.Popen:
 
 def test_a_job_that_is_ended_from_outside_says_so(tmp_path):
     job = started(tmp_path, "exec sleep 60")
-    while not (tmp_path / "run/failure.json").exists() or b"sleep" not in _children(job.pid):
-        time.sleep(0.05)
+    _until_its_take_is(job, tmp_path, b"sleep")
     job.terminate()
     assert job.wait(10) == 2
     assert "did not end: killed by SIGTERM" in json.loads((tmp_path / "run/failure.json").read_text())["error"]
+
+
+def _until_its_take_is(job: subprocess.Popen, folder: Path, command: bytes) -> None:
+    deadline = time.monotonic() + 120
+    while not (folder / "run/failure.json").exists() or command not in _children(job.pid):
+        assert job.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _children(pid: int) -> bytes:
@@ -361,8 +368,7 @@ def _in_group(group: int) -> list[str]:
 def test_a_job_that_is_killed_while_its_take_starts_leaves_none_behind(tmp_path):
     """Before the take could ask the kernel to end it with its job: it would train on a device that is free again."""
     job = started(tmp_path, f'sleep 2\nexec "{sys.executable}" "$@"')
-    while not (tmp_path / "run/failure.json").exists() or b"levelfield take" not in _children(job.pid):
-        time.sleep(0.05)
+    _until_its_take_is(job, tmp_path, b"levelfield take")
     before = (tmp_path / "run/failure.json").read_bytes()
     job.kill()
     job.wait()

@@ -38,6 +38,7 @@ def test_a_busy_or_failing_controller_is_told(programs, monkeypatch):
     programs(squeue="exec /bin/sleep 5")
     with pytest.raises(WorkflowError, match=r"no answer in 0.3 s; try again"):
         slurm.jobs()
+    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 30)
     programs(squeue="echo 'slurm_load_jobs error:\nUnable to contact' >&2; exit 1")
     with pytest.raises(WorkflowError, match=r"slurm_load_jobs error: Unable to contact$"):
         slurm.jobs()
