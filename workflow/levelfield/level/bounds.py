@@ -1,7 +1,8 @@
 """The bounds of parity: the largest distances from the reference that rounding explains, found by trainings that are rounded.
 
 Beside each step of the reference a few trainings make the same step, every operation of theirs off as `rounding.py` says. What the
-farthest of them is off by, the bound of that precision, model, size, batch and tensor is. Nothing in it was fitted to a framework.
+farthest of them is off by, the bound of that precision, model, size, batch and tensor is. No bound is a number that was read off a
+framework; which factors were widened, and after what, `README.md` beside this tells.
 """
 
 from dataclasses import dataclass, field
