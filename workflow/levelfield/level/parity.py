@@ -181,7 +181,10 @@ def judge(found: Measured, bounds: Bounds, finer: Bounds | None = None) -> dict[
         if value is None or value > held[name]
     ]
     if finer and all(within(found.distances[quantity], finer[quantity]) for quantity in ("probabilities", "gradients")):
-        missed.append("precision: outputs and gradients are within what float32 explains, and a coarser one was asked for")
+        missed.append(
+            "precision: outputs and gradients are within what float32 explains, and a coarser one was asked for: set `precision: float32` "
+            "where the device has no other (TF32: GPUs from compute capability 8.0 on)"
+        )
     lost = next((step for step, value in enumerate(found.losses, 1) if value is None), None)
     if lost:
         missed.append(f"loss of step {lost}: not finite")

@@ -96,7 +96,7 @@ class Protocol:
     )
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "float32",
-        "`float32` throughout; `tf32`: products in TF32 on GPUs that have it; `bfloat16`: each framework's own mixed precision: products "
+        "`float32` throughout; `tf32`: products in TF32 on a GPU, from compute capability 8.0 on (a CPU computes float32); `bfloat16`: each framework's own mixed precision: products "
         "of all layers but the last in bfloat16, and what lies between them (embedding, LayerNorm, sums, softmax) in bfloat16 or float32 "
         "as the framework has it, so not one program as in `float32`; the last dense layer, loss, optimiser and all weights stay float32.",
     )
