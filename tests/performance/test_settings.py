@@ -37,6 +37,10 @@ def test_bfloat16_coarsens_the_layers_and_nothing_else(backend, model):
     assert 1e-6 < difference(backend, model, "bfloat16", "logits") < COARSE[model]
     assert 1e-7 < difference(backend, model, "bfloat16", "losses") < COARSE[model]
     assert tried(backend)[model]["bfloat16"]["weights"] == ["float32"]
+    logits = np.array(tried(backend)[model]["bfloat16"]["logits"], np.float32)
+    assert (logits.view(np.uint32) & 0xFFFF).any(), (
+        "the last layer computes in float32: its logits have more than bfloat16's 8 bits"
+    )
 
 
 @pytest.mark.parametrize(("backend", "model"), EACH)
