@@ -4,7 +4,7 @@ CORES ?= 4
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run setup test test-all long-jobs long-rest faults coverage mutants bench gpu cuda-images locks clean
+.PHONY: run setup test test-all long-jobs long-images long-rest faults coverage mutants bench gpu cuda-images locks clean
 
 run: setup
 	snakemake --cores $(CORES) --configfile config/quick.yaml
@@ -20,17 +20,22 @@ setup: .venv/ready
 test: setup
 	pytest -n 2 --dist loadfile -m "not long" tests
 
-# two streams of about the same length beside each other, each with its own locks: jobs mostly wait for their schedulers
+# three streams beside each other, each with its own locks: on two cores, since jobs mostly wait for their schedulers
 test-all: test
-	$(MAKE) -j2 long-jobs long-rest
+	$(MAKE) -j3 long-jobs long-images long-rest
 
-JOBS := tests/cluster tests/workflow tests/containers
+JOBS := tests/cluster tests/workflow
+IMAGES := tests/containers tests/page tests/faults
+LONG = LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long --durations 10
 
 long-jobs: setup
-	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long $(JOBS)
+	$(LONG) $(JOBS)
+
+long-images: setup
+	$(LONG) $(IMAGES)
 
 long-rest: setup
-	LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long tests $(JOBS:%=--ignore=%)
+	$(LONG) tests $(JOBS:%=--ignore=%) $(IMAGES:%=--ignore=%)
 
 # everything that is thrown at it, the long tables too
 faults: setup
