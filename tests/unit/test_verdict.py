@@ -71,6 +71,21 @@ def test_where_a_loss_did_not_fall_nothing_is_claimed_about_learning(tmp_path):
     assert "in 1 of 8 runs the loss did not fall" in told and "equivalent within" not in told and "times as fast" in told
 
 
+def test_one_model_whose_loss_did_not_fall_silences_no_other(tmp_path):
+    folder = make_study(tmp_path / "s", vary={"model": ["bilstm", "cnn"]}, steps=40)
+    file = folder / "runs/torch+model=cnn/seed-1/run.json"
+    run = json.loads(file.read_text())
+    file.write_text(json.dumps(run | {"checks": run["checks"] | {"losses_fell": False}}))
+    collect(folder)
+    results = Results.read(folder)
+    told = verdict(results, make_tables(results))
+    assert (
+        "Nothing is claimed about what they learn with model cnn: the training was so short that in 1 of 6 runs the loss did not fall."
+        in told
+    )
+    assert any(line.startswith("With model bilstm: ") and "validation accurac" in line for line in told), told
+
+
 def test_where_too_few_steps_were_trained_nothing_is_claimed_about_learning(tmp_path):
     folder = make_study(tmp_path / "s", cases=["torch", "jax"], seeds=range(4), steps=5)
     for file in folder.glob("runs/jax/*/run.json"):

@@ -13,7 +13,9 @@ MODELS = ["bilstm", "transformer", "cnn"]
 @pytest.mark.long
 def test_trained_weights_cross_every_border_of_every_model(tmp_path):
     checkout = Checkout.made(tmp_path)
-    checkout.study(cases=CASES, protocol={"vocabulary": 50, "length": 40, "batch_size": 16}, vary={"model": MODELS}, parity=False)
+    checkout.study(
+        cases=CASES, protocol={"vocabulary": 50, "length": 40, "batch_size": 16}, vary={"model": MODELS}, parity=False
+    )
     done = checkout.snakemake("exchange")
     assert done.returncode == 0, done.stdout[-5000:]
     results = checkout.folder / "results/small"

@@ -95,24 +95,24 @@ def _learning(results: Results, matched: pd.DataFrame) -> list[str]:
 
     matched: the comparisons of matched cases."""
     models = list(dict.fromkeys(results.models.values()))
-    nothing = {model: said for model in models if (said := _learnt_nothing(results, model))}
+    nothing = {model: said for model in models if (said := _learnt_nothing(results, [model]))}
     if not nothing:
         return _accuracy(results, matched)
-    if len(models) == 1:
-        return [f"Nothing is claimed about what they learn: {said}." for said in nothing.values()]
+    if len(nothing) == len(models):
+        return [f"Nothing is claimed about what they learn: {_learnt_nothing(results, models)}."]
     told = [f"Nothing is claimed about what they learn with model {model}: {said}." for model, said in nothing.items()]
-    rest = matched[~matched["case"].map(results.models).isin(nothing.keys())]
-    if rest.empty:
+    of = matched["case"].map(results.models)
+    learnt = [model for model in models if model not in nothing and (of == model).any()]
+    if not learnt:
         return told
-    learnt = [model for model in models if model not in nothing]
-    first, *more = _accuracy(results, rest)
+    first, *more = _accuracy(results, matched[of.isin(learnt)])
     return [*told, f"With model {listed(learnt, len(learnt))}: {first[0].lower()}{first[1:]}", *more]
 
 
-def _learnt_nothing(results: Results, model: str) -> str | None:
+def _learnt_nothing(results: Results, models: list[str]) -> str | None:
     """Why nothing is claimed about learning of a training so short that the loss did not fall in some run, or too short to say whether it
     did."""
-    names = [case.name for case in results.study.expanded if case.matched and results.models[case.name] == model]
+    names = [case.name for case in results.study.expanded if case.matched and results.models[case.name] in models]
     runs = results.finished[results.finished["case"].isin(names)]
     if untold := sum("losses_fell" not in json.loads(told) for told in runs["checks"]):
         return f"in {untold} of {len(runs)} runs too few steps were trained to say whether the loss fell"
