@@ -78,7 +78,7 @@ def _file_of(module: str) -> Path | None:
     if found is None:
         return None
     if not inner:
-        return Path(found.origin) if found.has_location and found.origin else None
+        return Path(found.origin) if found.origin and found.origin.endswith(".py") else None
     for folder in found.submodule_search_locations or ():
         path = Path(folder, *inner)
         for file in (path / "__init__.py", path.with_suffix(".py")):
