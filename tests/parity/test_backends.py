@@ -256,6 +256,7 @@ def test_nothing_is_left_to_compile_after_the_warm_up(backend, place):
     [
         ("keras-tensorflow-huge-pages", "glibc.malloc.hugetlb=1"),
         ("jax-huge-pages", "glibc.malloc.hugetlb=1"),
+        ("keras-tensorflow-kept-memory", "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776"),
         ("torch-kept-memory", "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776"),
     ],
 )

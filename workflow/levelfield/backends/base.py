@@ -13,7 +13,7 @@ from platform import libc_ver
 
 import numpy as np
 
-from levelfield.host import huge_pages
+from levelfield.host import huge_pages, started_with
 from levelfield.study.protocol import Protocol
 
 Weights = dict[str, np.ndarray]
@@ -130,6 +130,11 @@ def refuse_without_glibc(name: str, device: str, least: tuple[int, int] = (2, 0)
     if library != "glibc" or tuple(map(int, found.split(".")[:2])) < least:
         told = f"is glibc {found}, older than {'.'.join(map(str, least))}" if library == "glibc" else "is not glibc"
         raise DeviceError(f"{name}: this system's C library {told}, and has no such switch: leave the case out")
+
+
+def malloc_told() -> str:
+    """What the C library's allocator was told at this process's start by its variables (mallopt(3), "Environment variables")."""
+    return " ".join(f"{name}={started_with(name)}" for name in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"))
 
 
 class Backend(ABC):

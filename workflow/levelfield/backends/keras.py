@@ -23,6 +23,7 @@ from levelfield.backends.base import (
     Progress,
     Weights,
     cuda_versions,
+    malloc_told,
     no_logits,
     no_steps,
     refuse_too_old,
@@ -51,6 +52,11 @@ BACKENDS = {
         "like": "keras-tensorflow",
         "class": "KerasHugePages",
         "environment": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+    },
+    "keras-tensorflow-kept-memory": {
+        "like": "keras-tensorflow",
+        "class": "KerasKeptMemory",
+        "environment": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1099511627776"},
     },
     "keras-jax": {
         "class": "Keras",
@@ -404,3 +410,14 @@ class KerasHugePages(Keras):
 
     def flags(self) -> dict[str, str]:
         return super().flags() | {"huge_pages": str(huge_pages()), "malloc": started_with("GLIBC_TUNABLES") or "default"}
+
+
+class KerasKeptMemory(Keras):
+    """The same program on a CPU, its memory never handed back to the kernel: as `torch-kept-memory` has it."""
+
+    def __init__(self, protocol: Protocol, departures: frozenset[str], device: str, threads: int):
+        refuse_without_glibc(f"keras-{ON}-kept-memory", device)
+        super().__init__(protocol, departures, "cpu", threads)
+
+    def flags(self) -> dict[str, str]:
+        return super().flags() | {"malloc": malloc_told()}

@@ -17,6 +17,7 @@ from levelfield.backends.base import (
     Progress,
     Weights,
     cuda_versions,
+    malloc_told,
     no_logits,
     no_steps,
     refuse_too_old,
@@ -25,7 +26,7 @@ from levelfield.backends.base import (
     silent,
 )
 from levelfield.backends.departures import CLIP_NORM
-from levelfield.host import huge_pages, started_with
+from levelfield.host import huge_pages
 from levelfield.study.protocol import Protocol
 
 BACKENDS = {
@@ -299,8 +300,7 @@ class TorchKeptMemory(Torch):
         super().__init__(protocol, departures, "cpu", threads)
 
     def flags(self) -> dict[str, str]:
-        given = {name: started_with(name) for name in ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")}
-        return super().flags() | {"malloc": " ".join(f"{name}={value}" for name, value in given.items())}
+        return super().flags() | {"malloc": malloc_told()}
 
 
 class TorchFlushSubnormals(Torch):
