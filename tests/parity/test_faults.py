@@ -196,7 +196,7 @@ LINES = {
     ("transformer", "torch"): [
         (SCORES.format(""), SCORES.format(", scale=1.0"), "attention's scores are not divided by √(width of a head)"),
         (SCORES.format(""), SCORES.format(", is_causal=True"), "attention is causal"),
-        ("EPSILON = 1e-6", "EPSILON = 1e-3", "LayerNorm's ε is 1e-03 instead of 1e-06"),
+        ("DEPARTURES = (", "EPSILON = 1e-3\nDEPARTURES = (", "LayerNorm's ε is 1e-03 instead of 1e-06"),
         (
             "unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)",
             "unflatten(-1, (self.head_width, self.heads)).permute(0, 3, 1, 2)",
@@ -251,7 +251,7 @@ LINES = {
         ("lax.conv_general_dilated(features, kernel,", "lax.conv_general_dilated(features, kernel[::-1],", "a true convolution"),
     ],
     ("transformer", "jax"): [
-        ("EPSILON = 1e-6", "EPSILON = 1e-5", "LayerNorm's ε is 1e-05 instead of 1e-06"),
+        ("DEPARTURES = (", "EPSILON = 1e-5\nDEPARTURES = (", "LayerNorm's ε is 1e-05 instead of 1e-06"),
     ],
 }  # fmt: skip
 """Model and builder: a line as it stands there, one that someone might write in its place, and what is told: of the outputs, or

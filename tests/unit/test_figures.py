@@ -66,7 +66,7 @@ def test_the_same_data_gives_the_same_bytes(article):
         },
         {"cases": [{"backend": "torch", "name": f"case-{number}"} for number in range(30)], "steps": 4},
         {"cases": ["torch", "jax"], "vary": {"length": [100, 200]}, "seeds": [0, 1], "steps": 4},
-        {"cases": TRANSFORMERS, "protocol": {"model": "transformer"}, "steps": 10},
+        {"cases": TRANSFORMERS, "protocol": {"model": "transformer"}, "steps": 20},
         {"cases": ["torch"], "vary": MODELS, "seeds": [0], "epochs": 1, "steps": 4},
         {"cases": ["torch"], "vary": MODELS | {"length": [100, 200]}, "steps": 4, "failures": {"torch+model=cnn": "failed-parity"}},
         {"cases": ["torch", "jax"], "vary": MODELS, "failures": {(f"{case}+model={model}", seed): "missing" for case in ("torch", "jax")
