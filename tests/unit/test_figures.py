@@ -247,7 +247,7 @@ def test_what_parity_found_stands_in_the_order_of_its_steps(tmp_path):
     found["measured"] |= {"loss_step_3": 1e-8, "loss_step_x": 1e-8, "another": 1.0}
     file.write_text(json.dumps(found))
     quantities = list(parity_rows(Results.read(folder))["quantity"])
-    assert quantities[:3] == ["weights after warm-up", "outputs", "gradients"] and len(quantities) == 13
+    assert quantities[:3] == ["weights after warm-up", "outputs", "gradients"] and len(quantities) == 15
     steps = [int(one.split("step ")[1]) for one in quantities[3:]]
     assert steps == sorted(steps) and "loss, step 3" in quantities
 
