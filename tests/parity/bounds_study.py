@@ -34,7 +34,15 @@ from levelfield.level import mistakes, reference
 from levelfield.level.bounds import proven
 from levelfield.level.parity import Measured, computed_in, judge, measure, share
 from levelfield.level.start import make_start
-from levelfield.level.trajectory import Trajectory, Weights, distance, first_distances, weight_distances
+from levelfield.level.trajectory import (
+    TRAINED,
+    Trajectory,
+    Weights,
+    distance,
+    first_distances,
+    output_distances,
+    weight_distances,
+)
 from levelfield.records import load_arrays, save_arrays, write_json
 from levelfield.study.config import Data
 from levelfield.study.protocol import Protocol
@@ -177,6 +185,9 @@ def by_numpy(protocol: Protocol, found: Trajectory, x: np.ndarray, y: np.ndarray
     distances = {"weights_after_warm_up": dict.fromkeys(after, 0.0)}
     distances |= first_distances(reference.probabilities(logits), slopes, found.probabilities, found.gradients)
     distances |= weight_distances(1, after, found.weights[1], found.start)
+    trained, _ = reference.logits_and_back(protocol, {name: value.view(kind) for name, value in after.items()}, x[rows])
+    outputs = reference.probabilities(np.asarray(trained).view(np.ndarray).astype(np.float32))
+    distances |= output_distances(TRAINED, outputs, found.trained)
     distances["loss_step_1"] = {"loss": abs(float(loss) - found.losses[0])}
     return Measured(1, distances, [distances["loss_step_1"]["loss"]])
 

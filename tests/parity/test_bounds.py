@@ -240,7 +240,9 @@ def test_a_mistake_that_begins_late_is_outside_the_bounds_at_the_last_step(model
 def test_a_protocol_that_diverges_is_told_in_one_line():
     protocol = replace(small_protocol("transformer"), learning_rate=1e6)
     x = np.random.default_rng(5).integers(0, 40, (10 * 4, 12)).astype(np.int32)
-    with pytest.raises(UserError, match=r"the float64 reference itself gives no finite number .*; lower `learning_rate`"):
+    with pytest.raises(
+        UserError, match=r"the float64 reference or its rounded training gives no finite number .*; lower `learning_rate`"
+    ):
         proven(protocol, weights_without_zeros(protocol), x, (x[:, 0] % 2).astype(np.float64), np.arange(len(x)))
 
 

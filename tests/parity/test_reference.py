@@ -8,8 +8,11 @@ import pytest
 from autograd import grad
 
 from levelfield import registry
+from levelfield.backends.torch import Torch
 from levelfield.errors import UserError
 from levelfield.level import reference
+from levelfield.level.bounds import proven
+from levelfield.level.parity import judge, measure
 from levelfield.level.start import make_start
 from levelfield.level.trajectory import Trajectory, checkpoints, compared_batches
 from levelfield.level.trial import small_protocol, weights_without_zeros
@@ -211,15 +214,27 @@ def test_a_saved_trajectory_is_read_as_it_was(tmp_path):
     np.testing.assert_array_equal(read.weights[10]["embedding"], found.weights[10]["embedding"])
 
 
-def test_a_trajectory_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
+def test_a_trajectory_of_an_earlier_version_goes_on_with_what_it_has(tmp_path):
+    """Its smaller batch stands at the end; it knows no right answers, and nothing of what is predicted after a step."""
     _, x, y = material(LSTM, 15)
     start = make_start(LSTM, 0, 15)
-    reference.trajectory(LSTM, start.weights, x, y, start.order[0]).save(tmp_path / "reference.npz")
+    found = proven(LSTM, start.weights, x, y, start.order[0])
+    known = found.bounds["float32"]
+    for name in [name for name in known if name.startswith(("travelled", "right", "probabilities_step"))]:
+        del known[name]
+    found.save(tmp_path / "reference.npz")
     arrays = load_arrays(tmp_path / "reference.npz")
-    del arrays["trained"]
+    for name in ("sizes", "right", "trained"):
+        del arrays[name]
+    save_arrays(tmp_path / "reference.npz", arrays)
+    read = Trajectory.load(tmp_path / "reference.npz")
+    assert [len(rows) for rows in read.batches] == [6, 6, 3] and not len(read.trained)
+    measured = measure(Torch(LSTM, frozenset(), "cpu", 1), start.weights, read, x, y)
+    assert {"probabilities", "gradients", "weights_step_1"} <= judge(measured, read.bounds["float32"])["shares"].keys()
+    del arrays["bounds"]
     save_arrays(tmp_path / "reference.npz", arrays)
     with pytest.raises(
-        UserError, match=r"reference\.npz was written by an older Levelfield.*delete it and run snakemake again"
+        UserError, match=r"has no bounds, it was written by an older Levelfield: delete it and run snakemake again"
     ):
         Trajectory.load(tmp_path / "reference.npz")
 

@@ -33,6 +33,10 @@ IMPOSSIBLE = {
         {"protocol": {"embedding": 8}, "cases": ["torch"]},
         "write `protocol.model.embedding`, as in `protocol: {model: {name: bilstm, embedding: 8}}`",
     ),
+    "a setting that vary has, too": (
+        {"cases": [{"backend": "torch", "name": "eight", "settings": {"batch_size": 8}}], "vary": {"batch_size": [32, 64]}},
+        "case eight sets batch_size, of which `vary` gives every case each value: take it out of one of the two",
+    ),
     "no batch of training": (
         {"data": {"synthetic": True, "train": 20}, "cases": ["torch"]},
         "batch_size 32 is larger than the training data (20 sequences)",

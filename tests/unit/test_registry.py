@@ -103,10 +103,13 @@ def test_a_declaration_may_have_its_type_and_no_package_around_it_is_run(tmp_pat
     (package / "inner").mkdir(parents=True)
     for folder in (package, package / "inner"):
         (folder / "__init__.py").write_text("raise ImportError('the framework is not here')\n")
-    (package / "inner" / "rows.py").write_text("BACKENDS: dict[str, dict] = {'mine': {}}\nLATER: int\nplain = other = 3\n")
+    (package / "inner" / "rows.py").write_text(
+        "BACKENDS: dict[str, dict] = {'mine': {}}\nLATER: int\nLATER = 5\nNEVER: int\nplain = other = 3\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     module = "annotated_rows.inner.rows"
-    assert registry.declared(module, "BACKENDS") == {"mine": {}} and registry.declared(module, "LATER") is None
+    assert registry.declared(module, "BACKENDS") == {"mine": {}} and registry.declared(module, "LATER") == 5
+    assert registry.declared(module, "NEVER") is None
     assert registry.declared(module, "other") == 3 and registry.declared("annotated_rows.missing", "BACKENDS") is None
     assert not any(name.startswith("annotated_rows") for name in sys.modules)
 

@@ -18,6 +18,7 @@ from levelfield.tell.report import provenance
 from levelfield.tell.report.differences import differences
 from levelfield.tell.report.render import page
 from levelfield.tell.results import Results
+from levelfield.tell.tables.learning import repeated
 
 CONFIGS = Path(__file__).parents[2] / "config"
 
@@ -40,6 +41,16 @@ def test_why_published_figures_differ_is_told_by_the_programs_departures_and_set
     text = page(results)
     assert "Why the published figures differ" in text and "10 instead of 2" in text and "cannot fall below ln(1" in text
     assert "clip-norm" not in text and "extra-tanh" not in text  # departures that nobody makes here
+
+
+def test_a_case_that_only_has_a_programs_name_stands_in_no_column_of_what_was_published(tmp_path):
+    example, tutorial, *matched = TRANSFORMERS
+    results = made(
+        tmp_path / "s", example, tutorial | {"departures": ["own-dropout"]}, *matched, protocol={"model": "transformer"}
+    )
+    rows = repeated(results).data.set_index("side")
+    assert rows.loc["Keras", "reproduced"].notna().any() and rows.loc["JAX", "reproduced"].isna().all()
+    assert rows.loc["JAX", "matched"].notna().any()
 
 
 def test_a_study_that_repeats_nothing_names_the_one_that_does(tmp_path):

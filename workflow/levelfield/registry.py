@@ -66,7 +66,8 @@ def declared(module: str, name: str) -> Any:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             assert isinstance(node, ast.Assign | ast.AnnAssign)
-            return ast.literal_eval(node.value) if node.value else None
+            if node.value:
+                return ast.literal_eval(node.value)
     return None
 
 
@@ -200,7 +201,7 @@ def builder_module(model_name: str, framework: str) -> str | None:
         raise UserError(f"a framework cannot be named {framework!r}: models/<model>/{framework}.py is another part of a model")
     own = f"{model(model_name).package}.{framework}"
     others = [point.value for point in entry_points(group="levelfield.builders") if point.name == f"{model_name}/{framework}"]
-    found = [own] * bool(_file_of(own)) + others
+    found = list(dict.fromkeys([own] * bool(_file_of(own)) + others))
     if len(found) > 1:
         raise UserError(
             f"{' and '.join(found)} both build {model_name!r} with {framework!r}: name the framework of one of them otherwise"

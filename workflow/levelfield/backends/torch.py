@@ -109,7 +109,9 @@ def loss_and_right(logits: torch.Tensor, labels: torch.Tensor, reduction: str = 
 def onednn_serves(precision: str) -> bool:
     """Whether oneDNN computes in this precision on this CPU. Where it cannot (bfloat16 without AVX-512), PyTorch under `autocast` asks it
     for an LSTM all the same, and ends with "could not create a primitive descriptor" (pytorch#187334)."""
-    return precision != "bfloat16" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if precision != "bfloat16" or not torch.backends.mkldnn.is_available():
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Torch(Backend):

@@ -93,7 +93,7 @@ def _widen(known: Bounds, found: Distances) -> None:
         for tensor, value in values.items():
             if value is None:
                 raise UserError(
-                    f"the float64 reference itself gives no finite number ({name} of {tensor}): the protocol diverges in the first steps that "
+                    f"the float64 reference or its rounded training gives no finite number ({name} of {tensor}): the protocol diverges in the first steps that "
                     f"are compared; lower `learning_rate`, or take decays nearer to 1"
                 )
             held[tensor] = max(held.get(tensor, 0.0), value)

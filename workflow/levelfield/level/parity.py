@@ -5,7 +5,7 @@ time it: first the warm-up, which must leave no trace, then a batch's outputs an
 bounds that were derived with the reference (`bounds.py`), tensor by tensor, the same ones on every device.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def measure(
         found, right = backend.train_epoch(x, y, np.concatenate([np.empty(0, np.int64), *part]))
         off = [finite(value) for value in np.abs(found - reference.losses[done : done + len(found)])]
         losses += off
-        if step == 1:
+        if step == 1 and len(reference.trained):
             outputs = evaluate(backend, x[first[again]], y[first[again]]).probabilities
             distances |= output_distances(TRAINED, outputs, reference.trained[again])
         if step in reference.weights:
@@ -139,7 +139,8 @@ def measure(
             distances |= weight_distances(step, moved, reference.weights[step], reference.start)
             if len(off) == step - done:
                 distances[f"loss_step_{step}"] = {"loss": off[-1]}
-                distances[f"right_step_{step}"] = {"right": abs(float(right[-1]) - float(reference.right[step - 1]))}
+                if len(reference.right):
+                    distances[f"right_step_{step}"] = {"right": abs(float(right[-1]) - float(reference.right[step - 1]))}
         done = step
     return Measured(len(batches), distances, losses)
 
@@ -162,8 +163,10 @@ def judge(found: Measured, bounds: Bounds, finer: Bounds | None = None) -> dict[
 
     A quantity is judged tensor by tensor, and told of the one with the largest share of its bound; a warm-up's bound is 0. finer: the
     bounds of float32 where a coarser precision was computed in: what is nowhere beyond them was computed in float32, and would be
-    timed under another name.
+    timed under another name. A reference of an earlier version has no bound for how far tensors went: then it is not judged.
     """
+    judged = {name: values for name, values in found.distances.items() if name in bounds or not name.startswith("travelled")}
+    found = replace(found, distances=judged)
     bounds = {WARM_UP: dict.fromkeys(found.distances[WARM_UP], 0.0), **bounds}
     nearest, measured, shares, held = {}, {}, {}, {}
     for quantity, distances in found.distances.items():

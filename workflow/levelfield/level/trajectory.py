@@ -38,7 +38,7 @@ class Trajectory:
     probabilities: np.ndarray
     """Of the first batch at the start, (batch, outputs)."""
     trained: np.ndarray
-    """Of the first batch after the first step, (batch, outputs)."""
+    """Of the first batch after the first step, (batch, outputs); of none in a file of an earlier version."""
     gradients: Weights
     """Of the first batch at the start."""
     losses: np.ndarray
@@ -48,7 +48,7 @@ class Trajectory:
     start: Weights
     """Before them, float64."""
     right: np.ndarray
-    """Each step's right answers before its update, int64 (steps,)."""
+    """Each step's right answers before its update, int64 (steps,); empty in a file of an earlier version."""
     bounds: dict[str, Bounds] = field(default_factory=dict)
     """Of each precision that may be asked, the largest distances that rounding explains: see `bounds.py`."""
 
@@ -68,16 +68,20 @@ class Trajectory:
 
     @classmethod
     def load(cls, path: Path) -> "Trajectory":
-        """Raises UserError for a file of an earlier version, which has fewer bounds."""
+        """Raises UserError for a file from before bounds were derived."""
         arrays = load_arrays(path)
-        if "trained" not in arrays:
-            raise UserError(f"{path} was written by an older Levelfield, with fewer bounds: delete it and run snakemake again")
+        if "bounds" not in arrays:
+            raise UserError(f"{path} has no bounds, it was written by an older Levelfield: delete it and run snakemake again")
         weights: dict[int, Weights] = {}
         for key in [key for key in arrays if key.startswith("weights/")]:
             _, step, name = key.split("/", 2)
             weights.setdefault(int(step), {})[name] = arrays[key]
         gradients = {key.removeprefix("gradients/"): value for key, value in arrays.items() if key.startswith("gradients/")}
         start, bounds = weights.pop(0), json.loads(str(arrays["bounds"]))
+        outputs, rows = arrays["probabilities"], arrays["rows"]
+        if "sizes" not in arrays:  # written when the smaller batch came last, if at all
+            arrays["sizes"] = np.diff([*range(0, len(rows), len(outputs)), len(rows)])
+        arrays = {"right": np.zeros(0, np.int64), "trained": outputs[:0]} | arrays
         plain = {name: arrays[name] for name in ("rows", "sizes", "probabilities", "trained", "losses", "right")}
         return cls(**plain, gradients=gradients, weights=weights, start=start, bounds=bounds)
 

@@ -30,7 +30,7 @@ def small_protocol(model: str, data_on: registry.DataOn = "host") -> Protocol:
 
 
 def weights_without_zeros(protocol: Protocol, departures: frozenset[str] = frozenset()) -> Weights:
-    """Weights of the size of PyTorch's defaults, U(±1/√width), the embedding of words alone N(0, 1)."""
+    """Weights of the size of PyTorch's defaults, U(±1/√width), one that is called `embedding` N(0, 1)."""
     found = {}
     for key, (name, shape) in enumerate(shapes(protocol, departures).items()):
         rng = generator(SEED, key)

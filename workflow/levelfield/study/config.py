@@ -189,12 +189,6 @@ class Study(Strict):
             raise ValueError(
                 f"sessions: found {self.sessions} with {len(self.seeds)} seeds: each session needs a seed of its own"
             )
-        for config in self.cases:
-            if both := sorted(config.settings.own.keys() & self.vary.keys()):
-                name = config.name or "+".join([config.backend, *config.departures])
-                raise ValueError(
-                    f"case {name}: sets {both[0]}, of which `vary` gives every case each value: take it out of one of the two"
-                )
         names = [case.name for case in self.expanded]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
@@ -361,6 +355,11 @@ def read_study(config: dict[str, Any], source: str) -> Study:
         told = [" ".join(_told(source, found).split()) for found in errors[:MOST_TOLD]]
         more = [f"and {len(errors) - MOST_TOLD} more"] if len(errors) > MOST_TOLD else []
         raise UserError("; ".join(told + more)) from None
+    for case in study.cases:
+        if both := sorted(case.settings.own.keys() & study.vary.keys()):
+            name = case.name or "+".join([case.backend, *case.departures])
+            why = f"sets {both[0]}, of which `vary` gives every case each value: take it out of one of the two"
+            raise UserError(f"{source}: cases: case {name} {why}")
     for key, name in (("study", study.study), *(("cases", case.name) for case in study.expanded)):
         if len(name) > LONGEST_NAME:
             said = f"found a name of {len(name)} characters, {_short(name)}: it names folders: at most {LONGEST_NAME}"

@@ -28,7 +28,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | `reproduction-transformer.yaml` | a second published comparison, of the Transformer in Keras and in JAX, bug for bug and corrected |
 | `ablation-transformer.yaml` | what each difference of that comparison is worth |
 | `huge-pages.yaml` | PyTorch on a CPU, its memory in pages of 4 KiB and of 2 MiB |
-| `kept-memory.yaml` | PyTorch on a CPU, its memory kept from step to step |
+| `kept-memory.yaml` | PyTorch and TensorFlow on a CPU, their memory kept from step to step |
 | `options.yaml` | each way of using a framework against that framework's default, on a CPU |
 | `scaling.yaml`, `scaling-cpu.yaml` | batch sizes and lengths, on made-up sequences: for timing alone, on a GPU and on a CPU |
 | [`asked/`](asked/README.md) | questions that people asked in public, one a file, with their answers |

@@ -106,7 +106,7 @@ def _learning(results: Results, matched: pd.DataFrame) -> list[str]:
     if not learnt:
         return told
     first, *more = _accuracy(results, matched[of.isin(learnt)])
-    return [*told, f"With model {listed(learnt, len(learnt))}: {first[0].lower()}{first[1:]}", *more]
+    return [*told, f"With model {listed(learnt, len(learnt))}: {first}", *more]
 
 
 def _learnt_nothing(results: Results, models: list[str]) -> str | None:

@@ -136,7 +136,8 @@ def _repeated_rows(results: Results, publication: Publication) -> list[dict[str,
     cases, rows = {case.name: case for case in results.study.expanded}, []
     beside = comparable(results, publication)
     for side, (backend, repeats) in publication.sides.items():
-        last = [cases[name].protocol.epochs for name in (repeats, backend) if name in cases]
+        its = {name: case for name, case in cases.items() if publication.side_of(case) == side}
+        last = [case.protocol.epochs for case in its.values()]
         for figure in figures:
             printed, corrected = publication.reported[side].get(figure, {}), publication.corrected(side, figure)
             for epoch in sorted({*last, *(epoch for epoch in printed if epoch <= max(last, default=epoch))}):
@@ -146,7 +147,7 @@ def _repeated_rows(results: Results, publication: Publication) -> list[dict[str,
                 for column, case, name in (
                     ("reproduced", repeats, told[figure]), ("reproduced_corrected", repeats, figure), ("matched", backend, figure),
                 ):  # fmt: skip
-                    known = (case, epoch) in means.index
+                    known = case in its and (case, epoch) in means.index
                     row[column] = means.loc[(case, epoch), name] if known else None
                     row[f"{column}_sd"] = means.loc[(case, epoch), f"{name}_sd"] if known else None
                 rows.append(row)
