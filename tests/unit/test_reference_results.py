@@ -120,6 +120,9 @@ def test_every_time_in_the_readme_is_that_of_the_case_that_it_names():
         for name, one in zip(re.sub(r" \([^)]*\)$", "", names).split("; "), quoted, strict=True):
             assert one[0] == times(study, NAMED[name])[0], (study, name)
             found += bool(one[1])
+    flax, long, fastest = re.search(rf"(\w+) took {INTERVAL} times as long as ([\w ]+) \(", readme).groups()
+    assert (long, NAMED[fastest]) == times("results/reference/cpu/reproduction-transformer", NAMED[flax])
+    found += 1
     for model, case, interval, fastest in (
         ("transformer", *re.search(rf"Transformer (\w+) takes\s+{INTERVAL} times as long as (\w+)", readme).groups()),
         ("cnn", *re.search(rf"CNN (\w+) is no longer ahead: it takes {INTERVAL} times as long as (\w+)", readme).groups()),
@@ -135,6 +138,15 @@ def test_the_readme_quotes_the_published_figures_as_reproduced():
     quoted = [" | ".join(figures) for _, figure, epoch, *figures in rows if figure.endswith("accuracy") and epoch == "2"]
     assert len(quoted) == 4
     assert all(figures in (ROOT / "README.md").read_text() for figures in quoted)
+
+
+def test_the_readme_quotes_the_second_pair_as_reproduced():
+    table = (ROOT / "results/reference/cpu/reproduction-transformer/tables/published.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("| ")]
+    (keras, jax) = ([printed, own, matched] for side, _, epoch, printed, own, matched in rows if epoch == "1")
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"said {keras[0]} (Keras) and {jax[0]} (JAX) after one epoch" in readme
+    assert f"{keras[1]} and {jax[1]}. One program in both: {keras[2]} and {jax[2]}, after" in readme
 
 
 def test_the_page_of_bounds_names_the_largest_share_of_a_first_step():
