@@ -21,6 +21,8 @@ WORDED, MOST = 24, 60
 """Most cases whose exchange is written into its squares, and most that have a square for each other; of more the furthest."""
 BEYOND = 3.0
 """Times its bound: where the scale of the exchange's colours ends."""
+NUMBERED = 13
+"""Most quantities whose distances are written into the squares: of more they would run into each other."""
 INK = "#1b1f24"
 """Text on the cells, which are light in both themes of the page."""
 
@@ -95,7 +97,8 @@ def parity(results: Results, look: Look) -> ChartType | None:
         alt.Tooltip("distance:N", title="largest distance"),
         alt.Tooltip("bound:N"),
     ]
-    marked = base.transform_calculate(text="(isValid(datum.orders) && datum.orders > 0 ? '× ' : '') + datum.distance")
+    beyond, words = "isValid(datum.orders) && datum.orders > 0", len(quantities) <= NUMBERED
+    marked = base.transform_calculate(text=f"({beyond} ? '×' : '')" + (" + ' ' + datum.distance" if words else ""))
     chart = alt.layer(
         base.transform_filter("!isValid(datum.orders)").mark_rect(color="#d5d9de").encode(tooltip=told),
         base.transform_filter("isValid(datum.orders)")
@@ -105,7 +108,7 @@ def parity(results: Results, look: Look) -> ChartType | None:
     ).properties(width=look.width, height=(ROW + 4) * len(cases))
     explained = (
         "largest distance from a float64 reference, measured before anything was timed; ×: above the bound; grey: no bound"
-    )
+    ) + ("" if words else "\nthe table has the numbers")
     return look.finish(chart, "Parity", f"{results.context}\n{explained}")
 
 
