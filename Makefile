@@ -37,9 +37,9 @@ long-images: setup
 long-rest: setup
 	$(LONG) tests $(JOBS:%=--ignore=%) $(IMAGES:%=--ignore=%)
 
-# everything that is thrown at it, the long tables too
+# everything that is thrown at it, the long tables too, and every framework with every model
 faults: setup
-	LEVELFIELD_KILLS=50 LEVELFIELD_FAULTS=all pytest tests/faults
+	LEVELFIELD_KILLS=50 LEVELFIELD_FAULTS=all pytest tests/faults tests/parity
 
 # which lines of the package the tests run, in the processes that they start, too
 coverage: setup

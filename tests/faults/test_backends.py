@@ -1,7 +1,6 @@
 """Backends that go wrong: each is told as failed, with its cause and the last lines of its log; the study goes on; a rerun tries those."""
 
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from checkout import ROOT, Checkout
+from chosen import ALL
 from jobs import LSTM, Tiny
 from outside import made_known
 
@@ -235,8 +235,6 @@ LONGER = "from levelfield.commands.rules import train; train.HANG = 3"
 """Of a minute that is granted, 180 s: a framework may take 15 to be imported, four beside other tests more."""
 OWN = [name for name in registry.backends() if not registry.backend(name).like]
 EACH = [(fault, backend) for fault in WRONG for backend in OWN]
-FAULTS = os.environ.get("LEVELFIELD_FAULTS", "some")
-"""`all`: each fault in each framework; else each fault in one, another one for each."""
 BROKEN_IMPORT = "raise ImportError('libbroken.so.1: cannot open shared object file')\n"
 
 
@@ -295,7 +293,7 @@ def test_each_backend_that_cannot_be_imported_runs_out_of_memory_or_fails_in_its
     assert not (tmp_path / "extras/failure.json").exists()
 
 
-SOME = EACH if FAULTS == "all" else [(fault, OWN[place % len(OWN)]) for place, fault in enumerate(WRONG)]
+SOME = EACH if ALL else [(fault, OWN[place % len(OWN)]) for place, fault in enumerate(WRONG)]
 HANGING = [pair for pair in SOME if pair[0].endswith("hangs")]
 
 

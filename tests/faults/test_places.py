@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
+from chosen import ALL
 from jobs import Tiny, levelfield
 from made_study import make_study
 from outside import made_known
@@ -26,8 +27,6 @@ UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowne
 """Root as any other user: the owner of what is root's, and a stranger elsewhere."""
 VERBS = ("data", "start", "reference", "parity", "train", "collect", "tables", "figures", "report", "keep")
 QUICK = [("full", "data"), ("full", "start"), ("full", "train"), ("full", "collect")]
-FAULTS = os.environ.get("LEVELFIELD_FAULTS", "some")
-"""`all`: each kind with each verb; else the quick ones, and each verb with one kind, another one for each."""
 TOLD = {
     "full": "the disk is full",
     "read-only": "can only be read",
@@ -38,8 +37,9 @@ EACH = [(kind, verb) for kind in TOLD for verb in VERBS]
 CHOSEN = [
     (kind, verb)
     for number, (kind, verb) in enumerate(EACH)
-    if FAULTS == "all" or (kind, verb) in QUICK or number // len(VERBS) == (number + 1) % len(TOLD)
+    if ALL or (kind, verb) in QUICK or number // len(VERBS) == (number + 1) % len(TOLD)
 ]
+"""The quick ones, and each verb with one kind, another one for each; or all."""
 FILE_LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TAKE = """
