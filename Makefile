@@ -17,6 +17,10 @@ setup: .venv/ready
 	pip install --disable-pip-version-check -q -e '.[frameworks,export,test]'
 	touch $@
 
+# where several programs share two cores PyTorch's threads, which wait for each other by turning round, take ten times their time; the
+# tests time nothing that they rely on
+test long-jobs long-images long-rest faults coverage mutants: export OMP_WAIT_POLICY := PASSIVE
+
 test: setup
 	pytest -n 2 --dist loadfile -m "not long" tests
 
