@@ -17,8 +17,8 @@ setup: .venv/ready
 	pip install --disable-pip-version-check -q -e '.[frameworks,export,test]'
 	touch $@
 
-# where several programs share two cores PyTorch's threads, which wait for each other by turning round, take ten times their time; the
-# tests time nothing that they rely on
+# PyTorch's threads spin while they wait for each other: where several programs share two cores they take ten times their time. Tests alone,
+# which rely on no time; what is measured (`run`, `bench`, `gpu`) is left as its users have it
 test long-jobs long-images long-rest faults coverage mutants: export OMP_WAIT_POLICY := PASSIVE
 
 test: setup

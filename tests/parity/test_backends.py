@@ -144,7 +144,7 @@ def test_is_within_the_bounds_in_a_small_model(ahead, backend, model):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("backend", "model"), [*PUBLISHED, ("torch-compile", "transformer")])
+@pytest.mark.parametrize(("backend", "model"), [*PUBLISHED, ("torch-compile", "transformer"), ("torch-compile", "cnn")])
 def test_is_within_the_bounds_in_the_published_model(ahead, backend, model):
     skip_where_it_cannot_run(backend)
     parity = ahead.parity(whole, backend, model).result()

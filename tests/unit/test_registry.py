@@ -25,16 +25,24 @@ MINE = {
 
 
 @contextmanager
-def declared(rows: dict, folder: Path, monkeypatch, departures: dict | None = None) -> Iterator[None]:
-    """Within the block a package of that folder is known, whose one module declares these rows, and describes these departures."""
-    points = [f'{name} = "own_rows:Own"' for name in rows]
+def points(folder: Path, monkeypatch, group: str, **values: str) -> Iterator[None]:
+    """Within the block a package registers these entry points."""
     project = folder / "project"
-    project.mkdir()
-    (project / "own_rows.py").write_text(f"BACKENDS = {rows!r}\nOWN_DEPARTURES = {departures or {}!r}\n")
+    project.mkdir(exist_ok=True)
+    lines = [f'"{name}" = "{value}"' for name, value in values.items()]
     (project / "pyproject.toml").write_text(
-        "\n".join(['[project]\nname = "own"\nversion = "0"', '[project.entry-points."levelfield.backends"]', *points])
+        "\n".join(['[project]\nname = "own"\nversion = "0"', f'[project.entry-points."levelfield.{group}"]', *lines])
     )
     with registered(project, folder / "site", monkeypatch):
+        yield
+
+
+@contextmanager
+def declared(rows: dict, folder: Path, monkeypatch, departures: dict | None = None) -> Iterator[None]:
+    """Within the block a package of that folder is known, whose one module declares these rows, and describes these departures."""
+    (folder / "project").mkdir()
+    (folder / "project/own_rows.py").write_text(f"BACKENDS = {rows!r}\nOWN_DEPARTURES = {departures or {}!r}\n")
+    with points(folder, monkeypatch, "backends", **dict.fromkeys(rows, "own_rows:Own")):
         yield
 
 
@@ -112,19 +120,6 @@ def test_a_declaration_may_have_its_type_and_no_package_around_it_is_run(tmp_pat
     assert registry.declared(module, "NEVER") is None
     assert registry.declared(module, "other") == 3 and registry.declared("annotated_rows.missing", "BACKENDS") is None
     assert not any(name.startswith("annotated_rows") for name in sys.modules)
-
-
-@contextmanager
-def points(folder: Path, monkeypatch, group: str, **values: str) -> Iterator[None]:
-    """Within the block a package registers these entry points."""
-    project = folder / "project"
-    project.mkdir()
-    lines = [f'"{name}" = "{value}"' for name, value in values.items()]
-    (project / "pyproject.toml").write_text(
-        "\n".join(['[project]\nname = "own"\nversion = "0"', f'[project.entry-points."levelfield.{group}"]', *lines])
-    )
-    with registered(project, folder / "site", monkeypatch):
-        yield
 
 
 def test_nobody_replaces_a_builder_unseen(tmp_path, monkeypatch):

@@ -43,6 +43,14 @@ def test_why_published_figures_differ_is_told_by_the_programs_departures_and_set
     assert "clip-norm" not in text and "extra-tanh" not in text  # departures that nobody makes here
 
 
+@pytest.mark.parametrize("publication", PUBLICATIONS, ids=lambda publication: publication.model)
+def test_the_shipped_configs_repeat_what_is_known_of_the_published_programs(publication):
+    for name in publication.studies:
+        study = read_study(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()), name)
+        found = {case.name for case in study.expanded if publication.repeats(case)}
+        assert found == {program for _, program in publication.sides.values()}, name
+
+
 def test_a_case_that_only_has_a_programs_name_stands_in_no_column_of_what_was_published(tmp_path):
     example, tutorial, *matched = TRANSFORMERS
     results = made(
