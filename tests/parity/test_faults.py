@@ -11,9 +11,12 @@ from outside import registered
 
 from levelfield import registry
 from levelfield.backends import load_backend
-from levelfield.level.check import CHECKS, check
+from levelfield.level.check import CHECKS, Fault, check, made_right
+from levelfield.level.trial import Trial
 
 torch = pytest.importorskip("torch")
+from levelfield.backends.torch import Torch  # noqa: E402
+
 EXAMPLE = Path(__file__).parent / "example_backend"
 sys.path.insert(0, str(EXAMPLE))
 from torch_cells import TorchCells  # noqa: E402
@@ -189,6 +192,48 @@ def test_a_planted_fault_is_found_and_named(torch_cells, backend):
     passed, told = found[where]
     assert not passed and reason in told, told
     assert sum(not passed for passed, _ in found.values()) < len(found) - 5  # the rest of the contract is seen to hold
+
+
+class AnotherEpsilon(Torch):
+    def _adam(self):
+        adam = super()._adam()
+        adam.param_groups[0]["eps"] = 1e-7
+        return adam
+
+
+class DropsInPrediction(Torch):
+    def predict(self, x):
+        eval, self.model.eval = self.model.eval, self.model.train
+        found = super().predict(x)
+        self.model.eval = eval
+        return found
+
+
+class MendedByTheLoss(Torch):
+    """Trains on the logits before the softmax, as Keras's loss does on TensorFlow where nothing stands between."""
+
+    def train_epoch(self, *arguments, **how):
+        last, self.model.last = self.model.last, torch.nn.Identity()
+        found = super().train_epoch(*arguments, **how)
+        self.model.last = last
+        return found
+
+
+@pytest.mark.parametrize(
+    ("backend", "departure", "told"),
+    [
+        (AnotherEpsilon, "framework-epsilon", r"framework-epsilon: \S+ after one step: found"),
+        (DropsInPrediction, "own-dropout", "own-dropout: probabilities, which dropout leaves alone: found"),
+        (MendedByTheLoss, "double-softmax", "double-softmax: losses: found"),
+    ],
+    ids=lambda value: value if value in registry.departures() else "",
+)
+def test_a_departure_that_is_made_otherwise_than_described_is_found(backend, departure, told):
+    trial = Trial("torch", "transformer", lambda protocol, departures, device: backend(protocol, departures, device, 1))
+    right = Trial("torch", "transformer", lambda protocol, departures, device: Torch(protocol, departures, device, 1))
+    made_right(right, departure, right.made(frozenset({departure})))
+    with pytest.raises(Fault, match=told):
+        made_right(trial, departure, trial.made(frozenset({departure})))
 
 
 SCORES = "attended = functional.scaled_dot_product_attention(query, key, value{})"

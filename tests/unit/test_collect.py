@@ -213,6 +213,19 @@ def test_pytorch_had_its_data_on_the_device_before_the_protocol_said_where(tmp_p
         assert "ran with data_on device, the study says host" in runs["error"]["torch"]
 
 
+@pytest.mark.parametrize(
+    ("model", "names", "word"),
+    [("cnn", ["conv_general_dilated"], "XLA"), ("cnn", ["convert"], "not told"), ("bilstm", ["while"], "not fused")],
+)
+def test_a_kernel_that_an_earlier_version_named_otherwise_has_todays_word(tmp_path, model, names, word):
+    folder = make_study(tmp_path / "s", ["jax"], seeds=[0], steps=5, protocol={"model": model})
+    file = folder / "runs/jax/seed-0/run.json"
+    record = json.loads(file.read_text())
+    record["measurements"]["kernel"], record["kernels"] = "not fused", names
+    file.write_text(json.dumps(record))
+    assert runs_of(folder).loc[("jax", 0), "kernel"] == word
+
+
 def test_a_measurement_that_is_text_in_one_run_and_a_number_in_another_is_text(tmp_path):
     folder = make_study(tmp_path / "s", steps=5)
     for seed, told in ((0, {"grade": 0.31}), (1, {"kernel": 3.5, "grade": "half"})):

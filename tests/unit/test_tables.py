@@ -167,6 +167,16 @@ def test_a_setting_of_its_own_is_priced_against_the_backends_matched_case(tmp_pa
     assert tables["departures"].title.startswith("What each departure or setting is worth: ")
 
 
+def test_a_loss_that_is_another_function_is_compared_with_none(transformers):
+    table = make_tables(transformers)["departures"]
+    rows = table.data.set_index("case")
+    assert rows.loc["jax-tutorial", ["validation_loss", "train_loss"]].isna().all()
+    assert rows.loc["keras-example", ["validation_loss", "train_loss", "validation_accuracy"]].notna().all()
+    assert rows[["epochs", "matched_epochs"]].to_numpy().tolist() == [[2, 2], [10, 2]]
+    assert table.shown.set_index("case").loc["jax-tutorial", "validation loss"] == ""
+    assert "The loss of jax-tutorial is another function, and is compared with none." in table.notes
+
+
 def test_sizes_that_a_study_varies_are_not_priced(tmp_path):
     cases = ["torch", {"backend": "torch", "name": "other", "settings": {"learning_rate": 0.01}}]
     tables = make_tables(results_of(make_study(tmp_path / "s", cases, vary={"batch_size": [16, 32]}, steps=5)))

@@ -402,6 +402,13 @@ def test_what_was_published_is_said_beside_what_repeating_and_matching_it_gave(t
     assert "Published" not in " ".join(said(tmp_path / "few", cases=TRANSFORMERS, steps=40, protocol={"model": "transformer"}))
 
 
+def test_what_was_trained_for_other_epochs_is_told_apart_from_what_departures_are_worth(tmp_path):
+    told = said(tmp_path / "s", cases=TRANSFORMERS, steps=782, protocol={"model": "transformer"}, seeds=range(6))
+    (longer,) = (one for one in told if one.startswith("jax-tutorial is told after 10 epochs, flax after 2: "))
+    assert re.search(r"their validation accuracies are [+-]\d+\.\d\d points apart \[[+-][\d.]+, [+-][\d.]+\]\.$", longer)
+    assert sum("trained for as many epochs" in one for one in told) == 1
+
+
 def test_beside_several_models_another_protocol_is_told_too(tmp_path):
     cases = [
         "torch",

@@ -252,6 +252,11 @@ def departures() -> dict[str, list["Departure"]]:
     return found
 
 
+def departure(model_name: str, name: str) -> "Departure":
+    """A departure as this model declares it: models may share a name (`own-dropout`), and differ in what it does."""
+    return model(model_name).departures.get(name) or departures()[name][0]
+
+
 @cache
 def excludes(model_name: str) -> tuple[frozenset[str], ...]:
     """Departures that exclude each other: the model's own, and those of the optimiser."""

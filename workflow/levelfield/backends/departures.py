@@ -2,6 +2,8 @@
 
 from levelfield.study.departures import ARTICLE, Departure
 
+FRAMEWORK_EPSILON = 1e-8
+"""Of Adam under `framework-epsilon`: PyTorch's and Optax's default."""
 CLIP_NORM = 5.0
 """Largest global norm of the gradient under `clip-norm`."""
 

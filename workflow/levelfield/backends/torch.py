@@ -25,7 +25,7 @@ from levelfield.backends.base import (
     refuse_without_huge_pages,
     silent,
 )
-from levelfield.backends.departures import CLIP_NORM
+from levelfield.backends.departures import CLIP_NORM, FRAMEWORK_EPSILON
 from levelfield.host import huge_pages
 from levelfield.study.protocol import Protocol
 
@@ -144,7 +144,7 @@ class Torch(Backend):
             self.trainable,
             lr=self.protocol.learning_rate,
             betas=(self.protocol.beta_1, self.protocol.beta_2),
-            eps=1e-8 if own_epsilon else self.protocol.epsilon,
+            eps=FRAMEWORK_EPSILON if own_epsilon else self.protocol.epsilon,
             fused=True,
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from levelfield import registry
 from levelfield.backends.base import Backend, DeviceError, evaluate
-from levelfield.backends.departures import CLIP_NORM
+from levelfield.backends.departures import CLIP_NORM, FRAMEWORK_EPSILON
 from levelfield.level import mistakes
 from levelfield.level.bounds import gradient_bounds
 from levelfield.level.parity import share
@@ -309,6 +309,9 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
         found = evaluate(backend, trial.x[rows], trial.y[rows]).probabilities
         off = distance(found, mistakes.outputs(protocol, exact, trial.x[rows], departures))
         within(f"{name}: probabilities", off, BOUND)
+        losses, _ = trial.train(backend, rows)
+        expected = trial.reference(weights, epochs=1, departures=departures)[0][:full]
+        within(f"{name}: losses", distance(losses, expected), BOUND)
     elif name == "clip-norm":
         # the last kernel a thousand times larger makes gradients beyond the norm that is clipped at
         last, _ = trial.last_layer
@@ -317,7 +320,27 @@ def made_right(trial: Trial, name: str, backend: Backend) -> None:
         backend.load(steep)
         losses, _ = trial.train(backend, rows)
         within(f"{name}: losses over the largest", distance(losses, expected, expected.max()), 10 * BOUND)
+    elif name == "sparse-embedding-adam":
+        trial.train(backend, trial.batches[0])
+        off, tensor = apart(backend.weights(), mistakes.sparse_step(protocol, trial.exact, *trial.first))
+        within(f"{name}: {tensor} after one step", off, BOUND)
+    elif name == "framework-epsilon":
+        trial.train(backend, trial.batches[0])
+        after, (_, slopes) = backend.weights(), gradients(protocol, trial.exact, *trial.first)
+        rate = protocol.learning_rate
+        # Adam's first step; where the gradient is all rounding it may go either way
+        steps = {
+            key: np.where(np.abs(g) > 1e-5, trial.exact[key] - rate * g / (np.abs(g) + FRAMEWORK_EPSILON), after[key])
+            for key, g in slopes.items()
+        }
+        off, tensor = apart(after, steps)
+        within(f"{name}: {tensor} after one step", off, BOUND)
     else:
+        if name == "own-dropout":
+            predicted = evaluate(backend, trial.x[rows], trial.y[rows]).probabilities
+            off = distance(predicted, mistakes.outputs(protocol, trial.exact, trial.x[rows]))
+            within(f"{name}: probabilities, which dropout leaves alone", off, BOUND)
+            backend.load(trial.weights)  # predicting may draw from the stream of masks
         losses, _ = trial.train(backend, rows)
         same = or_infinite(distance(losses, trial.losses[:full])) <= BOUND
         expect(not same, f"{name} is accepted and not made: its losses are those without it")

@@ -83,12 +83,16 @@ def of_update(
         yield f"{name}, and stands beside √v̂", partial(moved, epsilon)
     yield (
         "duplicate slices of the embedding's gradient are squared one by one",
-        lambda: _sparse(protocol, weights, x, y, slopes),
+        lambda: sparse_step(protocol, weights, x, y),
     )
 
 
-def _sparse(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray, slopes: Weights) -> Weights:
-    """Each place of the batch gets an embedding row of its own, whose gradient is then one slice."""
+def sparse_step(protocol: Protocol, weights: Weights, x: np.ndarray, y: np.ndarray) -> Weights:
+    """The weights after one step that squares duplicate slices of the embedding's gradient one by one.
+
+    Each place of the batch gets an embedding row of its own, whose gradient is then one slice.
+    """
+    _, slopes = gradients(protocol, weights, x, y)
     table = next(iter(weights))  # in Keras's order of variables the words' embedding comes first
     rows = weights[table][x.ravel()]
     _, each = gradients(protocol, {**weights, table: rows}, np.arange(x.size).reshape(x.shape), y)

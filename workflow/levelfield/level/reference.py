@@ -32,8 +32,8 @@ def logits_and_back(
 ) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
     """Logits, and the function that gives every weight's gradient for one of the logits (batch, outputs)."""
     module = _module(protocol)
-    if hasattr(module, "logits_and_back") and not departures:
-        by_hand: tuple[np.ndarray, Callable[[np.ndarray], Weights]] = module.logits_and_back(weights, x, protocol)
+    if hasattr(module, "logits_and_back"):
+        by_hand: tuple[np.ndarray, Callable[[np.ndarray], Weights]] = module.logits_and_back(weights, x, protocol, departures)
         return by_hand
     from autograd import make_vjp
 

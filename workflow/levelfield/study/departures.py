@@ -20,6 +20,8 @@ class Departure:
     """What it changes: `weights` the start (`level/start.py`), `reporting` the finished records (`tell/collect.py`)."""
     meaning: str
     reference: str
+    other_loss: bool = False
+    """Whether the loss becomes another function: then it is compared with no other program's."""
 
 
 DEPARTURES = {

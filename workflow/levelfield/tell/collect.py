@@ -18,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from levelfield.measure import kernels
 from levelfield.measure.spoilt import spoilt
+from levelfield.models.base import model_of
 from levelfield.records import Epoch, Latency, Machine, Memory, Run, Steps, Times
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case, Protocol, Sizes
@@ -78,8 +80,18 @@ def _run_row(study: Study, case: Case, seed: int, status: str, error: str | None
         row["unclean"] = "; ".join(spoilt(run.checks, run.measurements)) or None
         own = {name: value for name, value in vars(run).items() if name not in NESTED}
         latency = {f"latency_{key}": value for key, value in vars(run.latency).items()} if run.latency else {}
-        row = run.measurements | own | vars(run.machine) | vars(run.times) | vars(run.memory) | latency | row
+        row = (
+            run.measurements | _kernel(case, run) | own | vars(run.machine) | vars(run.times) | vars(run.memory) | latency | row
+        )
     return {key: _flat(value) for key, value in row.items()}
+
+
+def _kernel(case: Case, run: Run) -> dict[str, str | None]:
+    """The kernel in today's word, by the names that the record has, where an earlier version said what its model says no more."""
+    known = model_of(case.protocol).kernels
+    if run.measurements.get("kernel") == older.NO_KERNEL != known.otherwise:
+        return {"kernel": kernels.verdict(run.kernels, known) or known.otherwise}
+    return {}
 
 
 def _earlier_takes(records: Records, run: Run) -> str | None:

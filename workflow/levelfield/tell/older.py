@@ -4,6 +4,8 @@ from typing import Any
 
 SIZES = ("embedding", "units")
 """Of the LSTM, the one model until 0.1: they stood in the protocol itself."""
+NO_KERNEL = "not fused"
+"""What was said of every model whose profile named no kernel that was looked for."""
 MEASUREMENTS = {"lstm_kernel": "kernel", "share_of_cudnn": "share_of_bare_kernel"}
 
 

@@ -106,14 +106,20 @@ def logits(weights: Weights, x: np.ndarray, protocol: Protocol, departures: froz
     return forward(weights, x, departures)[0]
 
 
-def logits_and_back(weights: Weights, x: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
-    """Logits of the matched model, and the function that gives every weight's gradient for one of the logits, (batch, outputs)."""
-    found, (first, second, features) = forward(weights, x)
+def logits_and_back(
+    weights: Weights, x: np.ndarray, protocol: Protocol, departures: frozenset[str] = MATCHED
+) -> tuple[np.ndarray, Callable[[np.ndarray], Weights]]:
+    """Logits, and the function that gives every weight's gradient for one of the logits, (batch, outputs)."""
+    found, (first, second, features) = forward(weights, x, departures)
 
     def back(error: np.ndarray) -> Weights:
         slopes = {"dense/kernel": features.T @ error, "dense/bias": error.sum(axis=0)}
         upstream = np.zeros((x.shape[1], 2, len(x), features.shape[1] // 2))
-        upstream[-1] = np.stack(np.split(error @ weights["dense/kernel"].T, 2, axis=-1))
+        of_features = error @ weights["dense/kernel"].T
+        if "extra-tanh" in departures:
+            of_features = of_features * (1 - features**2)
+        last = 0 if "last-step-output" in departures else -1
+        upstream[-1, 0], upstream[last, 1] = np.split(of_features, 2, axis=-1)
         inputs, second_found = second.backward(upstream)
         ahead, behind = np.split(inputs, 2, axis=-1)
         embedded, first_found = first.backward(np.stack([ahead, behind[::-1]], axis=1))

@@ -131,6 +131,7 @@ DEPARTURES = {
         "The model ends in a softmax, and softmax cross-entropy takes its probabilities for logits: with two classes the loss "
         "cannot fall below ln(1 + e⁻¹) = 0.3133.",
         TUTORIAL,
+        other_loss=True,
     ),
     "heads-share-width": Departure(
         "model", "The heads share the embedding's width: each is embedding / heads wide, 16 instead of 32.", TUTORIAL

@@ -1,5 +1,7 @@
 """Figures of comparison, paired by seed: who was faster and how sure that is, and what each departure is worth."""
 
+from typing import Literal
+
 import altair as alt
 import pandas as pd
 from altair.typing import ChartType
@@ -16,6 +18,8 @@ WORTH = {
     "time": ("time of an epoch, matched = 1", 1.0, 1.0),
 }
 """Column of the departures' table: title, factor, and the value that means no effect."""
+ROWS: Literal["break-paths-show-domains"] = "break-paths-show-domains"
+"""What is not known is not drawn, and has its row all the same: the panels' rows stand beside each other."""
 SIGHT = 3.0
 """An interval of ratios is drawn to so many times the largest of them, and its true ends are told."""
 WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and simultaneous 95 % interval, after the last epoch; time: clean pairs"
@@ -24,7 +28,7 @@ WORTH_EXPLAINED = "difference from the matched case, paired by seed: mean and si
 def worth_panel(results: Results, look: Look, measure: str) -> Panel | None:
     """What each case with departures or settings of its own differs by from the matched one; None where there are no such pairs."""
     table = departures(results)
-    if table is None:
+    if table is None or table.data[measure].isna().all():
         return None
     title, factor, none = WORTH[measure]
     low, high = f"{measure}_low", f"{measure}_high"
@@ -50,8 +54,8 @@ def worth_panel(results: Results, look: Look, measure: str) -> Panel | None:
             alt.Tooltip("interval:N", title="95 % interval"), alt.Tooltip("pairs:Q", title="pairs of seeds")]  # fmt: skip
     return alt.layer(
         alt.Chart(pd.DataFrame({"none": [none]})).mark_rule(strokeDash=[3, 3]).encode(alt.X("none:Q")),
-        base.mark_rule(strokeWidth=2).encode(alt.X("low:Q"), alt.X2("high:Q"), color=colour),
-        base.mark_point(filled=True, size=70, opacity=1).encode(x, color=colour, tooltip=told),
+        base.mark_rule(strokeWidth=2, invalid=ROWS).encode(alt.X("low:Q"), alt.X2("high:Q"), color=colour),
+        base.mark_point(filled=True, size=70, opacity=1, invalid=ROWS).encode(x, color=colour, tooltip=told),
     ).properties(height=ROW * len(rows))  # fmt: skip
 
 

@@ -50,9 +50,5 @@ def _program(results: Results, side: str, case: Case) -> Program:
         for field in fields(usual)
         if field.name != "model" and getattr(case.protocol, field.name) != getattr(usual, field.name)
     }
-    return Program(case.name, side, {name: departure_of(case, name) for name in case.departures}, settings)
-
-
-def departure_of(case: Case, name: str) -> Departure:
-    """A departure as the case's own model declares it: models may share a name (`own-dropout`), and differ in what it does."""
-    return registry.model(case.protocol.model.name).departures.get(name) or registry.departures()[name][0]
+    made = {name: registry.departure(case.protocol.model.name, name) for name in case.departures}
+    return Program(case.name, side, made, settings)

@@ -17,7 +17,6 @@ from levelfield.study.asked import config_of
 from levelfield.study.protocol import Sizes
 from levelfield.tell.coherence import FIRST_STEPS, mixtures, unhashed
 from levelfield.tell.collect import allowances
-from levelfield.tell.report.differences import departure_of
 from levelfield.tell.results import Results, sizes_in_words
 from levelfield.tell.tables.groups import finished, missed_checks
 from levelfield.tell.tables.speed import kernel_heading
@@ -149,7 +148,11 @@ def command(results: Results) -> str:
 
 def departures(results: Results) -> Table | None:
     """The departures that the study's cases make, with their meaning; None where all are matched."""
-    made = {(name, departure_of(case, name)): None for case in results.study.expanded for name in case.departures}
+    made = {
+        (name, registry.departure(case.protocol.model.name, name)): None
+        for case in results.study.expanded
+        for name in case.departures
+    }
     if not made:
         return None
     order = list(registry.departures())

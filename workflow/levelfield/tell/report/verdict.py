@@ -155,15 +155,26 @@ def _departures(data: pd.DataFrame) -> list[str]:
         flat = data["unlearnt"].any()
         why = "where the matched case's loss was not seen to fall" if flat else "from so few seeds"
         return [f"What the departures are worth cannot be said {why}."]
+    other = known[known["epochs"] != known["matched_epochs"]]
+    apart = [
+        f"{row.case} is told after {row.epochs} epochs, {row.matched} after {row.matched_epochs}: their validation accuracies are "
+        f"{100 * row.validation_accuracy:+.2f} points apart [{100 * row.validation_accuracy_low:+.2f}, {100 * row.validation_accuracy_high:+.2f}]."
+        for row in other.itertuples()
+    ]
+    known = known.drop(other.index)
+    if known.empty:
+        return apart
     clear = known[(known["validation_accuracy_low"] > 0) | (known["validation_accuracy_high"] < 0)]
     cases = "cases with departures" + (" or settings of their own" if (known["settings"] != "").any() else "")
+    cases += ", trained for as many epochs," if apart else ""
     if clear.empty:
-        return [f"None of the {len(known)} {cases} was shown to change the validation accuracy."]
+        return [f"None of the {len(known)} {cases} was shown to change the validation accuracy.", *apart]
     worst = clear.loc[clear["validation_accuracy"].abs().idxmax()]
     return [
         f"{worst['case']} changes the validation accuracy by {100 * worst['validation_accuracy']:+.2f} points "
         f"[{100 * worst['validation_accuracy_low']:+.2f}, {100 * worst['validation_accuracy_high']:+.2f}], the most of the "
-        f"{len(clear)} of {len(known)} {cases} that were shown to change it."
+        f"{len(clear)} of {len(known)} {cases} that were shown to change it.",
+        *apart,
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from levelfield import registry
 from levelfield.data.origin import kind_of
 from levelfield.study.config import Study
 from levelfield.study.protocol import Case
@@ -152,6 +153,8 @@ def departures(results: Results) -> Table | None:
     ]
     if settings:
         notes.append("With other epochs each case is told after its own last one; the time is an epoch's.")
+    if others := [case.name for case, _, _ in priced if _other_loss(case)]:
+        notes.append(f"The loss of {', '.join(others)} is another function, and is compared with none.")
     if (data["pairs"] < ENOUGH).any():
         notes.append(f"Without an interval: {NOT_ENOUGH}.")
     if data["unlearnt"].any():
@@ -193,6 +196,8 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
         "matched": matched.name,
         "departures": ", ".join(case.departures),
         "settings": ", ".join(settings),
+        "epochs": case.protocol.epochs,
+        "matched_epochs": matched.protocol.epochs,
     }
     first, second = found.first, found.second
     clean = found.clean
@@ -206,6 +211,8 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
     estimates = {name: one if one.pairs == len(first) else one.unclaimed for name, one in estimates.items()}
     elsewhere = (first["machine"] != second["machine"]).any()
     estimates["time"] = NOTHING if elsewhere else _time(first["epoch_seconds"], second["epoch_seconds"], clean, family)
+    if _other_loss(case):
+        estimates |= {"validation_loss": NOTHING, "train_loss": NOTHING}
     taught = not second["unlearnt"].any() and kind_of(results.data) != "synthetic"
     if not taught:  # a departure may well be that nothing is learnt; what it is measured against has to
         estimates = {name: one if name == "time" else one.unclaimed for name, one in estimates.items()}
@@ -216,6 +223,11 @@ def _price(results: Results, case: Case, matched: Case, found: Pairs, family: in
     machines = first["machine"][clean].unique()
     floor = max((floors(results).get((matched.protocol, machine), 1.0) for machine in machines), default=1.0)
     return row | {"time_floor": floor, "unlearnt": not taught, "warning": found.warning}
+
+
+def _other_loss(case: Case) -> bool:
+    """Whether a case's loss is another function than the matched one's."""
+    return any(registry.departure(case.protocol.model.name, name).other_loss for name in case.departures)
 
 
 def _noise(row: dict[str, Any]) -> str:
