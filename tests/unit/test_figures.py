@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_study import EVERY_KIND, TRANSFORMERS, make_study
+from made_study import EVERY_KIND, EXAMPLE, TRANSFORMERS, make_study
 
 from levelfield.errors import UserError
 from levelfield.tell.collect import collect
 from levelfield.tell.figures import OBLIGATORY, OPTIONAL, write_figures
-from levelfield.tell.figures.comparisons import ranking
+from levelfield.tell.figures.comparisons import ranking, worth, worth_panel
 from levelfield.tell.figures.curves import POINTS
 from levelfield.tell.figures.learning import step_curves
 from levelfield.tell.figures.models import by_model, models, profile, shares
@@ -183,6 +183,21 @@ def test_the_pages_first_picture_of_several_models_is_who_is_fastest_with_each(m
 def test_a_case_has_one_look_with_every_model(models_study):
     looks = dict(zip(scale(models_study).domain, scale(models_study).range, strict=True))
     assert len({looks[f"torch+model={model}"] for model in MODELS["model"]}) == 1 != len(set(looks.values()))
+
+
+def heights(picture: str) -> list[set[str]]:
+    """Of each panel of a chart as SVG the heights at which its points stand."""
+    panels = re.findall(r'class="mark-symbol role-mark .*?</g>', picture, re.DOTALL)
+    return [set(re.findall(r'transform="translate\([^,]*,([^)]*)\)', panel)) for panel in panels]
+
+
+def test_a_loss_that_is_compared_with_none_leaves_its_row_empty(tmp_path):
+    results = Results.read(collected(tmp_path / "study", cases=TRANSFORMERS, protocol={"model": "transformer"}, steps=40))
+    accuracy, loss, time = heights(render(worth(results, Look()))[0])
+    assert len(accuracy) == 2 and len(loss) == 1 and loss < accuracy == time
+    alone = [case for case in TRANSFORMERS if case not in (EXAMPLE, "keras-tensorflow")]
+    results = Results.read(collected(tmp_path / "alone", cases=alone, protocol={"model": "transformer"}, steps=40))
+    assert worth_panel(results, Look(), "validation_loss") is None and worth(results, Look()) is not None
 
 
 def test_the_scaling_figure_is_of_sizes_alone(tmp_path):

@@ -155,6 +155,17 @@ def test_the_readme_quotes_the_second_pair_as_reproduced():
     assert f"One program in both: {keras[2]} and {jax[2]}, after" in readme
 
 
+def test_the_readme_says_which_difference_of_the_second_pair_was_shown_to_matter():
+    """Of the cases that were trained for as many epochs as the matched one."""
+    worth = pd.read_csv(ROOT / "results/reference/cpu/ablation-transformer/tables/departures.csv")
+    worth = worth[worth["epochs"] == worth["matched_epochs"]]
+    (row,) = worth[(worth["validation_accuracy_low"] > 0) | (worth["validation_accuracy_high"] < 0)].to_dict("records")
+    assert row["settings"] == "learning_rate 0.0001" and pd.isna(row["departures"])
+    value, low, high = (100 * row[f"validation_accuracy{end}"] for end in ("", "_low", "_high"))
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"was shown to change the validation accuracy, by {value:.2f} points [{low:.2f}, {high:.2f}] (2,500" in readme
+
+
 def test_the_page_of_bounds_names_the_largest_share_of_a_first_step():
     """Over the committed studies whose bounds were derived: those of earlier versions name no tensor."""
     shares = []

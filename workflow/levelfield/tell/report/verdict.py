@@ -167,13 +167,17 @@ def _departures(data: pd.DataFrame) -> list[str]:
     clear = known[(known["validation_accuracy_low"] > 0) | (known["validation_accuracy_high"] < 0)]
     cases = "cases with departures" + (" or settings of their own" if (known["settings"] != "").any() else "")
     cases += ", trained for as many epochs," if apart else ""
+    if len(known) == 1 and clear.empty:
+        return [f"{known['case'].iloc[0]} was not shown to change the validation accuracy.", *apart]
     if clear.empty:
         return [f"None of the {len(known)} {cases} was shown to change the validation accuracy.", *apart]
+    most = f", the most of the {len(clear)} of {len(known)} {cases} that were shown to change it"
+    only = f", the one of {len(known)} {cases} that was shown to change it"
     worst = clear.loc[clear["validation_accuracy"].abs().idxmax()]
     return [
         f"{worst['case']} changes the validation accuracy by {100 * worst['validation_accuracy']:+.2f} points "
-        f"[{100 * worst['validation_accuracy_low']:+.2f}, {100 * worst['validation_accuracy_high']:+.2f}], the most of the "
-        f"{len(clear)} of {len(known)} {cases} that were shown to change it.",
+        f"[{100 * worst['validation_accuracy_low']:+.2f}, {100 * worst['validation_accuracy_high']:+.2f}]"
+        f"{most if len(clear) > 1 else only if len(known) > 1 else ''}.",
         *apart,
     ]
 
