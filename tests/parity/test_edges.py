@@ -188,7 +188,7 @@ class PredictsWithWhatWasLoaded(Torch):
 
     def load(self, weights):
         super().load(weights)
-        self.folded = copy.deepcopy(self.model)
+        self.folded = copy.deepcopy(self.model).eval()
 
     def predict(self, x):
         trained, self.forward = self.forward, self.folded

@@ -52,6 +52,26 @@ def test_a_bench_that_is_broken_off_goes_on_with_what_is_missing(benches, tmp_pa
         assert ask("--missing") == 0 and len(asked) == 2, "another program's figures are not kept"
 
 
+@pytest.mark.parametrize(
+    ("details", "found", "word"),
+    [
+        ({"interval": [0.98, 1.009]}, 0.99, "met"),
+        ({"interval": [0.98, 1.03]}, 0.99, "not decided"),
+        ({"interval": [1.0, 1.03]}, 1.02, "not decided"),
+        ({"interval": [1.011, 1.03]}, 1.02, "missed"),
+        ({}, 1.0, "met"),
+        ({}, 1.02, "missed"),
+        ({"skipped": "no data"}, None, "skipped"),
+        ({"failed": "no word"}, None, "failed"),
+    ],
+)
+def test_a_bar_is_met_or_missed_where_the_whole_interval_says_so(details, found, word, capsys):
+    row = {"what": "one", "found": found, "most": 1.01, "unit": "", "details": details}
+    assert bench.verdict(row) == word
+    bench.show([row])
+    assert (details.get(word) or word) in capsys.readouterr().out
+
+
 def test_a_file_that_is_damaged_is_told(benches, tmp_path):
     asked, _, ask = benches
     ask()
