@@ -30,7 +30,7 @@ test-all: test
 
 JOBS := tests/cluster tests/workflow
 IMAGES := tests/containers tests/page tests/faults
-LONG = LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long -rx --durations 10
+LONG = LEVELFIELD_LOCKS=$$(mktemp -d) pytest -m long --durations 10
 
 long-jobs: setup
 	$(LONG) $(JOBS)

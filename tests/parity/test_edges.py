@@ -1,6 +1,7 @@
 """Edges of a protocol: decays of 0, epochs longer than Keras's buffers, a batch left out; and what the warm-up must have done."""
 
 import copy
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,6 +227,25 @@ def test_the_contract_finds_who_predicts_with_what_was_loaded():
 
     found = {one.check: one.found for one in check("torch", "cnn", make) if not one.passed}
     assert list(found) == ["one step"] and "they are those before it" in found["one step"]
+
+
+COMPILED = """
+    import numpy as np
+    from levelfield.backends import confine, load_backend
+    from levelfield.level.trial import Trial
+    threads, make = confine("cpu", 1), load_backend("torch-compile")
+    found = Trial("torch-compile", "cnn", lambda protocol, departures, device: make(protocol, departures, device, threads))
+    np.testing.assert_allclose(found.train(found.loaded)[0], found.losses[:8], atol=1e-6)
+"""
+
+
+@pytest.mark.long
+def test_a_compiled_program_of_another_kind_of_cpu_is_not_taken(tmp_path):
+    """What PyTorch kept for AVX2 wrote beyond its arrays where its compiler takes AVX-512; on a CPU without that there is one kind alone."""
+    for kind in ({"ATEN_CPU_CAPABILITY": "avx2"}, {}):
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **kind}
+        done = subprocess.run([sys.executable, "-c", dedent(COMPILED)], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
 
 
 KEYS = """
