@@ -134,9 +134,10 @@ class Torch(Backend):
         self.protocol = protocol
         self.departures = departures
         self.model = registry.builder(protocol.model.name, "torch").Model(protocol, departures).to(self.device)
-        # what PyTorch 2.13 keeps of a compiled program is not told apart by the CPU's vectors: made for AVX2 and loaded where the compiler
-        # takes AVX-512 (another machine's, or `ATEN_CPU_CAPABILITY`), it writes beyond its arrays. And each run compiles for itself
-        torch.compiler.config.force_disable_caches = bool(compiled)
+        if compiled:
+            # what PyTorch 2.13 keeps of a compiled program is not told apart by the CPU's vectors: made for AVX2 and loaded where the
+            # compiler takes AVX-512 (another machine's, or `ATEN_CPU_CAPABILITY`), it writes beyond its arrays. And each run compiles for itself
+            torch.compiler.config.force_disable_caches = True
         self.forward = torch.compile(self.model, mode=compiled, dynamic=False) if compiled else self.model
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._adam()
