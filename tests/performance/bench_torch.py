@@ -10,7 +10,7 @@ from levelfield.backends import load_backend
 from levelfield.level.start import make_start
 from levelfield.study.protocol import Protocol
 
-STEPS, PAIRS = 25, 31
+STEPS = 25
 
 
 class Tutorial(nn.Module):
@@ -67,4 +67,4 @@ def measure(device: str = "cpu") -> dict:
     backend.load(start.weights)
     order = start.order[0].astype(np.int64)
     plain = tutorial(protocol, x[order], y[order], backend.model, backend.device)
-    return paired(lambda: backend.train_epoch(x, y, order), plain, PAIRS, STEPS, backend.synchronize)
+    return paired(lambda: backend.train_epoch(x, y, order), plain, STEPS, backend.synchronize)

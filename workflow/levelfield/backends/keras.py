@@ -33,7 +33,7 @@ from levelfield.backends.base import (
 )
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.backends.keras_adam import ExactAdam
-from levelfield.backends.keras_record import CAPACITY, ReportStep, StepRecord, steps_of
+from levelfield.backends.keras_record import CAPACITY, KeptSteps, ReportStep, StepRecord, steps_of
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
 from levelfield.study.protocol import Protocol
@@ -248,7 +248,7 @@ class Keras(Backend):
 
     def _recording(self) -> dict[str, Any]:
         """What `compile` is told of how steps are recorded."""
-        return {"metrics": [StepRecord(self.capacity)]}
+        return {"metrics": [KeptSteps() if ON == "torch" else StepRecord(self.capacity)]}
 
     @property
     def batch_size(self) -> int:
@@ -268,8 +268,8 @@ class Keras(Backend):
         return self.device if self.protocol.data_on == "device" else None
 
     @property
-    def record(self) -> StepRecord:
-        return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord))
+    def record(self) -> StepRecord | KeptSteps:
+        return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord | KeptSteps))
 
     def load(self, weights: Weights) -> None:
         for name, variable in zip(self.names, self.model.trainable_variables, strict=True):

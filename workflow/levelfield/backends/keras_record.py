@@ -1,5 +1,6 @@
 """What Keras records of an epoch: each step's own loss and right answers, on the device, and a word to the progress after each call."""
 
+from collections import deque
 from typing import Any
 
 import keras
@@ -8,9 +9,13 @@ from keras import ops
 
 from levelfield.backends.base import Progress
 
-ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-if ON_TENSORFLOW:
+ON = keras.backend.backend()
+if ON == "tensorflow":
     import tensorflow as tf
+elif ON == "torch":
+    import torch
+
+    from levelfield.backends.torch import loss_and_right
 
 CAPACITY = 1 << 15
 """Steps that an epoch may have before the buffers are made larger; 128 KiB each."""
@@ -49,7 +54,7 @@ class StepRecord(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no ty
         else:
             labels = ops.cast(ops.reshape(y_true, (-1,)), "int")
             losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            largest = tf.argmax if ON_TENSORFLOW else ops.argmax  # Keras's own gives int32 there
+            largest = tf.argmax if ON == "tensorflow" else ops.argmax  # Keras's own gives int32 there
             answers = ops.equal(ops.cast(largest(logits, axis=-1), "int"), labels)
         answers = ops.cast(answers, "float32")
         loss, right, seen = self._means(losses, answers, sample_weight)
@@ -70,6 +75,41 @@ class StepRecord(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no ty
     def fetched(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """The epoch's losses, float32, and right answers, int32, of so many steps."""
         return ops.convert_to_numpy(self.losses)[:steps].copy(), ops.convert_to_numpy(self.correct)[:steps].astype(np.int32)
+
+
+class KeptSteps(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no types
+    """The same on PyTorch, which compiles nothing: each step's figures are kept as the tensors that they are until the epoch ends.
+
+    Through buffers and `keras.ops` they took 0.87 ms a step on a CPU, 3 % of the published Transformer's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="accuracy")
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        self.losses: deque[Tensor] = deque()  # a list Keras would wrap, and walk through
+        self.correct: deque[Tensor] = deque()
+        self.right: Tensor = 0
+        self.seen = 0
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: None = None) -> None:
+        labels = y_true.reshape(-1)
+        with torch.no_grad():
+            loss, right = loss_and_right(y_pred.float(), labels.float() if y_pred.shape[1] == 1 else labels.long())
+            correct = right.sum()
+            self.right = self.right + correct
+        self.losses.append(loss)
+        self.correct.append(correct)
+        self.seen += len(labels)
+
+    def result(self) -> Tensor:
+        return self.right / max(self.seen, 1)
+
+    def fetched(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `StepRecord.fetched`."""
+        losses, correct = (torch.stack([*kept]).cpu().numpy() for kept in (self.losses, self.correct))
+        return losses[:steps], correct[:steps].astype(np.int32)
 
 
 class ReportStep(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
