@@ -32,10 +32,8 @@ LENGTH = 25
 VOCABULARY = 1_000
 STEPS = 200
 """Of a small epoch, a quarter of the published one's: what is paid once an epoch, or once a training, weighs four times or more."""
-FEWER = {"keras-torch": 4}
-"""By what they are divided where they are slow."""
 PUBLISHED_STEPS, REPEATS = 24, 7
-FEWEST, MOST, WIDTH = 30, 1000, 0.004
+FEWEST, MOST, WIDTH = 12, 1000, 0.004
 """Pairs, and the interval's width, as a share of the published step, at which they are enough."""
 SECONDS = 150.0
 """At which they are enough, too: the steps of Keras on PyTorch are not small."""
@@ -47,14 +45,13 @@ def measure(name: str, model: str = "bilstm") -> dict:
     sizes = registry.model(model).sizes
     step = published_step(name, Protocol(model=sizes()), threads)
 
-    steps = STEPS // FEWER.get(name, 1)
     protocol = Protocol(model=sizes(**SMALLEST.get(model, {})), length=LENGTH, vocabulary=VOCABULARY)
-    backend, x, y, order = loaded(name, protocol, threads, steps)
+    backend, x, y, order = loaded(name, protocol, threads, STEPS)
 
     def recorded() -> None:
-        with Restlessness() as rest, progress(name, steps) as report:
+        with Restlessness() as rest, progress(name, STEPS) as report:
             with Energy(), Stopwatch(backend.synchronize):
-                stamps = StepClock(steps, report)
+                stamps = StepClock(STEPS, report)
                 backend.train_epoch(x, y, order, stamps)
             stamps.pauses()
         rest.measurements()
@@ -63,7 +60,7 @@ def measure(name: str, model: str = "bilstm") -> dict:
     costs: list[float] = []
     ends = time.monotonic() + SECONDS
     for ours, theirs in in_turn(recorded, bare, MOST, backend.synchronize):
-        costs.append((ours - theirs) / steps)
+        costs.append((ours - theirs) / STEPS)
         cost, low, high = mean_and_interval(np.array(costs))
         if len(costs) >= FEWEST and (high - low <= WIDTH * step or time.monotonic() > ends):
             break
@@ -72,7 +69,7 @@ def measure(name: str, model: str = "bilstm") -> dict:
         "interval": [1 + low / step, 1 + high / step],
         "cost_seconds": cost,
         "step_seconds": step,
-        "small_step_seconds": theirs / steps,
+        "small_step_seconds": theirs / STEPS,
         "pairs": len(costs),
     }
 

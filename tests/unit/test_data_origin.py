@@ -10,7 +10,7 @@ from made_study import make_study
 
 from levelfield.commands import data as command
 from levelfield.commands.cli import main
-from levelfield.data import kept, origin
+from levelfield.data import encodings, origin
 from levelfield.data.corpus import find_corpus
 from levelfield.data.formats import DELIMITERS, JSON_LINES, PARQUET
 from levelfield.data.origin import checksum, files_of, is_imdb, kind_of, known_checksum, origin_of
@@ -108,7 +108,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_not_kept(tmp_path, 
     told = json.dumps({"source": "text", "file": "a.csv"})
     assert main(["data", "--settings", told, "--length", "4", "--downloads", "d", "--out", "out"]) == 2
     assert "a.csv: it, or another file that `data` names, changed while it was read" in capsys.readouterr().err
-    assert not list((tmp_path / "out").glob("*.npy")) and not (tmp_path / "d" / kept.FOLDER).exists()
+    assert not list((tmp_path / "out").glob("*.npy")) and not (tmp_path / "d" / encodings.FOLDER).exists()
 
 
 def test_what_is_no_file_of_the_source_is_refused_before_a_byte_of_it_is_read(tmp_path, monkeypatch):

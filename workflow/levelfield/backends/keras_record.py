@@ -1,6 +1,5 @@
 """What Keras records of an epoch: each step's own loss and right answers, on the device, and a word to the progress after each call."""
 
-from collections import deque
 from typing import Any
 
 import keras
@@ -77,6 +76,17 @@ class StepRecord(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no ty
         return ops.convert_to_numpy(self.losses)[:steps].copy(), ops.convert_to_numpy(self.correct)[:steps].astype(np.int32)
 
 
+class Kept:
+    """Each step's loss and right answers, and the right answers and sequences so far: no attributes of a metric's own, which Keras looks
+    through whenever one is set."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.correct: list[Tensor] = []
+        self.right: Tensor = 0
+        self.seen = 0
+
+
 class KeptSteps(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no types
     """The same on PyTorch, which compiles nothing: each step's figures are kept as the tensors that they are until the epoch ends.
 
@@ -88,27 +98,24 @@ class KeptSteps(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no typ
         self.reset_state()
 
     def reset_state(self) -> None:
-        self.losses: deque[Tensor] = deque()  # a list Keras would wrap, and walk through
-        self.correct: deque[Tensor] = deque()
-        self.right: Tensor = 0
-        self.seen = 0
+        self.kept = Kept()
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: None = None) -> None:
-        labels = y_true.reshape(-1)
+        kept, labels = self.kept, y_true.reshape(-1)
         with torch.no_grad():
             loss, right = loss_and_right(y_pred.float(), labels.float() if y_pred.shape[1] == 1 else labels.long())
             correct = right.sum()
-            self.right = self.right + correct
-        self.losses.append(loss)
-        self.correct.append(correct)
-        self.seen += len(labels)
+            kept.right = kept.right + correct
+        kept.losses.append(loss)
+        kept.correct.append(correct)
+        kept.seen += len(labels)
 
     def result(self) -> Tensor:
-        return self.right / max(self.seen, 1)
+        return self.kept.right / max(self.kept.seen, 1)
 
     def fetched(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """As `StepRecord.fetched`."""
-        losses, correct = (torch.stack([*kept]).cpu().numpy() for kept in (self.losses, self.correct))
+        losses, correct = (torch.stack(each).cpu().numpy() for each in (self.kept.losses, self.kept.correct))
         return losses[:steps], correct[:steps].astype(np.int32)
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from levelfield.data import kept
+from levelfield.data import encodings
 from levelfield.data.arrays import refuse_unfit
 from levelfield.data.corpus import Corpus, find_corpus
 from levelfield.data.origin import Origin, origin_of
@@ -70,7 +70,7 @@ def _made_aside(settings: Data, shape: Shape, outputs: Outputs, downloads: Path)
     downloads.mkdir(parents=True, exist_ok=True)
     for left in downloads.glob(f"{ASIDE}*"):  # by a process that was killed
         with suppress(OSError):  # gone meanwhile
-            if time.time() - left.stat().st_mtime > kept.LEFT_OVER_SECONDS:
+            if time.time() - left.stat().st_mtime > encodings.LEFT_OVER_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=ASIDE, dir=downloads) as folder:
         try:
@@ -87,10 +87,10 @@ def _made(settings: Data, shape: Shape, outputs: Outputs, downloads: Path, out: 
     """Gets the data that was encoded before, or the corpus; checks that the models fit it, and writes it to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     named = origin_of(settings, downloads)
-    name = kept.name_of(named, shape, settings)
-    if name and (before := kept.described(name, downloads)):
+    name = encodings.name_of(named, shape, settings)
+    if name and (before := encodings.described(name, downloads)):
         refuse_unfit(before["title"], before["labels"], outputs)
-        if data := kept.take(name, downloads, out):
+        if data := encodings.take(name, downloads, out):
             print("encoded before: the same file with the same settings")
             return data
     corpus = find_corpus(downloads, settings, vocabulary=shape.vocabulary, work=out)
@@ -101,7 +101,7 @@ def _made(settings: Data, shape: Shape, outputs: Outputs, downloads: Path, out: 
     refuse_unfit(corpus.title, corpus.labels, outputs)
     data = prepare(corpus, shape, settings.train, settings.validation, out, _origin(corpus, named))
     if name:
-        kept.keep(name, downloads, out)
+        encodings.keep(name, downloads, out)
     return data
 
 

@@ -20,7 +20,7 @@ another. A study of one's own is one more file: its name, its cases, its seeds; 
 | file | study |
 |---|---|
 | `article.yaml` | the reference experiment, both frameworks running the same program; the default |
-| `quick.yaml` | the same pipeline on 1,024 of the reviews, in minutes |
+| `quick.yaml` | the same pipeline on 768 of the reviews, in minutes |
 | `frameworks.yaml` | seven backends |
 | `models.yaml` | three models, seven backends |
 | `reproduction.yaml` | the article's two programs bug for bug, and corrected, on all reviews |
