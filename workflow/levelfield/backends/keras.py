@@ -33,7 +33,7 @@ from levelfield.backends.base import (
 )
 from levelfield.backends.departures import CLIP_NORM
 from levelfield.backends.keras_adam import ExactAdam
-from levelfield.backends.keras_record import CAPACITY, KeptSteps, ReportStep, StepRecord, steps_of
+from levelfield.backends.keras_record import CAPACITY, KeptLogits, ReportStep, StepRecord, means, steps_of
 from levelfield.host import huge_pages, started_with
 from levelfield.models.base import shapes
 from levelfield.study.protocol import Protocol
@@ -224,12 +224,11 @@ class Keras(Backend):
     def _compile(self, capacity: int) -> None:
         """Anew, with room for the records of an epoch of so many steps; weights and optimiser stay as they are."""
         self.capacity = capacity
+        binary = self.model.output_shape[-1] == 1
+        loss = (keras.losses.BinaryCrossentropy if binary else keras.losses.SparseCategoricalCrossentropy)(from_logits=True)
         self.model.compile(
             optimizer=self.optimizer,
-            loss=keras.losses.BinaryCrossentropy(from_logits=True)
-            if self.model.output_shape[-1] == 1
-            else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            **self._recording(),
+            **({"loss": KeptLogits(loss)} if ON == "torch" else {"loss": loss} | self._recording()),
             jit_compile=self.jit_compile,
             steps_per_execution=self.steps_a_call,
         )
@@ -248,7 +247,7 @@ class Keras(Backend):
 
     def _recording(self) -> dict[str, Any]:
         """What `compile` is told of how steps are recorded."""
-        return {"metrics": [KeptSteps() if ON == "torch" else StepRecord(self.capacity)]}
+        return {"metrics": [StepRecord(self.capacity)]}
 
     @property
     def batch_size(self) -> int:
@@ -268,8 +267,11 @@ class Keras(Backend):
         return self.device if self.protocol.data_on == "device" else None
 
     @property
-    def record(self) -> StepRecord | KeptSteps:
-        return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord | KeptSteps))
+    def record(self) -> StepRecord | KeptLogits:
+        if ON == "torch":
+            kept: KeptLogits = self.model.loss
+            return kept
+        return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord))
 
     def load(self, weights: Weights) -> None:
         for name, variable in zip(self.names, self.model.trainable_variables, strict=True):
@@ -298,15 +300,18 @@ class Keras(Backend):
         if not len(order):
             return no_steps()
         self._make_room(len(order))
-        steps = steps_of(len(order), size)
+        steps, record, labels, told = steps_of(len(order), size), self.record, y[order], means
+        if isinstance(record, KeptLogits):
+            record.begin(labels, size)
+            told = record.so_far
         self.model.fit(
-            **feed(size, self._put_on, x[order], y[order]),
+            **feed(size, self._put_on, x[order], labels),
             epochs=1,
             shuffle=False,
             verbose=0,
-            callbacks=[ReportStep(progress, wait, steps)],
+            callbacks=[ReportStep(progress, wait, steps, told)],
         )
-        return self.record.fetched(steps)
+        return record.fetched(steps)
 
     def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
         self._make_room(len(x))
