@@ -267,11 +267,14 @@ class Keras(Backend):
         return self.device if self.protocol.data_on == "device" else None
 
     @property
-    def record(self) -> StepRecord | KeptLogits:
-        if ON == "torch":
-            kept: KeptLogits = self.model.loss
-            return kept
+    def record(self) -> StepRecord:
+        """There from the first `fit` on; not on PyTorch, which has `kept`."""
         return next(metric for metric in self.model._compile_metrics.metrics if isinstance(metric, StepRecord))
+
+    @property
+    def kept(self) -> KeptLogits:
+        found: KeptLogits = self.model.loss
+        return found
 
     def load(self, weights: Weights) -> None:
         for name, variable in zip(self.names, self.model.trainable_variables, strict=True):
@@ -300,10 +303,10 @@ class Keras(Backend):
         if not len(order):
             return no_steps()
         self._make_room(len(order))
-        steps, record, labels, told = steps_of(len(order), size), self.record, y[order], means
-        if isinstance(record, KeptLogits):
-            record.begin(labels, size)
-            told = record.so_far
+        steps, labels, told = steps_of(len(order), size), y[order], means
+        if ON == "torch":
+            self.kept.begin(labels, size)
+            told = self.kept.so_far
         self.model.fit(
             **feed(size, self._put_on, x[order], labels),
             epochs=1,
@@ -311,7 +314,7 @@ class Keras(Backend):
             verbose=0,
             callbacks=[ReportStep(progress, wait, steps, told)],
         )
-        return record.fetched(steps)
+        return (self.kept if ON == "torch" else self.record).fetched(steps)
 
     def warm_up(self, x: np.ndarray, y: np.ndarray, weights: Weights, validated: int = 0) -> None:
         self._make_room(len(x))
