@@ -12,10 +12,9 @@ run: setup
 
 setup: .venv/ready
 
-# Python compiles what it imports, once; pip would compile all that the frameworks bring, which took longer than installing it.
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	pip install --disable-pip-version-check -q --no-compile -e '.[frameworks,export,test]'
+	pip install --disable-pip-version-check -q -e '.[frameworks,export,test]'
 	touch $@
 
 # PyTorch's threads spin while they wait for each other: where several programs share two cores they take ten times their time. Tests alone,
