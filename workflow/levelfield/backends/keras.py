@@ -228,7 +228,8 @@ class Keras(Backend):
         loss = (keras.losses.BinaryCrossentropy if binary else keras.losses.SparseCategoricalCrossentropy)(from_logits=True)
         self.model.compile(
             optimizer=self.optimizer,
-            **({"loss": KeptLogits(loss)} if ON == "torch" else {"loss": loss} | self._recording()),
+            loss=KeptLogits(loss) if ON == "torch" else loss,
+            **self._recording(),
             jit_compile=self.jit_compile,
             steps_per_execution=self.steps_a_call,
         )
@@ -246,8 +247,8 @@ class Keras(Backend):
         return set_framework(protocol, device, threads)
 
     def _recording(self) -> dict[str, Any]:
-        """What `compile` is told of how steps are recorded."""
-        return {"metrics": [StepRecord(self.capacity)]}
+        """What `compile` is told of how steps are recorded, but for a loss that keeps logits."""
+        return {} if ON == "torch" else {"metrics": [StepRecord(self.capacity)]}
 
     @property
     def batch_size(self) -> int:
